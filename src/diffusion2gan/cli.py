@@ -1,0 +1,32 @@
+"""The command line of every script: its settings are a dataclass, a user's mistake is one line."""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable
+
+from transformers import HfArgumentParser
+
+from diffusion2gan.errors import UserError
+
+
+def run(main: Callable) -> None:
+    """Call `main` with its settings dataclass, filled in from the command line.
+
+    A field is an option (`batch_size` is `--batch-size`), without a default a required one.
+    UserError is printed as one line, exit status 1; Ctrl-C ends quietly, exit status 130.
+    """
+    settings = next(iter(typing.get_type_hints(main).values()))
+    parser = HfArgumentParser(settings, description=sys.modules[main.__module__].__doc__)
+    try:
+        main(*parser.parse_args_into_dataclasses())
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def settings_of(arguments, names: list[str]) -> dict:
+    """The named settings of a dataclass, as plain values for a checkpoint or a metrics file."""
+    values = dataclasses.asdict(arguments)
+    return {name: values[name] for name in names}

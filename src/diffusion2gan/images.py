@@ -1,0 +1,29 @@
+"""Pictures at the edges (uint8, HWC, PNG) and inside the library (float NCHW in [-1, 1])."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+def to_tensor(pictures: Sequence[np.ndarray]) -> torch.Tensor:
+    """uint8 pictures (H, W, 3) → float (N, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """Float (N, 3, H, W) in [-1, 1] → uint8 (N, H, W, 3), rounded."""
+    pixels = ((images.float().clamp(-1, 1) + 1) * 127.5).round()
+    return pixels.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy()
+
+
+def save_png(picture: np.ndarray, path: Path) -> None:
+    """Write one uint8 picture (H, W, 3)."""
+    Image.fromarray(picture).save(path)
+
+
+def load(path: Path) -> np.ndarray:
+    """Read one picture as uint8 (H, W, 3)."""
+    return np.asarray(Image.open(path).convert("RGB"))

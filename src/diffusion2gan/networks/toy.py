@@ -1,0 +1,142 @@
+"""The small networks of the toy scale: every one an ordinary diffusers, transformers or open_clip model.
+
+Together they make a `StableDiffusionPipeline` in miniature, so that the toy teacher and Stable
+Diffusion go through the same code, and a CLIP that judges both. All sizes are ours.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from open_clip import CLIP
+from tokenizers import Tokenizer, models, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+PICTURE = 64  # side of a picture in pixels; a latent is 4 × 8 × 8
+CONTEXT = 16  # tokens of a caption, its start and end included
+BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+
+
+def vae() -> AutoencoderKL:
+    """The 8× downsampling, 4-channel codec of latent diffusion (Rombach et al. 2022), 1.7 M weights."""
+    widths = (16, 32, 64, 96)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        block_out_channels=widths,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=PICTURE,
+    )
+
+
+def load_vae(folder: Path) -> AutoencoderKL:
+    """The codec that was saved in a folder."""
+    return AutoencoderKL.from_pretrained(folder).eval()
+
+
+def tokenizer(captions: list[str]) -> CLIPTokenizer:
+    """CLIP's byte-pair tokenizer with a vocabulary in which every word of the captions is one token."""
+    rules = CLIPTokenizer(vocab={BOS: 0, EOS: 1}, merges=[])._tokenizer
+    words = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
+    words.normalizer, words.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
+    trainer = trainers.BpeTrainer(vocab_size=10_000, end_of_word_suffix="</w>", min_frequency=1, show_progress=False)
+    words.train_from_iterator(captions, trainer)
+    learnt = json.loads(words.to_str())["model"]
+    # the end of text must be the largest id: CLIP pools the features where the id is largest
+    vocabulary = learnt["vocab"] | {BOS: len(learnt["vocab"]), EOS: len(learnt["vocab"]) + 1}
+    merges = [tuple(merge) for merge in learnt["merges"]]
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
+
+
+def tokenize(tokens: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
+    """Token ids (N, CONTEXT)."""
+    options = {"padding": "max_length", "max_length": CONTEXT, "truncation": True, "return_tensors": "pt"}
+    return tokens(captions, **options).input_ids
+
+
+def text_encoder(tokens: CLIPTokenizer) -> CLIPTextModel:
+    """A two-layer CLIP text transformer of width 64."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokens),
+            hidden_size=64,
+            intermediate_size=256,
+            projection_dim=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=CONTEXT,
+            bos_token_id=tokens.bos_token_id,
+            eos_token_id=tokens.eos_token_id,
+            pad_token_id=tokens.pad_token_id,
+        )
+    )
+
+
+def unet() -> UNet2DConditionModel:
+    """Stable Diffusion's U-Net with two levels, 8 × 8 and 4 × 4; 3.1 M weights."""
+    return UNet2DConditionModel(
+        sample_size=PICTURE // 8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        cross_attention_dim=64,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise levels; v-prediction (Salimans & Ho 2022), trailing steps (Lin et al. 2024).
+
+    At t = 999 a noise-predicting network's error is amplified 14.6-fold in the latent, more than a
+    network of this size can bear in one step; v is nearly -x there. Trailing steps start at t = 999,
+    where the student looks.                                                                # ours
+    """
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=False,
+    )
+
+
+def pipeline(
+    codec: AutoencoderKL, tokens: CLIPTokenizer, encoder: CLIPTextModel, denoiser: UNet2DConditionModel
+) -> StableDiffusionPipeline:
+    """The `StableDiffusionPipeline` of these parts."""
+    return StableDiffusionPipeline(
+        vae=codec,
+        text_encoder=encoder,
+        tokenizer=tokens,
+        unet=denoiser,
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def clip(folder: Path, tokens: CLIPTokenizer) -> CLIP:
+    """A four-layer vision transformer and a two-layer text tower, 1.0 M weights.
+
+    Makes `folder` what open_clip loads as `local-dir:FOLDER`, but for the weights.
+    """
+    settings = {
+        "embed_dim": 96,
+        "vision_cfg": {"image_size": PICTURE, "patch_size": 8, "width": 128, "head_width": 32, "layers": 4},
+        "text_cfg": {"context_length": CONTEXT, "vocab_size": len(tokens), "width": 64, "heads": 4, "layers": 2},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens.save_pretrained(folder)
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    beside_the_weights = settings["text_cfg"] | {"hf_tokenizer_name": "."}
+    described = {"model_cfg": settings | {"text_cfg": beside_the_weights}, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(described, indent=2))
+    return CLIP(**settings)
