@@ -1,0 +1,44 @@
+"""Encode labelled pictures with the teacher's codec: the data of the latent VGG."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from diffusion2gan import cli
+from diffusion2gan.datasets.imagenet import LabelledImages
+from diffusion2gan.images import to_tensor
+from diffusion2gan.teacher import Teacher
+from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.training.progress import track
+
+
+@dataclass
+class Arguments:
+    teacher: str
+    images: str
+    split: str
+    count: int
+    out: Path
+    seed: int = 0
+    batch_size: int = 64
+
+
+def main(args: Arguments):
+    teacher = Teacher(args.teacher, "cuda" if torch.cuda.is_available() else "cpu")
+    size = teacher.latent_shape[-1] * 2 ** (len(teacher.vae.config.block_out_channels) - 1)
+    pictures = LabelledImages(args.images, args.split, size, args.seed)
+
+    latents, labels = [], []
+    for first in track(range(0, args.count, args.batch_size), "encoding latents"):
+        examples = [pictures[i] for i in range(first, min(first + args.batch_size, args.count))]
+        latents.append(teacher.encode_images(to_tensor([picture for picture, _ in examples])).half().cpu())
+        labels += [label for _, label in examples]
+
+    with atomic(args.out) as temporary:
+        save_file({"latents": torch.cat(latents).contiguous(), "labels": torch.tensor(labels)}, temporary)
+
+
+if __name__ == "__main__":
+    cli.run(main)

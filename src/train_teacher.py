@@ -1,0 +1,50 @@
+"""Train the toy teacher, U-Net and text encoder, on latents of captioned scenes; save the whole pipeline."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from diffusion2gan import cli
+from diffusion2gan.datasets.openmoji import Scenes, prompts
+from diffusion2gan.networks import toy
+from diffusion2gan.training.denoising import DenoisingTraining, encode_scenes
+from diffusion2gan.training.loop import Schedule, train
+
+
+@dataclass
+class Arguments:
+    vae: Path
+    scenes: int
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    checkpoints: Path
+    out: Path
+    seed: int = 0
+
+
+def main(args: Arguments):
+    torch.manual_seed(args.seed)
+    captions = [prompt.caption for prompt in prompts("all")]
+    tokenizer = toy.tokenizer(captions)
+    encoder = toy.text_encoder(tokenizer)
+    parts = torch.nn.ModuleDict({"unet": toy.unet(), "text_encoder": encoder})
+
+    vae = toy.load_vae(args.vae)
+    scenes = Scenes("all", args.seed, toy.PICTURE)
+    latents, tokens = encode_scenes(vae, tokenizer, scenes, args.scenes)
+    training = DenoisingTraining(
+        latents, tokens, toy.tokenize(tokenizer, [""]), parts, args.batch_size, args.learning_rate, args.seed
+    )
+    settings = cli.settings_of(args, ["scenes", "batch_size", "learning_rate"])
+    schedule = Schedule(args.iterations, warmup=200, decay="cosine")
+    history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
+
+    pipeline = toy.pipeline(vae, tokenizer, parts["text_encoder"].eval(), parts["unet"].eval())
+    pipeline.save_pretrained(args.out)
+    history.to_csv(args.out / "history.csv", index=False)
+
+
+if __name__ == "__main__":
+    cli.run(main)
