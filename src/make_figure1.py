@@ -1,0 +1,50 @@
+"""Figure 1: the same prompts and the same noise, drawn by each model, the teacher first."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from diffusion2gan import cli, figures, images, samples
+from diffusion2gan.datasets import openmoji
+from diffusion2gan.errors import UserError
+
+
+@dataclass
+class Arguments:
+    prompts: Path
+    models: list[str]
+    out: Path
+    count: int = 6
+
+
+def main(args: Arguments):
+    folders = dict(_name_and_folder(model) for model in args.models)
+    folders = dict(sorted(folders.items(), key=lambda item: "teacher" not in item[0].lower()))
+    noises = {(drawn["seed"], drawn["captions_sha256"]) for drawn in map(samples.recipe, folders.values()) if drawn}
+    if len(noises) > 1:
+        raise UserError("the models were drawn from other noise or prompts: draw them with one --seed and --prompts")
+
+    captions = pd.read_parquet(args.prompts)["caption"].tolist()[: args.count]
+    columns = {}
+    for name, folder in folders.items():
+        files = samples.paths(folder)[: len(captions)]
+        if len(files) < len(captions):
+            raise UserError(f"{folder} holds {len(files)} pictures, the figure shows {len(captions)} prompts")
+        columns[name] = [images.load(file) for file in files]
+    known = {prompt.caption for prompt in openmoji.prompts("all")}
+    attribution = openmoji.ATTRIBUTION if known & set(captions) else ""
+    figure = figures.grid(columns, captions, attribution)
+    description = f"Columns, from the same noise: {', '.join(columns)}. Rows: {'; '.join(captions)}."
+    figures.save(figure, args.out, description, attribution)
+
+
+def _name_and_folder(model: str) -> tuple[str, Path]:
+    name, separator, folder = model.partition("=")
+    if not separator:
+        raise UserError(f"--models {model}: write NAME=FOLDER_OF_PICTURES")
+    return name, Path(folder)
+
+
+if __name__ == "__main__":
+    cli.run(main)

