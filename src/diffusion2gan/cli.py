@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import typing
 from collections.abc import Callable
+from pathlib import Path
 
 from transformers import HfArgumentParser
 
@@ -29,4 +30,4 @@ def run(main: Callable) -> None:
 def settings_of(arguments, names: list[str]) -> dict:
     """The named settings of a dataclass, as plain values for a checkpoint or a metrics file."""
     values = dataclasses.asdict(arguments)
-    return {name: values[name] for name in names}
+    return {name: str(values[name]) if isinstance(values[name], Path) else values[name] for name in names}

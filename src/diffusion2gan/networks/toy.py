@@ -124,13 +124,13 @@ def pipeline(
 
 
 def clip(folder: Path, tokens: CLIPTokenizer) -> CLIP:
-    """A four-layer vision transformer and a two-layer text tower, 1.0 M weights.
+    """CLIP's ResNet with one block a stage and a two-layer text tower, 1.1 M weights.
 
     Makes `folder` what open_clip loads as `local-dir:FOLDER`, but for the weights.
     """
     settings = {
         "embed_dim": 96,
-        "vision_cfg": {"image_size": PICTURE, "patch_size": 8, "width": 128, "head_width": 32, "layers": 4},
+        "vision_cfg": {"image_size": PICTURE, "width": 12, "layers": [1, 1, 1, 1]},
         "text_cfg": {"context_length": CONTEXT, "vocab_size": len(tokens), "width": 64, "heads": 4, "layers": 2},
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,9 @@ class Diverged(UserError):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, and how the learning rate moves: linear warm-up, then constant or cosine to zero."""
+    """How long, and how the learning rate moves: linear warm-up, then constant, cosine to zero, or
+    "linear": constant in the first half and straight to zero in the second.
+    """
 
     iterations: int
     warmup: int = 0
@@ -39,6 +41,8 @@ class Schedule:
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if self.decay == "constant":
             return rise
+        if self.decay == "linear":
+            return rise * min(1.0, 2 - 2 * step / self.iterations)
         return rise * 0.5 * (1 + math.cos(math.pi * step / self.iterations))
 
 

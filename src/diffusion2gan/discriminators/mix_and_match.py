@@ -1,0 +1,82 @@
+"""Mix-and-match augmentation: D also learns to reject target latents beside the wrong text or noise (Sec. 3.3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from diffusion2gan.errors import UserError
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """How much of D's fake batch is mismatched triples of each kind; the rest stays generated.  # ours"""
+
+    latent: float = 0.25
+    text: float = 0.25
+    noise: float = 0.25
+
+    def __post_init__(self):
+        if min(self.latent, self.text, self.noise) < 0 or self.latent + self.text + self.noise > 1:
+            raise UserError(
+                f"mix-and-match was given the fractions latent {self.latent}, text {self.text}, noise {self.noise}: "
+                "choose fractions that are not negative and sum to at most 1"
+            )
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Which triple stands at each place of the fake batch: row indices (N,) into the batch's latents,
+    noise and text. Where `target` is true the latent is the teacher's x, elsewhere it is generated."""
+
+    target: torch.Tensor
+    latent: torch.Tensor
+    noise: torch.Tensor
+    text: torch.Tensor
+
+    def apply(
+        self, generated: torch.Tensor, x: torch.Tensor, z: torch.Tensor, conditions: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """The triples (latent, noise, text) that D must call fake; tensors (N, ...)."""
+        target = self.target.to(x.device).view(-1, *[1] * (x.ndim - 1))
+        latents = torch.where(target, x[self.latent.to(x.device)], generated)
+        text = self.text.to(x.device)
+        return latents, z[self.noise.to(x.device)], {name: each[text] for name, each in conditions.items()}
+
+
+def mix_and_match(captions: Sequence[str], fractions: Fractions) -> Mix:
+    """Draw, from torch's default generator on the CPU, which places of the batch become mismatched.
+
+    Places are drawn independently, at the given fractions. One has either an unrelated target latent
+    between its own noise and text, or its own target latent with another's text, or with another's
+    noise: each is the teacher's latent with one thing wrong. Unrelated latents and texts are of
+    another caption; where the batch has none, the place stays generated.
+    """
+    count = len(captions)
+    own = torch.arange(count)
+    unrelated, another = other_caption(captions), _partner(~torch.eye(count, dtype=torch.bool))
+    draw = torch.rand(count)
+    by_latent = (draw < fractions.latent) & (unrelated != own)
+    draw = draw - fractions.latent
+    by_text = (draw >= 0) & (draw < fractions.text) & (unrelated != own)
+    draw = draw - fractions.text
+    by_noise = (draw >= 0) & (draw < fractions.noise) & (another != own)
+    return Mix(
+        target=by_latent | by_text | by_noise,
+        latent=torch.where(by_latent, unrelated, own),
+        noise=torch.where(by_noise, another, own),
+        text=torch.where(by_text, unrelated, own),
+    )
+
+
+def other_caption(captions: Sequence[str]) -> torch.Tensor:
+    """For each place (N,) that of a random example with another caption, or itself where there is none."""
+    number = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
+    numbers = torch.tensor([number[caption] for caption in captions])
+    return _partner(numbers[:, None] != numbers[None, :])
+
+
+def _partner(allowed: torch.Tensor) -> torch.Tensor:
+    """A random column of each row (N, N) among those allowed, or the diagonal where none is."""
+    score = torch.rand(allowed.shape).masked_fill(~allowed, -1.0).fill_diagonal_(-0.5)
+    return score.argmax(dim=1)

@@ -1,0 +1,143 @@
+"""VGG16 with batch norm, for pixels or for latents, at any width: the trunk F of (Latent)LPIPS (Sec. 3.2).
+
+In the latent network the first three max-pools are gone, since latents are 8× downsampled already,
+and the first convolution takes the latent's channels (Sec. 3.2, "Learning LatentLPIPS").
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.training.checkpoint import atomic
+
+SPACES = ("latent", "pixel")
+BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (channels, convolutions): configuration D of VGG
+REMOVED_POOLS = 3
+
+
+class VGG(nn.Module):
+    """Simonyan & Zisserman's VGG16 (2015), with batch norm (Ioffe & Szegedy 2015) and a classifier.
+
+    `space` is `latent` or `pixel`, `channels` those of the input, `width` a factor on all channels
+    (1.0 is VGG16). At full width the classifier is VGG's three linear layers; narrower networks have
+    a global average and one linear layer (ours). With `classes` = 0 there is none.
+    """
+
+    def __init__(self, space: str, channels: int, classes: int, width: float = 1.0, batch_norm: bool = True):
+        super().__init__()
+        if space not in SPACES:
+            raise UserError(f"no space '{space}' for a VGG: use {' or '.join(SPACES)}")
+        self.settings = {
+            "space": space, "channels": channels, "classes": classes, "width": width, "batch_norm": batch_norm,
+        }  # fmt: skip
+        self.space = space
+        self.widths = [max(8, round(block_width * width)) for block_width, _ in BLOCKS]
+        self.blocks = nn.ModuleList()
+        before = channels
+        for after, (_, convolutions) in zip(self.widths, BLOCKS, strict=True):
+            layers = []
+            for _ in range(convolutions):
+                layers.append(nn.Conv2d(before, after, 3, padding=1))
+                layers += [nn.BatchNorm2d(after)] if batch_norm else []
+                layers.append(nn.ReLU(inplace=True))
+                before = after
+            self.blocks.append(nn.Sequential(*layers))
+        self.classifier = _classifier(before, classes, width) if classes else None
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+        self.to(memory_format=torch.channels_last)  # the faster layout of the same weights
+
+    def features(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The five taps of inputs (N, channels, h, w): the end of each block, after its last ReLU.
+
+        In latents taps 4 and 5 lie after the max-pool, so their sides are h, h, h, h/2, h/4 (as in the
+        authors' E-LatentLPIPS package); in pixels every tap lies before its pool (Zhang et al. 2018).
+        """
+        taps = []
+        for number, block in enumerate(self.blocks):
+            if self.space == "pixel" and number:
+                x = F.max_pool2d(x, 2)
+            x = block(x)
+            if self.space == "latent" and number >= REMOVED_POOLS:
+                x = F.max_pool2d(x, 2)
+            taps.append(x)
+        return taps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (N, classes) of inputs (N, channels, h, w)."""
+        last = self.features(x)[-1]
+        return self.classifier(F.max_pool2d(last, 2) if self.space == "pixel" else last)
+
+    def folded(self) -> "VGG":
+        """The trunk as it is in evaluation, each batch norm folded into its convolution; no classifier.
+
+        It has no running statistics and no dropout, so that `train()` cannot change what it computes.
+        """
+        if not self.settings["batch_norm"]:
+            return self
+        trunk = VGG(**self.settings | {"classes": 0, "batch_norm": False})
+        folded, convolutions, norms = (
+            [module for module in network.blocks.modules() if isinstance(module, kind)]
+            for network, kind in ((trunk, nn.Conv2d), (self, nn.Conv2d), (self, nn.BatchNorm2d))
+        )
+        with torch.no_grad():
+            for target, conv, norm in zip(folded, convolutions, norms, strict=True):
+                scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+                target.weight.copy_(conv.weight * scale[:, None, None, None])
+                target.bias.copy_((conv.bias - norm.running_mean) * scale + norm.bias)
+        return trunk.to(next(self.parameters()))
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors, with what it takes to build the network again."""
+        write(path, self.state_dict(), self.settings)
+
+    @classmethod
+    def load(cls, path: Path) -> "VGG":
+        """The network that was saved at `path`. Raises UserError when there is none."""
+        weights, settings = read(path, "a VGG (make it with train_vgg.py)")
+        network = cls(**settings)
+        network.load_state_dict(weights)
+        return network
+
+
+def write(path: Path, weights: dict[str, torch.Tensor], settings: dict) -> None:
+    """Write weights and the settings of their network as one safetensors file, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with atomic(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata={"settings": json.dumps(settings)})
+
+
+def read(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """The weights and settings that `write` wrote. Raises UserError, asking for `kind`, where it did not."""
+    try:
+        with safe_open(path, "pt") as file:
+            settings = json.loads((file.metadata() or {})["settings"])
+            return {name: file.get_tensor(name) for name in file.keys()}, settings  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError, KeyError) as error:
+        raise UserError(f"'{path}' is not {kind}: {error}") from error
+
+
+def _classifier(channels: int, classes: int, width: float) -> nn.Sequential:
+    if width < 1:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    hidden = 4096
+    layers: Sequence[nn.Module] = (
+        nn.AdaptiveAvgPool2d(7), nn.Flatten(),
+        nn.Linear(channels * 7 * 7, hidden), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Linear(hidden, classes),
+    )  # fmt: skip
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, 0, 0.01)
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)

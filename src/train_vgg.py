@@ -1,0 +1,110 @@
+"""Train a VGG to name pictures or latents: the trunk of LPIPS or LatentLPIPS."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from diffusion2gan import cli, provenance
+from diffusion2gan.datasets.imagenet import LabelledImages
+from diffusion2gan.errors import UserError
+from diffusion2gan.networks.vgg import SPACES, VGG
+from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.training.classification import ImageBatches, LatentBatches, VGGTraining, accuracy, held_out_images
+from diffusion2gan.training.loop import Schedule, train
+
+EVALUATION_BATCH = 256
+
+
+@dataclass
+class Arguments:
+    space: str
+    data: str
+    validation: str
+    classes: int
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    checkpoints: Path
+    out: Path
+    metrics: Path
+    width: float = 0.25
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    warmup: int = 200
+    size: int = 64
+    validation_count: int = 2000
+    workers: int = 0
+    seed: int = 0
+    autocast: bool = False
+
+
+def main(args: Arguments):
+    if args.space not in SPACES:
+        raise UserError(f"no space '{args.space}': use {' or '.join(SPACES)}")
+    start = time.monotonic()
+    torch.manual_seed(args.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if args.space == "latent":
+        latents, labels = read_latents(args.data, args.classes)
+        batches = LatentBatches(latents, labels, args.batch_size, args.seed)
+        channels = latents.shape[1]
+    else:
+        pictures = read_pictures(args.data, "train", args)
+        batches = ImageBatches(pictures, args.batch_size, args.seed, args.workers)
+        channels = 3
+
+    network = VGG(args.space, channels, args.classes, args.width).to(device)
+    training = VGGTraining(network, batches, args.learning_rate, args.weight_decay, args.label_smoothing, args.autocast)
+    names = ["space", "classes", "width", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "autocast"]
+    schedule = Schedule(args.iterations, args.warmup, decay="cosine")
+    history = train(training, schedule, args.checkpoints, cli.settings_of(args, names), args.seed)
+
+    if args.space == "latent":
+        latents, labels = read_latents(args.validation, args.classes)
+        held_out = zip(latents.float().split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
+    else:
+        pictures = read_pictures(args.validation, "val", args)
+        held_out = held_out_images(pictures, args.validation_count, EVALUATION_BATCH, args.seed, args.workers)
+    scores = accuracy(network, held_out)
+    network.save(args.out)
+    history.to_csv(args.out.with_suffix(".csv"), index=False)
+    result = {
+        "count": scores.pop("count"),
+        "metrics": scores,
+        "seed": args.seed,
+        "seconds": time.monotonic() - start,
+        **provenance.record(cli.settings_of(args, [*names, "iterations", "seed"]), device),
+    }
+    with atomic(args.metrics) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def read_latents(path: str, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents (N, C, h, w) and labels (N) that encode_latents.py wrote."""
+    try:
+        tensors = load_file(path)
+        latents, labels = tensors["latents"], tensors["labels"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise UserError(f"'{path}' holds no labelled latents ({error}): make it with encode_latents.py") from error
+    if len(labels) == 0 or labels.max() >= classes:
+        raise UserError(f"'{path}' has {labels.unique().numel()} classes and --classes is {classes}: make them agree")
+    return latents, labels
+
+
+def read_pictures(source: str, split: str, args: Arguments) -> LabelledImages:
+    """The labelled pictures of a split, of as many classes as --classes says."""
+    pictures = LabelledImages(source, split, args.size, args.seed)
+    if len(pictures.classes) != args.classes:
+        raise UserError(
+            f"{source} has {len(pictures.classes)} classes and --classes is {args.classes}: make them agree"
+        )
+    return pictures
+
+
+if __name__ == "__main__":
+    cli.run(main)

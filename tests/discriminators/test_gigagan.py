@@ -1,0 +1,86 @@
+"""GigaGAN's discriminator: each part against a plain computation, and what each prediction may depend on."""
+
+import math
+
+import pytest
+import torch
+
+from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator, L2Attention, ModulatedConv
+
+
+@pytest.fixture(scope="module")
+def discriminator():
+    torch.manual_seed(0)
+    return GigaGANDiscriminator((4, 16, 16), text_width=12, width=16, max_width=32, attention_side=8)
+
+
+def inputs(side=16):
+    generator = torch.Generator().manual_seed(1)
+    x, z = torch.randn(2, 2, 4, side, side, generator=generator)
+    return x, z, torch.randn(2, 5, 12, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sides"),
+    [((4, 8, 8), (8, 4)), ((4, 64, 64), (64, 32, 16, 8, 4)), ((4, 128, 128), (128, 64, 32, 16, 8, 4))],
+)
+def test_every_entry_predicts_at_every_scale_that_follows(shape, sides):
+    with torch.device("meta"):
+        logits = GigaGANDiscriminator(shape, 768)(torch.empty(2, *shape), None, torch.empty(2, 77, 768))
+    expected = [(2, 1, side, side) for entry in range(len(sides)) for side in sides[entry:]]
+    assert [tuple(head.shape) for head in logits] == expected
+
+
+@torch.no_grad()
+def test_a_late_entry_sees_the_resized_latent_alone(discriminator):
+    x, z, text = inputs()
+    fine = torch.randn(2, 4, 8, 8).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    fine[..., ::2, :] *= -1  # of zero mean in each 2 × 2
+    before, after = discriminator(x, z, text), discriminator(x + fine, z, text)
+    assert not any(torch.allclose(a, b) for a, b in zip(before[:3], after[:3], strict=True))
+    for a, b in zip(before[3:], after[3:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_text_is_heeded_and_noise_is_not(discriminator):
+    x, z, text = inputs()
+    logits = discriminator(x, z, text)
+    torch.testing.assert_close(discriminator(x, z.flip(0), text), logits, rtol=0, atol=0)
+    assert not any(torch.allclose(a, b) for a, b in zip(discriminator(x, z, text.flip(0)), logits, strict=True))
+
+
+@torch.no_grad()
+def test_attention_weighs_by_distance():
+    torch.manual_seed(0)
+    attention = L2Attention(8, head_width=4)
+    features = torch.randn(1, 8, 2, 3)
+    places = features[0].flatten(1).T
+    q = places @ attention.queries.weight[:, :, 0, 0].T
+    v = places @ attention.values.weight[:, :, 0, 0].T
+    result = torch.zeros(6, 8)
+    for head in range(2):
+        for i in range(6):
+            part = slice(4 * head, 4 * head + 4)
+            weights = [math.exp(-float((q[i, part] - q[j, part]).square().sum()) / 2) for j in range(6)]
+            result[i, part] = sum(w * v[j, part] for j, w in enumerate(weights)) / sum(weights)
+    expected = places + result @ attention.out.weight[:, :, 0, 0].T + attention.out.bias
+    torch.testing.assert_close(attention(features)[0].flatten(1).T, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_modulation_scales_inputs_and_restores_the_variance():
+    torch.manual_seed(0)
+    convolution, features, text = ModulatedConv(6, 5), torch.randn(2, 6, 3, 3), torch.randn(2, 5)
+    expected = torch.empty_like(features)
+    for n in range(2):
+        style = convolution.style.weight @ text[n] + convolution.style.bias
+        for out in range(6):
+            row = convolution.weight[out] * style
+            expected[n, out] = torch.einsum("i,ihw->hw", row / row.norm(), features[n]) + convolution.bias[out, 0, 0]
+    torch.testing.assert_close(convolution(features, text), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_every_weight_is_trained(discriminator):
+    torch.stack([head.mean() for head in discriminator(*inputs())]).sum().backward()
+    assert [name for name, weight in discriminator.named_parameters() if weight.grad is None] == []

@@ -1,0 +1,72 @@
+"""Every triple that mix-and-match makes has one thing wrong, and never a thing in its own place."""
+
+import pytest
+import torch
+
+from diffusion2gan.discriminators.mix_and_match import Fractions, mix_and_match, other_caption
+from diffusion2gan.errors import UserError
+
+CAPTIONS = ["apple", "fox", "apple", "tree", "fox", "apple", "sun", "moon"]
+OWN = torch.arange(len(CAPTIONS))
+
+
+def draws(fractions, captions=CAPTIONS, count=500):
+    torch.manual_seed(0)
+    return [mix_and_match(captions, fractions) for _ in range(count)]
+
+
+def test_a_mismatched_triple_is_a_target_latent_with_one_thing_of_another_caption_or_noise():
+    for mix in draws(Fractions(0.3, 0.3, 0.3)):
+        for i in range(len(CAPTIONS)):
+            latent, noise, text = int(mix.latent[i]), int(mix.noise[i]), int(mix.text[i])
+            wrong = (latent != i) + (noise != i) + (text != i)
+            assert wrong == int(mix.target[i])
+            if latent != i:
+                assert CAPTIONS[latent] != CAPTIONS[i]
+            if text != i:
+                assert CAPTIONS[text] != CAPTIONS[i]
+
+
+def test_fractions_are_kept():
+    mixes = draws(Fractions(latent=0.5, text=0.2, noise=0.1), count=2000)
+    for name, fraction in {"latent": 0.5, "text": 0.2, "noise": 0.1}.items():
+        share = torch.stack([getattr(mix, name) != OWN for mix in mixes]).float().mean().item()
+        assert share == pytest.approx(fraction, abs=0.02), name
+    share = torch.stack([mix.target for mix in mixes]).float().mean().item()
+    assert share == pytest.approx(0.8, abs=0.02)
+
+
+def test_partners_are_uniform_over_the_other_captions():
+    partners = torch.stack([other_caption(CAPTIONS) for _ in range(6000)])
+    for i, caption in enumerate(CAPTIONS):
+        others = [j for j, other in enumerate(CAPTIONS) if other != caption]
+        counts = torch.bincount(partners[:, i], minlength=len(CAPTIONS))
+        assert counts.nonzero().flatten().tolist() == others
+        torch.testing.assert_close(
+            counts[others] / 6000, torch.full((len(others),), 1 / len(others)), atol=0.03, rtol=0
+        )
+
+
+def test_triples_are_gathered_as_a_loop_would():
+    x, z, generated = torch.randn(3, len(CAPTIONS), 4, 2, 2)
+    conditions = {"text_embeddings": torch.randn(len(CAPTIONS), 5, 3), "text_embeds": torch.randn(len(CAPTIONS), 6)}
+    for mix in draws(Fractions(0.2, 0.2, 0.2), count=10):
+        latents, noise, mixed = mix.apply(generated, x, z, conditions)
+        for i in range(len(CAPTIONS)):
+            assert torch.equal(latents[i], x[mix.latent[i]] if mix.target[i] else generated[i])
+            assert torch.equal(noise[i], z[mix.noise[i]])
+            assert all(torch.equal(mixed[name][i], each[mix.text[i]]) for name, each in conditions.items())
+
+
+def test_where_no_partner_exists_the_place_stays_generated():
+    (mix,) = draws(Fractions(0.5, 0.5, 0.0), captions=["apple"] * 4, count=1)
+    assert not mix.target.any()
+    (mix,) = draws(Fractions(0.0, 0.0, 1.0), captions=["apple"] * 4, count=1)
+    assert mix.target.all()  # other noise exists nonetheless
+    (mix,) = draws(Fractions(0.0, 0.0, 1.0), captions=["apple"], count=1)
+    assert not mix.target.any()
+
+
+def test_impossible_fractions_are_told():
+    with pytest.raises(UserError, match="sum to at most 1"):
+        Fractions(0.5, 0.5, 0.1)

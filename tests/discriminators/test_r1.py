@@ -1,0 +1,79 @@
+"""Single-sample R1 against its closed form and against finite differences of itself."""
+
+import pytest
+import torch
+
+from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
+from diffusion2gan.discriminators.r1 import single_sample_r1
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator
+from diffusion2gan.networks import toy
+
+
+class Quadratic(torch.nn.Module):
+    """Two heads, a/2 x² + b z at each place and c x at each place of the first channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.c = torch.nn.Parameter(torch.tensor(3.0)), torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x, z, text):
+        return [self.a / 2 * x.square() + 5 * z, self.c * x[:, :1]]
+
+
+def test_closed_form_and_its_gradient_to_the_weights():
+    discriminator, x, z = Quadratic(), torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
+    penalty = single_sample_r1(discriminator, x, z, torch.randn(3, 1, 1), gamma=0.7, every=16)
+    # verdict: (mean of a x²/2 over 32 numbers + mean of c x over 16) / 2
+    gradient = 3 * x[0] / 32 / 2
+    gradient[0] += 2 / 16 / 2
+    torch.testing.assert_close(penalty, 16 * 0.35 * gradient.square().sum())
+    penalty.backward()
+    torch.testing.assert_close(discriminator.a.grad, 16 * 0.35 * (2 * gradient * x[0] / 64).sum())
+    torch.testing.assert_close(discriminator.c.grad, 16 * 0.35 * (2 * gradient[0] / 32).sum())
+
+
+def networks():
+    torch.manual_seed(0)
+    unet = DiffusionDiscriminator.from_teacher(toy.unet(), z_conditioning=True, multi_scale=True)
+    checkpointed = DiffusionDiscriminator.from_teacher(toy.unet(), z_conditioning=True, multi_scale=True)
+    checkpointed.unet.enable_gradient_checkpointing()
+    gigagan = GigaGANDiscriminator((4, 8, 8), text_width=64, width=16, max_width=32)
+    return {"unet": unet, "checkpointed unet": checkpointed, "gigagan": gigagan}
+
+
+@pytest.mark.parametrize("name", ["unet", "checkpointed unet", "gigagan"])
+def test_second_derivatives_agree_with_finite_differences(name):
+    """Attention's fused kernels would raise here: they cannot be differentiated twice."""
+    discriminator = networks()[name].double()
+    x, z, text = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.randn(2, 7, 64)
+    arguments = (discriminator, x.double(), z.double(), text.double())
+    single_sample_r1(*arguments, gamma=1e3, every=1).backward()
+    weights = [weight for weight in discriminator.parameters() if weight.grad is not None]
+    count = sum(weight.numel() for weight in weights)  # short enough a step that no leaky ReLU bends in it
+    directions = [torch.randn_like(weight) / count**0.5 for weight in weights]
+    slope = sum((weight.grad * direction).sum() for weight, direction in zip(weights, directions, strict=True))
+
+    def moved(distance):
+        with torch.no_grad():
+            for weight, direction in zip(weights, directions, strict=True):
+                weight.add_(direction, alpha=distance)
+        return single_sample_r1(*arguments, gamma=1e3, every=1).item()
+
+    h = 1e-6
+    difference = (moved(h) - moved(-2 * h)) / (2 * h)
+    assert slope.item() == pytest.approx(difference, rel=1e-4)
+    checkpointing = [getattr(module, "gradient_checkpointing", False) for module in discriminator.modules()]
+    assert any(checkpointing) == (name == "checkpointed unet")  # as it was before
+
+
+def test_only_the_first_sample_counts_and_half_precision_is_left():
+    discriminator, x, z, text = (
+        networks()["unet"],
+        torch.randn(3, 4, 8, 8),
+        torch.randn(3, 4, 8, 8),
+        torch.randn(3, 7, 64),
+    )
+    alone = single_sample_r1(discriminator, x[:1], z[:1], text[:1], gamma=1.0, every=16)
+    with torch.autocast("cpu", torch.bfloat16):
+        together = single_sample_r1(discriminator, x, z, text, gamma=1.0, every=16)
+    torch.testing.assert_close(together, alone, rtol=0, atol=0)

@@ -1,0 +1,68 @@
+"""The point-wise losses in closed form, and the names of all of them."""
+
+import math
+
+import pytest
+import torch
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.losses import regression_loss
+from diffusion2gan.losses.lpips import LPIPS
+from diffusion2gan.losses.regression import mse, pseudo_huber
+from diffusion2gan.networks.vgg import VGG
+
+
+def test_mse_is_the_mean_square():
+    assert mse(torch.full((2, 4, 8, 8), 3.0), torch.ones(2, 4, 8, 8)) == 4
+
+
+def test_pseudo_huber_in_closed_form():
+    x0 = torch.zeros(2, 4, 8, 8)
+    x1 = torch.zeros(2, 4, 8, 8)
+    x1[0, 0, 0, 0], x1[1, 1, 2, 3], x1[1, 3, 7, 7] = 2.0, 3.0, 4.0  # norms 2 and 5
+    c = 0.00054 * 16  # √256
+    expected = (math.sqrt(4 + c**2) + math.sqrt(25 + c**2)) / 2 - c
+    torch.testing.assert_close(pseudo_huber(x0, x1), torch.tensor(expected))
+    torch.testing.assert_close(pseudo_huber(x0, x1, c=12.0), torch.tensor((math.sqrt(148) + 13) / 2 - 12))
+
+
+def test_pseudo_huber_has_a_gradient_where_the_two_are_equal():
+    x = torch.randn(2, 4, 8, 8, requires_grad=True)
+    pseudo_huber(x, x.detach().clone()).backward()
+    assert (x.grad == 0).all()
+
+
+@pytest.fixture(scope="module")
+def metric_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("metrics")
+    for space, channels in (("latent", 4), ("pixel", 3)):
+        trunk = VGG(space, channels, 0, width=0.125)
+        LPIPS(trunk, [torch.rand(width) for width in trunk.widths]).save(folder / f"{space}.safetensors")
+    return folder
+
+
+def test_the_names_give_the_losses(metric_files):
+    x0, x1 = torch.randn(2, 3, 4, 8, 8)
+    latent, pixel = metric_files / "latent.safetensors", metric_files / "pixel.safetensors"
+
+    def decode(x):
+        return x[:, :3].repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+    assert regression_loss("mse")(x0, x1) == mse(x0, x1)
+    assert regression_loss("pseudo_huber")(x0, x1) == pseudo_huber(x0, x1)
+    torch.testing.assert_close(regression_loss("latent_lpips", latent)(x0, x1), LPIPS.load(latent)(x0, x1).mean())
+    in_pixels = LPIPS.load(pixel)(decode(x0), decode(x1)).mean()
+    torch.testing.assert_close(regression_loss("lpips", pixel, decode)(x0, x1), in_pixels)
+    ensembled = regression_loss("e_latent_lpips", latent, preset="bg")
+    assert ensembled(x0, x1).ndim == 0 and ensembled(x0, x1) != ensembled(x0, x1)
+
+
+def test_mistakes_are_told(metric_files):
+    with pytest.raises(UserError, match="use one of mse"):
+        regression_loss("l1")
+    with pytest.raises(UserError, match="--lpips"):
+        regression_loss("latent_lpips")
+    with pytest.raises(UserError, match="compares latents"):
+        regression_loss("e_latent_lpips", metric_files / "pixel.safetensors")
+    with pytest.raises(UserError, match="no ensemble 'bx'"):
+        regression_loss("e_latent_lpips", metric_files / "latent.safetensors", preset="bx")

@@ -1,0 +1,131 @@
+"""The student is the teacher's U-Net read at one timestep, and plain diffusers draws with it."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.generator import Generator, x0
+
+PROMPTS = ["a red apple on a blue background", "a fox on a gray background"]
+SDXL = {
+    "sample_size": 128,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (320, 640, 1280),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+
+
+@pytest.fixture(params=["v_prediction", "epsilon"])
+def teacher_of_either_kind(request, teacher_folder, tmp_path):
+    """The toy pipeline with its U-Net said to predict v, and said to predict ε."""
+    folder = shutil.copytree(teacher_folder, tmp_path / "teacher")
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": request.param}))
+    return folder
+
+
+def test_x0_inverts_the_forward_process():
+    x, noise = torch.randn(2, 3, 4, 8, 8, dtype=torch.float64)
+    alpha, sigma = 0.0683, (1 - 0.0683**2) ** 0.5
+    z, v = alpha * x + sigma * noise, alpha * noise - sigma * x
+    torch.testing.assert_close(x0(noise, z, alpha**2, "epsilon"), x)
+    torch.testing.assert_close(x0(v, z, alpha**2, "v_prediction"), x)
+
+
+@pytest.mark.parametrize("timestep", [None, 399])
+def test_plain_diffusers_draws_what_the_generator_computes(teacher_of_either_kind, tmp_path, timestep):
+    teacher = teacher_of_either_kind
+    generator = Generator.from_teacher(teacher, timestep)
+    with torch.no_grad():  # unlike the teacher's, so that the test sees whose weights were saved
+        for weight in generator.unet.parameters():
+            weight.mul_(1.01)
+    generator.save(tmp_path / "student", teacher)
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "student")
+    timesteps = []
+    pipeline.unet.register_forward_pre_hook(lambda module, inputs: timesteps.append(int(inputs[1])))
+
+    z = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    options = {"latents": z, "num_inference_steps": 1, "guidance_scale": 0}
+    drawn = pipeline(PROMPTS, output_type="latent", **options).images
+    pictures = pipeline(PROMPTS, output_type="pt", **options).images
+    text = pipeline.encode_prompt(PROMPTS, "cpu", 1, False)[0]
+    with torch.no_grad():
+        x = generator(z, text)
+        decoded = pipeline.vae.decode(x / pipeline.vae.config.scaling_factor).sample
+
+    assert timesteps == [timestep or 999] * 2
+    torch.testing.assert_close(drawn, x, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(pictures, (decoded / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-5)
+    assert Generator.from_teacher(tmp_path / "student").timestep == (timestep or 999)
+
+
+def test_stable_diffusion_s_scheduler_gives_its_own_noise_level():
+    """SD 1.5's scheduler_config.json: leading steps, PNDM, no prediction type."""
+    settings = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    scheduler = DDIMScheduler.from_config(settings | {"set_alpha_to_one": False, "skip_prk_steps": True})
+    generator = Generator(torch.nn.Identity(), scheduler)
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    assert generator.alpha_bar == pytest.approx((1 - betas).prod().item(), rel=1e-5)
+    assert (generator.timestep, generator.prediction_type) == (999, "epsilon")
+
+
+def test_half_precision_ends_at_the_conversion(teacher_folder):
+    generator = Generator.from_teacher(teacher_folder)
+    generator.prediction_type = "epsilon"
+    z, text = torch.randn(2, 4, 8, 8), torch.randn(2, 16, 64)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        predicted = generator.unet(z, 999, text).sample
+        x = generator(z, text)
+    assert (predicted.dtype, x.dtype) == (torch.bfloat16, torch.float32)
+    exact = x0(predicted.double(), z.double(), generator.alpha_bar, "epsilon")
+    torch.testing.assert_close(x.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+def test_sdxl_takes_its_added_conditions():
+    scheduler = DDIMScheduler()
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**SDXL)
+    generator = Generator(unet, scheduler)
+    with torch.device("meta"):
+        added = {"text_embeds": torch.empty(2, 1280), "time_ids": torch.empty(2, 6)}
+        x = generator(torch.empty(2, 4, 128, 128), torch.empty(2, 77, 2048), **added)
+    assert x.shape == (2, 4, 128, 128)
+
+
+def test_a_failed_save_leaves_the_old_student(teacher_folder, tmp_path, monkeypatch):
+    generator = Generator.from_teacher(teacher_folder)
+    generator.save(tmp_path / "student", teacher_folder)
+    before = sorted((path.name, path.stat().st_size) for path in (tmp_path / "student").rglob("*"))
+
+    def fail(pipeline, folder):
+        folder.mkdir()
+        (folder / "half").write_text("written")
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="disk full"):
+        patched.setattr(StableDiffusionPipeline, "save_pretrained", fail)
+        generator.save(tmp_path / "student", teacher_folder)
+    assert sorted((path.name, path.stat().st_size) for path in (tmp_path / "student").rglob("*")) == before
+    generator.save(tmp_path / "student", teacher_folder)  # and a good one takes its place
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_mistakes_are_told(tmp_path):
+    with pytest.raises(UserError, match="no student can start from .*nowhere") as raised:
+        Generator.from_teacher(tmp_path / "nowhere")
+    assert "\n" not in str(raised.value)
+    with pytest.raises(UserError, match="prediction_type 'sample'"):
+        Generator(torch.nn.Identity(), DDIMScheduler(prediction_type="sample"))
+    with pytest.raises(UserError, match="0 to 999"):
+        Generator(torch.nn.Identity(), DDIMScheduler(), timestep=1000)

@@ -1,0 +1,168 @@
+"""Two steps of adversarial training on the random toy pipeline: who learns, who is left alone, what is counted."""
+
+import math
+
+import pytest
+import torch
+
+from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
+from diffusion2gan.discriminators.mix_and_match import Fractions
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator
+from diffusion2gan.generator import Generator
+from diffusion2gan.pairs import Pairs
+from diffusion2gan.teacher import Teacher, noise
+from diffusion2gan.training import adversarial
+from diffusion2gan.training.adversarial import AdversarialTraining, Adversary
+from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.training.regression import RegressionTraining, TextEmbeddings
+
+CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
+
+
+class Memory:
+    """Eight pairs in memory, as PairDataset would give them."""
+
+    def __init__(self):
+        self.captions = dict(enumerate(CAPTIONS))
+        self.x = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def __len__(self):
+        return 8
+
+    def batch(self, indices):
+        return Pairs(noise(indices.tolist(), (4, 8, 8)), [CAPTIONS[i % 3] for i in indices.tolist()], self.x[indices])
+
+
+def squared(x0, x1):
+    return (x0 - x1).square().mean()
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_folder):
+    return Teacher(str(teacher_folder))
+
+
+def common(teacher):
+    torch.manual_seed(0)
+    student = Generator.from_teacher(teacher.path)
+    settings = {"batch_size": 4, "learning_rate": 1e-4, "seed": 0}
+    return {"student": student, "teacher": teacher, "pairs": Memory(), "loss": squared} | settings
+
+
+def gan(teacher, kind="diffusion", autocast=False, **adversary):
+    regression = common(teacher)
+    if kind == "diffusion":
+        judge = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=True, multi_scale=True)
+        settings = {"r1_gamma": 10.0, "mix": Fractions()}
+    else:
+        judge = GigaGANDiscriminator(teacher.latent_shape, 64, width=16, max_width=32)
+        settings = {"matching_aware": True}
+    settings |= {"learning_rate": 1e-4, "lambda_gan": 0.5} | adversary
+    return AdversarialTraining(judge, Adversary(**settings), **regression, autocast=autocast)
+
+
+def snapshot(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(module, before):
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+@pytest.mark.parametrize(("kind", "autocast"), [("diffusion", False), ("gigagan", False), ("diffusion", True)])
+def test_two_steps_teach_both_and_leave_the_teacher_alone(teacher, kind, autocast):
+    training = gan(teacher, kind, autocast)
+    frozen = {name: snapshot(module) for name, module in vars(teacher).items() if isinstance(module, torch.nn.Module)}
+    student, judge = snapshot(training.student), snapshot(training.discriminator)
+    numbers = []
+    for step in range(2):
+        torch.manual_seed(step)
+        numbers.append(training.step(step))
+    assert all(math.isfinite(value) for each in numbers for value in each.values())
+    assert changed(training.student, student) and changed(training.discriminator, judge)
+    assert frozen.keys() == {"unet", "vae", "text_encoder"}
+    for name, before in frozen.items():
+        assert not changed(getattr(teacher, name), before), name
+    assert all(weight.requires_grad for weight in training.discriminator.parameters())
+    if kind == "diffusion":
+        assert ["r1" in each for each in numbers] == [True, False]  # every 16 steps, from the first
+    assert [each["generator_evaluations"] for each in numbers] == [4, 8]
+    assert all(each["images_per_second"] > 0 and each["peak_memory_gib"] > 0.05 for each in numbers)
+
+
+def test_losses_of_a_step_are_those_of_the_paper(teacher):
+    """λ_GAN joins Eq. 4 and 6; D judged the generated latents of its own step before G moved."""
+    training = gan(teacher, mix=None, r1_gamma=None, lambda_gan=0.25)
+    batch = training.batch(0)
+    with torch.no_grad():
+        generated = training.student(batch.z, **batch.conditions)
+        real = training.discriminator(batch.x, batch.z, **batch.conditions)
+        fake = training.discriminator(generated, batch.z, **batch.conditions)
+    numbers = training.step(0)
+    judged = sum(-r.sigmoid().log().mean() - (1 - f.sigmoid()).log().mean() for r, f in zip(real, fake, strict=True))
+    assert numbers["discriminator_loss"] == pytest.approx(judged.item() / len(real), rel=1e-4)
+    assert numbers["regression_loss"] == pytest.approx(squared(generated, batch.x).item(), rel=1e-5)
+    assert numbers["loss"] == pytest.approx(numbers["regression_loss"] + 0.25 * numbers["gan_loss"], rel=1e-6)
+    with torch.no_grad():  # G was judged by D after its update
+        logits = training.discriminator(generated, batch.z, **batch.conditions)
+    fooled = sum(-each.sigmoid().log().mean() for each in logits).item() / len(logits)
+    assert numbers["gan_loss"] == pytest.approx(fooled, rel=1e-4)
+
+
+def test_without_a_gan_loss_the_student_learns_as_in_regression(teacher):
+    plain, with_gan = RegressionTraining(**common(teacher)), gan(teacher, lambda_gan=0.0)
+    for step in range(2):
+        assert plain.step(step)["loss"] == pytest.approx(with_gan.step(step)["loss"], rel=1e-5)
+    torch.testing.assert_close(plain.student.state_dict(), with_gan.student.state_dict(), rtol=1e-5, atol=1e-7)
+
+
+def test_r1_and_mix_and_match_reach_the_discriminator(teacher, monkeypatch):
+    with_r1, without = gan(teacher), gan(teacher, r1_gamma=None)
+    for training in (with_r1, without):
+        torch.manual_seed(0)
+        training.step(0)
+    assert changed(with_r1.discriminator, without.discriminator.state_dict())
+
+    fakes = []
+    monkeypatch.setattr(
+        adversarial, "discriminator_loss", lambda real, fake: fakes.append(fake) or sum(f.mean() for f in fake)
+    )
+    training = gan(teacher, r1_gamma=None, mix=Fractions(0.0, 1.0, 0.0), learning_rate=0.0)
+    batch = training.batch(0)
+    torch.manual_seed(0)
+    training.step(0)
+    matched = training.discriminator(batch.x, batch.z, **batch.conditions)
+    other = [
+        training.discriminator(batch.x, batch.z, text.expand_as(batch.conditions["text_embeddings"]))
+        for text in training.text(CAPTIONS)
+    ]
+    for place in range(4):  # every place: its own target beside one of the two other captions
+        assert not torch.allclose(fakes[0][-1][place], matched[-1][place], atol=1e-6)
+        assert sum(torch.allclose(fakes[0][-1][place], each[-1][place], rtol=1e-4, atol=1e-5) for each in other) == 1
+
+
+def test_a_killed_gan_resumes_in_the_same_bits(teacher, tmp_path):
+    def run(folder, stop=None):
+        training = gan(teacher)
+        step = training.step
+        training.step = lambda number: step(number) if number != stop else (_ for _ in ()).throw(KeyboardInterrupt)
+        train(training, Schedule(3), folder, {}, seed=0, ema_decay=0.9, checkpoint_every=1)
+        return {name: snapshot(module) for name, module in training.modules.items()}
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", stop=2)
+    torch.testing.assert_close(run(tmp_path / "killed"), run(tmp_path / "whole"), rtol=0, atol=0)
+
+
+def test_embeddings_are_the_encoder_s_with_and_without_a_table(teacher, monkeypatch):
+    asked = [CAPTIONS[2], CAPTIONS[0], CAPTIONS[2]]
+    table = TextEmbeddings(teacher, CAPTIONS)
+    torch.testing.assert_close(table(asked), teacher.encode_text(asked))
+    calls = []
+    encode = teacher.encode_text
+    monkeypatch.setattr(teacher, "encode_text", lambda captions: calls.append(captions) or encode(captions))
+    table(asked)
+    assert calls == []
+    monkeypatch.setattr(TextEmbeddings, "most_in_table", 2)
+    torch.testing.assert_close(TextEmbeddings(teacher, CAPTIONS)(asked), encode(asked))
+    assert calls == [asked]

@@ -1,0 +1,139 @@
+"""The loop: a killed training ends in the bits of one never killed, and refuses what it cannot continue."""
+
+import os
+import signal
+from collections import Counter
+
+import pytest
+import torch
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.training.data_order import batch_indices, mix
+from diffusion2gan.training.loop import Diverged, Schedule, train
+
+SETTINGS = {"width": 3}
+SCHEDULE = Schedule(20, warmup=3, decay="cosine")
+
+
+class Noisy:
+    """Fit a line to data in their order, with noise from torch's generator; `at` runs before a step."""
+
+    averaged = "line"
+
+    def __init__(self, at=None):
+        torch.manual_seed(7)
+        line = torch.nn.Linear(3, 1)
+        self.modules = {"line": line}
+        self.optimizers = {"line": torch.optim.AdamW(line.parameters(), 0.1)}
+        self.data, self.at = torch.randn(10, 3), at or {}
+
+    def step(self, step):
+        if step in self.at:
+            self.at[step]()
+        x = self.data[batch_indices(step, 4, len(self.data), seed=1)]
+        loss = (self.modules["line"](x + 0.1 * torch.randn_like(x)) - x.sum(1, keepdim=True)).square().mean()
+        self.optimizers["line"].zero_grad()
+        loss.backward()
+        self.optimizers["line"].step()
+        return {"loss": loss.item() if step != self.at.get("diverge") else float("nan")}
+
+
+def run(training, folder, settings=SETTINGS, schedule=SCHEDULE, **options):
+    options = {"seed": 3, "ema_decay": 0.9, "checkpoint_every": 4, "log_every": 1} | options
+    history = train(training, schedule, folder, settings, **options)
+    return {name: value.clone() for name, value in training.modules["line"].state_dict().items()}, history
+
+
+def kill():
+    raise KeyboardInterrupt
+
+
+def test_killed_and_resumed_gives_the_same_bits(tmp_path):
+    expected, history = run(Noisy(), tmp_path / "whole")
+    for step in (6, 13):
+        with pytest.raises(KeyboardInterrupt):
+            run(Noisy({step: kill}), tmp_path / "killed")
+    torch.manual_seed(99)  # what a new process happens to start with must not matter
+    weights, resumed = run(Noisy(), tmp_path / "killed")
+    torch.testing.assert_close(weights, expected, rtol=0, atol=0)
+    assert resumed["loss"].tolist() == history["loss"].tolist()
+    assert resumed["step"].tolist() == list(range(20))
+    assert resumed["seconds"].is_monotonic_increasing
+    assert run(Noisy(), tmp_path / "killed")[0].keys() == expected.keys()  # finished: nothing to do
+    torch.testing.assert_close(run(Noisy(), tmp_path / "killed")[0], expected, rtol=0, atol=0)
+
+
+def test_termination_saves_and_exits(tmp_path):
+    with pytest.raises(SystemExit) as exited:
+        run(Noisy({5: lambda: os.kill(os.getpid(), signal.SIGTERM)}), tmp_path, checkpoint_every=1000)
+    assert exited.value.code == 143
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["state"]["step"] == 6
+    torch.testing.assert_close(run(Noisy(), tmp_path)[0], run(Noisy(), tmp_path / "whole")[0], rtol=0, atol=0)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
+    with pytest.raises(Diverged, match="step 2.*no checkpoint yet"):
+        run(Noisy({"diverge": 2}), tmp_path)
+    with pytest.raises(Diverged, match="step 6"):
+        run(Noisy({"diverge": 6}), tmp_path)
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)["state"]
+    assert saved["step"] == 4
+    assert all(value.isfinite().all() for value in saved["modules"]["line"].values())
+
+
+@pytest.mark.parametrize("change", [{"settings": {"width": 4}}, {"seed": 4}, {"schedule": Schedule(30, warmup=3)}])
+def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path, change):
+    run(Noisy(), tmp_path)
+    name = {
+        "settings": "width was 3 and is 4",
+        "seed": "seed was 3 and is 4",
+        "schedule": "iterations was 20 and is 30",
+    }
+    with pytest.raises(UserError, match=name[next(iter(change))]):
+        run(Noisy(), tmp_path, **change)
+
+
+def test_the_average_is_the_mean_of_the_weights_by_their_age(tmp_path):
+    """w̄ ← d w̄ + (1 - d) w with d = min(decay, (1 + k) / (10 + k)) at the k-th update."""
+    training, path = Noisy(), []
+    step = training.step
+
+    def recorded(number):
+        result = step(number)
+        path.append(training.modules["line"].weight.detach().clone())
+        return result
+
+    training.step = recorded
+    initial = training.modules["line"].weight.detach().clone()
+    weights, _ = run(training, tmp_path, ema_decay=0.5)
+    average = initial
+    for k, weight in enumerate(path):
+        decay = min(0.5, (1 + k) / (10 + k)) if k else 0.0
+        average = decay * average + (1 - decay) * weight
+    torch.testing.assert_close(weights["weight"], average)
+    torch.testing.assert_close(run(Noisy(), tmp_path / "plain", ema_decay=0.0)[0]["weight"], path[-1], rtol=0, atol=0)
+
+
+def test_the_learning_rate_rises_and_falls(tmp_path):
+    training, rates = Noisy(), []
+    step = training.step
+    training.step = lambda number: rates.append(training.optimizers["line"].param_groups[0]["lr"]) or step(number)
+    run(training, tmp_path)
+    assert rates[:2] == pytest.approx([0.1 / 3, 0.2 / 3], rel=0.02)
+    assert max(rates) == rates[2] and rates == rates[:3] + sorted(rates[3:], reverse=True) and rates[-1] < 0.001
+
+
+@pytest.mark.parametrize(("size", "batch"), [(10, 4), (7, 7), (3, 8)])
+def test_an_epoch_has_each_example_once(size, batch):
+    drawn = torch.cat([batch_indices(step, batch, size, seed=5) for step in range(4 * size)]).tolist()
+    epochs = [drawn[i : i + size] for i in range(0, len(drawn), size)]
+    assert all(Counter(epoch) == Counter(range(size)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1  # in a new order
+    assert batch_indices(3, batch, size, seed=5).tolist() == drawn[3 * batch : 4 * batch]
+    with pytest.raises(ValueError, match="no examples"):
+        batch_indices(0, batch, 0, seed=5)
+
+
+def test_seeds_are_mixed_without_collision():
+    assert len({mix(seed, step) for seed in range(50) for step in range(200)}) == 10_000
+    assert mix(1, 2) != mix(2, 1)
