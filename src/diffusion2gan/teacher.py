@@ -105,8 +105,9 @@ def _load(path: str, dtype: torch.dtype) -> StableDiffusionPipeline:
     transformers_logging.disable_progress_bar()
     try:
         return StableDiffusionPipeline.from_pretrained(
-            path, torch_dtype=dtype, safety_checker=None, requires_safety_checker=False
+            path, dtype=dtype, safety_checker=None, requires_safety_checker=False
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         kind = "folder" if Path(path).exists() else "hub id, or folder (there is none)"
-        raise UserError(f"'{path}' is not the {kind} of a Stable Diffusion 1.x or 2.x pipeline: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"'{path}' is not the {kind} of a Stable Diffusion 1.x or 2.x pipeline: {reason}") from error

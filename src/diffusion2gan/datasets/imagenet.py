@@ -32,7 +32,9 @@ class LabelledImages:
         try:
             self.folder = ImageFolder(str(Path(source) / split))
         except FileNotFoundError as error:
-            raise UserError(f"no labelled pictures in {source}/{split}: set `images` to 'openmoji' or a folder") from error
+            raise UserError(
+                f"no labelled pictures in {source}/{split}: set `images` to 'openmoji' or a folder"
+            ) from error
         self.classes = self.folder.classes
         crop = {
             "train": [transforms.RandomResizedCrop(size, antialias=True), transforms.RandomHorizontalFlip()],

@@ -1,0 +1,32 @@
+.PHONY: demo test
+
+# The one thing an install depends on; a finished one is marked by a file in the environment.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+# uv installs in a fraction of pip's time; it does not read pip's own setting of where wheels may lie
+INSTALL := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python -c envs/requirements.lock
+
+demo: $(VENV)/installed
+	$(BIN)/snakemake --cores all --rerun-incomplete -- results/table2.csv results/figures/figure1.png
+	@cat work/toy/logs/make_table/table2.log
+	@echo "The table: results/table2.csv, the pictures: results/figures/figure1.png"
+
+test: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet uv==0.13.9
+
+$(VENV)/installed: $(BIN)/uv pyproject.toml envs/requirements.lock
+	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(INSTALL) -e ".[dev]"
+	touch $@

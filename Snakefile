@@ -1,0 +1,59 @@
+"""Diffusion2GAN: the whole study, from the teacher to Tables 1–7.
+
+    snakemake --cores all                                       # every table and figure, on a laptop
+    snakemake --profile slurm results/table2.csv                # Table 2 of the paper, on a cluster
+    snakemake --profile slurm results/runs/gan-diffusion-z.csv  # one ablation alone
+
+config.yaml says what is studied, scales/ how large. Heavy files go to work/{scale}/, what a person
+reads to results/, at the scale that ran last.
+"""
+
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+
+
+localrules:
+    all,
+    unavailable,
+    make_run,
+    make_table,
+    make_figure1,
+
+
+rule all:
+    """Every table and figure that this scale has the data for."""
+    input:
+        [f"results/{table}.csv" for table in possible(STUDY.tables)],
+        [f"results/figures/{figure}.png" for figure in possible(STUDY.figures)],
+
+
+include: "rules/data.smk"
+include: "rules/latentlpips.smk"
+include: "rules/pairs.smk"
+include: "rules/distill.smk"
+include: "rules/evaluate.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
+
+
+if "assets" in CONFIG:
+
+    include: "rules/assets.smk"
+
+
+onstart:
+    for name, target in (STUDY.tables | STUDY.figures).items():
+        if STUDY.lacks(target):
+            print(
+                f"note: scale {SCALE} has no {STUDY.lacks(target)}, so {name} is not made unless you ask for it",
+                file=sys.stderr,
+            )

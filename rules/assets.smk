@@ -1,0 +1,123 @@
+"""The small networks that the toy scale starts from, trained from nothing: `snakemake --cores all -- assets`.
+
+They are shipped in assets/toy, so nothing of the study depends on these rules. A day on a laptop, less
+than an hour on a GPU.
+
+Needs: OpenMoji. Makes: work/assets/, and from it assets/toy/
+"""
+
+ASSETS = f"{CONFIG['work']}/assets"
+
+
+rule train_vae:
+    """Train the codec: 64 × 64 pictures to 4 × 8 × 8 latents."""
+    output:
+        directory(f"{ASSETS}/vae"),
+    log:
+        f"{ASSETS}/logs/train_vae.log",
+    benchmark:
+        f"{ASSETS}/timings/train_vae.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=arguments({"seed": SEED} | CONFIG["assets"]["vae"]),
+        checkpoints=f"{ASSETS}/checkpoints/vae",
+    shell:
+        training("python src/train_vae.py {params.options} --checkpoints {params.checkpoints} --out {output}")
+
+
+rule train_teacher:
+    """Train the toy teacher on the codec's latents."""
+    input:
+        vae=rules.train_vae.output,
+    output:
+        directory(f"{ASSETS}/teacher"),
+    log:
+        f"{ASSETS}/logs/train_teacher.log",
+    benchmark:
+        f"{ASSETS}/timings/train_teacher.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=arguments({"seed": SEED} | CONFIG["assets"]["teacher"]),
+        checkpoints=f"{ASSETS}/checkpoints/teacher",
+    shell:
+        training(
+            "python src/train_teacher.py --vae {input.vae} {params.options} --checkpoints {params.checkpoints} "
+            "--out {output}"
+        )
+
+
+rule train_clip:
+    """Train the small CLIP that scores the toy scale."""
+    output:
+        directory(f"{ASSETS}/clip"),
+    log:
+        f"{ASSETS}/logs/train_clip.log",
+    benchmark:
+        f"{ASSETS}/timings/train_clip.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=arguments({"seed": SEED} | CONFIG["assets"]["clip"]),
+        checkpoints=f"{ASSETS}/checkpoints/clip",
+    shell:
+        training("python src/train_clip.py {params.options} --checkpoints {params.checkpoints} --out {output}")
+
+
+use rule encode_latents as encode_asset_latents with:
+    input:
+        teacher=rules.train_teacher.output,
+    output:
+        f"{ASSETS}/latents/{{split}}.safetensors",
+    log:
+        f"{ASSETS}/logs/encode_asset_latents/{{split}}.log",
+    benchmark:
+        f"{ASSETS}/timings/encode_asset_latents/{{split}}.tsv"
+    params:
+        teacher=rules.train_teacher.output,
+
+
+use rule train_vgg as train_asset_vgg with:
+    input:
+        train=lambda w: (f"{ASSETS}/latents/train.safetensors" if w.space == "latent" else []),
+        val=lambda w: f"{ASSETS}/latents/val.safetensors" if w.space == "latent" else [],
+    output:
+        weights=f"{ASSETS}/vgg-{{space}}/vgg.safetensors",
+        metrics=f"{ASSETS}/vgg-{{space}}/vgg.json",
+    log:
+        f"{ASSETS}/logs/train_asset_vgg/{{space}}.log",
+    benchmark:
+        f"{ASSETS}/timings/train_asset_vgg/{{space}}.tsv"
+    wildcard_constraints:
+        space="latent|pixel",
+    params:
+        space=lambda w: w.space,
+        options=lambda w: arguments(LATENTLPIPS["vgg"] | {"seed": SEED} | CONFIG["assets"][f"vgg_{w.space}"]),
+        checkpoints=f"{ASSETS}/checkpoints/vgg-{{space}}",
+
+
+rule assets:
+    """Put the trained networks where the toy scale looks for them, with a card of how good they are."""
+    input:
+        vae=rules.train_vae.output,
+        teacher=rules.train_teacher.output,
+        clip=rules.train_clip.output,
+        vgg=expand(f"{ASSETS}/vgg-{{space}}/vgg.safetensors", space=["latent", "pixel"]),
+        metrics=expand(f"{ASSETS}/vgg-{{space}}/vgg.json", space=["latent", "pixel"]),
+    log:
+        f"{ASSETS}/logs/assets.log",
+    benchmark:
+        f"{ASSETS}/timings/assets.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        steps=STUDY.steps("sd15", "ddim"),
+        guidance=STUDY.datasets["sd-cfg-3"].guidance,
+    shell:
+        logged(
+            "python src/ship_assets.py --vae {input.vae} --teacher {input.teacher} --clip {input.clip} "
+            "--vgg_latent {input.vgg[0]} --vgg_pixel {input.vgg[1]} "
+            "--vgg_latent_metrics {input.metrics[0]} --vgg_pixel_metrics {input.metrics[1]} "
+            "--steps {params.steps} --guidance {params.guidance} --out assets/toy"
+        )

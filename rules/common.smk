@@ -1,0 +1,189 @@
+"""Paths and look-ups; no rules."""
+
+import os
+import re
+import shlex
+import sys
+from functools import cache
+from pathlib import Path
+
+from diffusion2gan.configuration import load
+from diffusion2gan.errors import UserError
+from diffusion2gan.study import SPEED, Study
+
+try:
+    CONFIG = load(config, Path(workflow.basedir))
+    STUDY = Study(CONFIG)
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+SCALE = STUDY.scale
+SEED = CONFIG["seed"]
+WORK = f"{CONFIG['work']}/{SCALE}"
+LATENTLPIPS = CONFIG["latentlpips"]
+EVALUATION = CONFIG["evaluation"]
+
+# `python` in a rule is the one that runs Snakemake, also where its environment is not activated.
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+
+
+wildcard_constraints:
+    run="|".join(map(re.escape, STUDY.measured)),
+    dataset="|".join(map(re.escape, STUDY.datasets)),
+    teacher="|".join(map(re.escape, STUDY.teachers)),
+    benchmark="|".join(map(re.escape, STUDY.benchmarks)),
+    table="|".join(map(re.escape, STUDY.tables)),
+    trunk=r"pixel|latent-[^/]+",
+    split="train|val",
+    shard=r"\d{5}",
+
+
+def logged(command):
+    """A command whose every word goes to the log; if it fails, the last line is shown too."""
+    return f"{command} > {{log}} 2>&1 || {{{{ tail -n 1 {{log}} >&2; exit 1; }}}}"
+
+
+def training(command):
+    """A command that needs its checkpoints no more once it has ended: they would refuse other settings."""
+    return logged(command) + "\nrm -rf {params.checkpoints}"
+
+
+def arguments(options):
+    """Settings as a command line: {"batch_size": 8, "r1": True} → "--batch_size 8 --r1 true"."""
+    return " ".join(f"--{name} {_words(value)}" for name, value in options.items())
+
+
+def _words(value):
+    if isinstance(value, list):
+        return shlex.join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else shlex.quote(str(value))
+
+
+def possible(targets):
+    """The names of the tables or figures that this scale has everything for."""
+    return [name for name, target in targets.items() if STUDY.lacks(target) is None]
+
+
+def unavailable(kind, name):
+    """What a job needs when the scale lacks something: a file whose rule says what to set, and fails."""
+    return f"{WORK}/unavailable/{kind}/{name}"
+
+
+@cache
+def files(path):
+    """The weights and settings of a local model, so that a change of them is noticed; none of a hub id."""
+    path = Path(path.removeprefix("local-dir:"))
+    if path.is_file():
+        return [str(path)]
+    return sorted(str(file) for file in path.rglob("*") if file.suffix in (".safetensors", ".json"))
+
+
+def teacher_files(name):
+    path = STUDY.teachers[name].path
+    return unavailable("teachers", name) if path is None else files(path)
+
+
+def pairs_folder(run):
+    return f"{WORK}/pairs/{STUDY.runs[run].dataset}"
+
+
+def student(run):
+    return f"{WORK}/runs/{run}/student"
+
+
+def metric_of(run):
+    """The calibrated metric that a run's loss needs, if any."""
+    trunk = STUDY.trunk_of(run)
+    return f"{WORK}/latentlpips/{trunk}/lpips.safetensors" if trunk else []
+
+
+def labelled(trunk, split):
+    """The file of labelled latents of a trunk; pixels are read from their source."""
+    return [] if trunk == "pixel" else f"{WORK}/latents/{trunk.removeprefix('latent-')}/{split}.safetensors"
+
+
+def calibration(trunk):
+    """The options of a trunk's calibration; latents are encoded by their teacher."""
+    sizes = LATENTLPIPS["calibration"]
+    space, _, teacher = trunk.partition("-")
+    options = {
+        "space": space,
+        "judgements": LATENTLPIPS["judgements"],
+        "count": sizes["judgements"],
+        "size": sizes["size"][space],
+        "seed": SEED,
+    }
+    options |= {name: sizes[name] for name in ("held_out", "iterations", "batch_size", "learning_rate")}
+    return options | ({"teacher": STUDY.teachers[teacher].path} if teacher else {})
+
+
+def shards(dataset):
+    return [f"{WORK}/pairs/{dataset}/shard-{shard:05d}.safetensors" for shard in range(STUDY.datasets[dataset].shards)]
+
+
+def solving(dataset):
+    """How the ODE of a data set is solved."""
+    data = STUDY.datasets[dataset]
+    teacher = STUDY.teachers[data.teacher]
+    return {
+        "teacher": teacher.path,
+        "steps": STUDY.steps(teacher.name, teacher.solver),
+        "guidance": data.guidance,
+        "count": data.pairs,
+        "shards": data.shards,
+        "batch_size": CONFIG["solving"]["batch_size"],
+        "seed": SEED,
+    }
+
+
+def drawn_with(row):
+    """The model of a row: a student's folder or a teacher's path."""
+    return student(row) if row in STUDY.runs else STUDY.teacher_of(row).path
+
+
+def drawing(row):
+    """How a row draws: a student in one step, a teacher with its solver and guidance."""
+    if row in STUDY.runs:
+        return {"scheduler": "student", "steps": 1, "guidance": 0}
+    model = STUDY.models[row]
+    return {"scheduler": model.solver, "steps": STUDY.steps(model.teacher, model.solver), "guidance": model.guidance}
+
+
+def scoring(row, benchmark):
+    """What is measured on a benchmark, and how."""
+    wanted = STUDY.metrics_of(row)[benchmark]
+    reference = STUDY.benchmarks[benchmark]
+    options = {
+        "metrics": [metric for metric in wanted if metric not in SPEED],
+        "resolution": reference.resolution,
+        "resize_filter": reference.resize_filter,
+    }
+    options |= {name: EVALUATION[name] for name in ("features", "feature_side", "clip", "clip_prefix")}
+    return options | ({"model": drawn_with(row)} if set(wanted) & set(SPEED) else {})
+
+
+def metrics_files(rows, benchmark=None):
+    """The metrics of the measured rows, on one benchmark or on all of theirs."""
+    return [
+        f"{WORK}/runs/{row}/metrics/{name}.json"
+        for row in rows
+        if row in STUDY.measured
+        for name in STUDY.metrics_of(row)
+        if benchmark in (None, name)
+    ]
+
+
+def shipped():
+    """The weights under assets/ that this scale starts from."""
+    paths = [teacher.path for teacher in STUDY.teachers.values()]
+    paths += [*LATENTLPIPS["weights"].values(), EVALUATION["clip"].removeprefix("local-dir:")]
+    return [path for path in paths if path and path.startswith("assets/")]
+
+
+if workflow.is_main_process and "assets" not in sys.argv:
+    for path in shipped():
+        if not Path(path).exists():
+            sys.exit(
+                f"error: {path} is missing: restore it with `git checkout -- {path}`, "
+                "or train it anew with `snakemake --cores all -- assets`"
+            )

@@ -1,0 +1,95 @@
+"""Pictures, prompts and latents.
+
+Needs: the teacher's VAE; labelled pictures, lists of prompts and benchmark pictures, as the scale says.
+Makes: work/{scale}/latents/, pairs/{dataset}/prompts.parquet, benchmarks/{benchmark}/
+"""
+
+
+rule unavailable:
+    """Fail and say what the scale lacks: what depends on it can be planned, not run."""
+    output:
+        f"{WORK}/unavailable/{{kind}}/{{name}}",
+    log:
+        f"{WORK}/logs/unavailable/{{kind}}/{{name}}.log",
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        message=lambda w: f"error: scale {SCALE} has no {w.name}: set it under `{w.kind}` in scales/{SCALE}.yaml",
+    shell:
+        logged("(echo {params.message:q}; exit 1)")
+
+
+rule encode_latents:
+    """Encode labelled pictures with the teacher's VAE, for the VGG of LatentLPIPS."""
+    input:
+        teacher=lambda w: teacher_files(w.teacher),
+    output:
+        f"{WORK}/latents/{{teacher}}/{{split}}.safetensors",
+    log:
+        f"{WORK}/logs/encode_latents/{{teacher}}-{{split}}.log",
+    benchmark:
+        f"{WORK}/timings/encode_latents/{{teacher}}-{{split}}.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        teacher=lambda w: STUDY.teachers[w.teacher].path,
+        images=LATENTLPIPS["images"],
+        number=lambda w: LATENTLPIPS["latents"][w.split],
+        seed=SEED,
+    shell:
+        logged(
+            "python src/encode_latents.py --teacher {params.teacher:q} --images {params.images:q} "
+            "--split {wildcards.split} --count {params.number} --seed {params.seed} --out {output}"
+        )
+
+
+rule prepare_prompts:
+    """Choose the prompts of a data set of pairs."""
+    input:
+        lambda w: (
+            unavailable("prompts", STUDY.datasets[w.dataset].prompts)
+            if STUDY.prompts[STUDY.datasets[w.dataset].prompts] is None
+            else []
+        ),
+    output:
+        f"{WORK}/pairs/{{dataset}}/prompts.parquet",
+    log:
+        f"{WORK}/logs/prepare_prompts/{{dataset}}.log",
+    benchmark:
+        f"{WORK}/timings/prepare_prompts/{{dataset}}.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        source=lambda w: STUDY.prompts[STUDY.datasets[w.dataset].prompts],
+        number=lambda w: STUDY.datasets[w.dataset].pairs,
+        seed=SEED,
+    shell:
+        logged(
+            "python src/prepare_prompts.py --source {params.source:q} --count {params.number} --seed {params.seed} "
+            "--out {output}"
+        )
+
+
+rule make_benchmark:
+    """Prepare the prompts and reference pictures that students are measured on."""
+    input:
+        lambda w: (unavailable("benchmarks", w.benchmark) if STUDY.benchmarks[w.benchmark].source is None else []),
+    output:
+        prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
+        images=directory(f"{WORK}/benchmarks/{{benchmark}}/images"),
+    log:
+        f"{WORK}/logs/make_benchmark/{{benchmark}}.log",
+    benchmark:
+        f"{WORK}/timings/make_benchmark/{{benchmark}}.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        source=lambda w: STUDY.benchmarks[w.benchmark].source,
+        number=lambda w: STUDY.benchmarks[w.benchmark].pictures,
+        folder=lambda w, output: os.path.dirname(output.prompts),
+        seed=SEED,
+    shell:
+        logged(
+            "python src/make_benchmark.py --source {params.source:q} --count {params.number} --seed {params.seed} "
+            "--out {params.folder}"
+        )

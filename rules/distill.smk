@@ -1,0 +1,77 @@
+"""The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3).
+
+Checkpoints lie beside the student and are no output, since Snakemake deletes the outputs of a job
+that it starts again: a killed training goes on where it stopped.
+
+Needs: pairs, the calibrated metric, the teacher. Makes: work/{scale}/runs/{run}/student/, history.csv
+"""
+
+STAGES = {stage: [name for name, run in STUDY.runs.items() if run.stage == stage] for stage in ("regression", "gan")}
+
+
+rule train_regression:
+    """Distil the teacher with a regression loss alone (Table 1)."""
+    input:
+        teacher=lambda w: teacher_files(STUDY.teacher_of(w.run).name),
+        pairs=lambda w: f"{pairs_folder(w.run)}/index.parquet",
+        lpips=lambda w: metric_of(w.run),
+    output:
+        student=directory(f"{WORK}/runs/{{run}}/student"),
+        history=f"{WORK}/runs/{{run}}/history.csv",
+    log:
+        f"{WORK}/logs/train_regression/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_regression/{{run}}.tsv"
+    wildcard_constraints:
+        run="|".join(map(re.escape, STAGES["regression"])) or "none",
+    conda:
+        "../envs/diffusion2gan.yaml"
+    resources:
+        nodes=lambda w: STUDY.runs[w.run].batch.nodes,
+        gpus=lambda w: STUDY.runs[w.run].batch.gpus,
+    params:
+        teacher=lambda w: STUDY.teacher_of(w.run).path,
+        pairs=lambda w: pairs_folder(w.run),
+        lpips=lambda w, input: arguments({"lpips": input.lpips} if input.get("lpips") else {}),
+        options=lambda w: arguments(STUDY.runs[w.run].options),
+        checkpoints=f"{WORK}/runs/{{run}}/checkpoints",
+    shell:
+        training(
+            "python src/train_regression.py --teacher {params.teacher:q} --pairs {params.pairs} {params.lpips} "
+            "{params.options} --checkpoints {params.checkpoints} --out {output.student} --history {output.history}"
+        )
+
+
+rule train_gan:
+    """Train a regressed student further against a discriminator (Table 2)."""
+    input:
+        teacher=lambda w: teacher_files(STUDY.teacher_of(w.run).name),
+        pairs=lambda w: f"{pairs_folder(w.run)}/index.parquet",
+        lpips=lambda w: metric_of(w.run),
+        init=lambda w: student(STUDY.runs[w.run].init),
+    output:
+        student=directory(f"{WORK}/runs/{{run}}/student"),
+        history=f"{WORK}/runs/{{run}}/history.csv",
+    log:
+        f"{WORK}/logs/train_gan/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_gan/{{run}}.tsv"
+    wildcard_constraints:
+        run="|".join(map(re.escape, STAGES["gan"])) or "none",
+    conda:
+        "../envs/diffusion2gan.yaml"
+    resources:
+        nodes=lambda w: STUDY.runs[w.run].batch.nodes,
+        gpus=lambda w: STUDY.runs[w.run].batch.gpus,
+    params:
+        teacher=lambda w: STUDY.teacher_of(w.run).path,
+        pairs=lambda w: pairs_folder(w.run),
+        lpips=lambda w, input: arguments({"lpips": input.lpips} if input.get("lpips") else {}),
+        options=lambda w: arguments(STUDY.runs[w.run].options),
+        checkpoints=f"{WORK}/runs/{{run}}/checkpoints",
+    shell:
+        training(
+            "python src/train_gan.py --teacher {params.teacher:q} --pairs {params.pairs} {params.lpips} "
+            "--init {input.init} {params.options} "
+            "--checkpoints {params.checkpoints} --out {output.student} --history {output.history}"
+        )

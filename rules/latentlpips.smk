@@ -1,0 +1,58 @@
+"""LatentLPIPS (Sec. 3.2): a VGG that names latents, then calibrated on judgements of similarity.
+
+A trunk is `pixel` or `latent-{teacher}`: every VAE has latents of its own. Where the scale ships a
+trunk's weights, they are calibrated and nothing is trained.
+
+Needs: labelled pictures or their latents, judgements. Makes: work/{scale}/latentlpips/{trunk}/
+"""
+
+
+rule train_vgg:
+    """Train the VGG on ImageNet's task, in pixels or latents."""
+    input:
+        train=lambda w: labelled(w.trunk, "train"),
+        val=lambda w: labelled(w.trunk, "val"),
+    output:
+        weights=f"{WORK}/latentlpips/{{trunk}}/vgg.safetensors",
+        metrics=f"{WORK}/latentlpips/{{trunk}}/vgg.json",
+    log:
+        f"{WORK}/logs/train_vgg/{{trunk}}.log",
+    benchmark:
+        f"{WORK}/timings/train_vgg/{{trunk}}.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        space=lambda w: w.trunk.split("-")[0],
+        data=lambda w, input: input.get("train") or LATENTLPIPS["images"],
+        validation=lambda w, input: input.get("val") or LATENTLPIPS["images"],
+        options=arguments(LATENTLPIPS["vgg"] | {"seed": SEED}),
+        checkpoints=f"{WORK}/latentlpips/{{trunk}}/checkpoints-vgg",
+    shell:
+        training(
+            "python src/train_vgg.py --space {params.space} --data {params.data:q} --validation {params.validation:q} "
+            "{params.options} --checkpoints {params.checkpoints} --out {output.weights} --metrics {output.metrics}"
+        )
+
+
+rule calibrate_lpips:
+    """Weigh the VGG's features by judgements of similarity, as Zhang et al. (2018)."""
+    input:
+        trunk=lambda w: LATENTLPIPS["weights"].get(w.trunk, f"{WORK}/latentlpips/{w.trunk}/vgg.safetensors"),
+        teacher=lambda w: ([] if w.trunk == "pixel" else teacher_files(w.trunk.removeprefix("latent-"))),
+    output:
+        weights=f"{WORK}/latentlpips/{{trunk}}/lpips.safetensors",
+        metrics=f"{WORK}/latentlpips/{{trunk}}/lpips.json",
+    log:
+        f"{WORK}/logs/calibrate_lpips/{{trunk}}.log",
+    benchmark:
+        f"{WORK}/timings/calibrate_lpips/{{trunk}}.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=lambda w: arguments(calibration(w.trunk)),
+        checkpoints=f"{WORK}/latentlpips/{{trunk}}/checkpoints-lpips",
+    shell:
+        training(
+            "python src/calibrate_lpips.py --trunk {input.trunk} {params.options} "
+            "--checkpoints {params.checkpoints} --out {output.weights} --metrics {output.metrics}"
+        )

@@ -1,0 +1,58 @@
+"""Tables 1–7 and single runs: measured numbers beside the reported ones.
+
+`results/` holds the scale that ran last; the scale is a parameter, so that another one rebuilds them.
+
+Needs: metrics. Makes: results/table1.csv … table7.csv, results/runs/{run}.csv
+"""
+
+REPORTED = "src/diffusion2gan/reported.csv"
+
+
+rule make_run:
+    """Gather the metrics of one run."""
+    input:
+        "src/make_run.py",
+        reported=REPORTED,
+        metrics=lambda w: metrics_files([w.run]),
+    output:
+        "results/runs/{run}.csv",
+    log:
+        f"{WORK}/logs/make_run/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/make_run/{{run}}.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        scale=SCALE,
+    shell:
+        logged(
+            "python src/make_run.py --run {wildcards.run} --metrics {input.metrics} --reported {input.reported} "
+            "--out {output}"
+        )
+
+
+rule make_table:
+    """Gather one table of the paper."""
+    input:
+        "src/make_table.py",
+        reported=REPORTED,
+        metrics=lambda w: metrics_files(
+            STUDY.tables[w.table].rows,
+            STUDY.benchmark(STUDY.tables[w.table].benchmark).name,
+        ),
+    output:
+        "results/{table}.csv",
+    log:
+        f"{WORK}/logs/make_table/{{table}}.log",
+    benchmark:
+        f"{WORK}/timings/make_table/{{table}}.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        rows=lambda w: STUDY.tables[w.table].rows,
+        scale=SCALE,
+    shell:
+        logged(
+            "python src/make_table.py --table {wildcards.table} --rows {params.rows} --metrics {input.metrics} "
+            "--reported {input.reported} --scale {params.scale} --out {output}"
+        )

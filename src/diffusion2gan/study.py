@@ -1,0 +1,294 @@
+"""The study as typed objects: its runs, data sets, tables and figures, and what each of them needs.
+
+Built from a valid configuration (`diffusion2gan.configuration`). It knows names and sizes, no paths
+of results and nothing of Snakemake; it imports no torch, because every job of the workflow reads it.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from diffusion2gan.configuration import nearest
+from diffusion2gan.errors import UserError
+
+SPEED = ("steps", "params_billion", "inference_seconds")  # metrics of the model itself, not of its pictures
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A multi-step diffusion model: a diffusers folder or hub id, None where the scale has none."""
+
+    name: str
+    space: str
+    solver: str
+    path: str | None
+    steps: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pairs of one teacher at one guidance."""
+
+    name: str
+    teacher: str
+    guidance: float
+    prompts: str
+    pairs: int
+    shards: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The size of a training batch, and the machines it is trained on."""
+
+    size: int
+    nodes: int = 1
+    gpus: int = 0  # of each node
+
+
+@dataclass(frozen=True)
+class Run:
+    """One student to train. What only the gan stage has is None in a regression."""
+
+    name: str
+    stage: str
+    loss: str
+    ensemble: str
+    dataset: str
+    batch: Batch
+    iterations: int
+    discriminator: str
+    z_conditioning: bool
+    r1: bool
+    r1_every: int
+    multi_scale: bool
+    mix_and_match: bool
+    seed: int
+    learning_rate: float
+    warmup: int
+    ema_decay: float
+    autocast: bool
+    init: str | None = None
+    d_learning_rate: float | None = None
+    lambda_gan: float | None = None
+    r1_gamma: float | None = None
+    mix_fraction_latent: float | None = None
+    mix_fraction_text: float | None = None
+    mix_fraction_noise: float | None = None
+
+    @property
+    def options(self) -> dict:
+        """The options of its training script, only those that it reads: no other setting can retrain it."""
+        names = ["loss", "iterations", "learning_rate", "warmup", "ema_decay", "autocast", "seed"]
+        if self.loss == "e_latent_lpips":
+            names += ["ensemble"]
+        if self.stage == "gan":
+            names += ["discriminator", "d_learning_rate", "lambda_gan"]
+            names += ["z_conditioning", "r1", "multi_scale", "mix_and_match"]
+            names += ["r1_gamma", "r1_every"] if self.r1 else []
+            names += [f"mix_fraction_{part}" for part in ("latent", "text", "noise")] if self.mix_and_match else []
+        return {"batch_size": self.batch.size} | {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row that is no run: a teacher drawn with some solver, or numbers only the paper reports."""
+
+    name: str
+    teacher: str | None = None
+    solver: str | None = None
+    guidance: float | None = None
+    reported_only: bool = False
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Prompts with reference pictures; `source` is None where the scale has none."""
+
+    name: str
+    source: str | None
+    pictures: int
+    resolution: int
+    resize_filter: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows (runs and models), all measured on one benchmark."""
+
+    name: str
+    benchmark: str
+    metrics: list[str]
+    rows: list[str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Columns (runs and models, with their titles) of pictures of one benchmark."""
+
+    name: str
+    benchmark: str
+    pictures: int
+    columns: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The whole study at one scale. Raises UserError for a name that refers to nothing."""
+
+    config: dict = field(repr=False)
+
+    def __post_init__(self):
+        for run in self.runs.values():
+            _known("dataset", run.dataset, self.datasets, f"runs.{run.name}")
+            self._check_stage(run)
+        for data in self.datasets.values():
+            _known("teacher", data.teacher, self.teachers, f"datasets.{data.name}")
+            _known("list of prompts", data.prompts, self.prompts, f"datasets.{data.name}")
+            self.steps(data.teacher, self.teachers[data.teacher].solver)
+        for model in self.models.values():
+            self._check_model(model)
+        for table in [*self.tables.values(), *self.figures.values()]:
+            where = f"{'tables' if isinstance(table, Table) else 'figures'}.{table.name}"
+            self.benchmark(table.benchmark, where)
+            for row in table.rows if isinstance(table, Table) else table.columns:
+                _known("run or model", row, self.runs | self.models, where)
+        self.benchmark(self.config["evaluation"]["benchmark"], "evaluation")
+
+    @cached_property
+    def teachers(self) -> dict[str, Teacher]:
+        return _named(Teacher, self.config["teachers"])
+
+    @cached_property
+    def datasets(self) -> dict[str, Dataset]:
+        return _named(Dataset, self.config["datasets"])
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        return {name: self._run(name, own) for name, own in self.config["runs"].items()}
+
+    @cached_property
+    def models(self) -> dict[str, Model]:
+        return _named(Model, self.config["models"])
+
+    @cached_property
+    def benchmarks(self) -> dict[str, Benchmark]:
+        return _named(Benchmark, self.config["benchmarks"])
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        return _named(Table, self.config["tables"])
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        return _named(Figure, self.config["figures"])
+
+    @property
+    def prompts(self) -> dict[str, str | None]:
+        """The source of each list of prompts, None where the scale has none."""
+        return self.config["prompts"]
+
+    @property
+    def scale(self) -> str:
+        return self.config["scale"]
+
+    @cached_property
+    def measured(self) -> list[str]:
+        """The rows that are measured: every run, and the models that are more than reported."""
+        return [*self.runs, *(name for name, model in self.models.items() if not model.reported_only)]
+
+    def benchmark(self, name: str, where: str = "benchmarks") -> Benchmark:
+        """The benchmark of a name, or what stands in for it at this scale."""
+        name = self.config["stand_ins"].get(name, name)
+        return _known("benchmark", name, self.benchmarks, where)
+
+    def teacher_of(self, row: str) -> Teacher:
+        """The teacher that a run learns from, or that a model is."""
+        name = self.datasets[self.runs[row].dataset].teacher if row in self.runs else self.models[row].teacher
+        return self.teachers[name]
+
+    def steps(self, teacher: str, solver: str) -> int:
+        """How many steps a solver of a teacher takes at this scale."""
+        return _known("solver", solver, self.teachers[teacher].steps, f"teachers.{teacher}.steps")
+
+    def trunk_of(self, run: str) -> str | None:
+        """The network that a run's loss sees through: `pixel`, `latent-TEACHER`, or None."""
+        loss, teacher = self.runs[run].loss, self.teacher_of(run)
+        if loss == "lpips":
+            return "pixel"
+        return f"latent-{teacher.name}" if loss in ("latent_lpips", "e_latent_lpips") else None
+
+    def metrics_of(self, row: str) -> dict[str, list[str]]:
+        """For each benchmark that a row is measured on, what is measured: all its tables ask for together."""
+        metrics = {}
+        for table in self.tables.values():
+            if row in table.rows:
+                wanted = metrics.setdefault(self.benchmark(table.benchmark).name, [])
+                wanted += [metric for metric in table.metrics if metric not in wanted]
+        if not metrics:
+            default = self.config["evaluation"]
+            metrics[self.benchmark(default["benchmark"]).name] = default["metrics"]
+        return metrics
+
+    def lacks(self, target: Table | Figure) -> str | None:
+        """The first thing that a table or figure needs and this scale does not have, in words."""
+        missing = []
+        if self.benchmark(target.benchmark).source is None:
+            missing.append(f"benchmark {self.benchmark(target.benchmark).name}")
+        for row in target.rows if isinstance(target, Table) else target.columns:
+            if row in self.measured and self.teacher_of(row).path is None:
+                missing.append(f"teacher {self.teacher_of(row).name}")
+            if row in self.runs and self.prompts[self.datasets[self.runs[row].dataset].prompts] is None:
+                missing.append(f"list of prompts {self.datasets[self.runs[row].dataset].prompts}")
+        return missing[0] if missing else None
+
+    def _run(self, name: str, own: dict) -> Run:
+        """A run: the sizes of its stage, over them `base`, over both its own stanza."""
+        said = self.config["base"] | own
+        sizes = self.config[said["stage"]]
+        where = f"scales/{self.scale}.yaml: {said['stage']}"
+        settings = sizes | said
+        settings["batch"] = Batch(**_known("batch", said["batch"], sizes["batch"], where))
+        settings["iterations"] = _known("number of iterations", said["iterations"], sizes["iterations"], where)
+        try:
+            return Run(name=name, **settings)
+        except TypeError as error:
+            raise UserError(f"config.yaml: runs.{name} lacks a setting: {str(error).split(':')[-1].strip()}") from error
+
+    def _check_stage(self, run: Run) -> None:
+        """A gan has a discriminator and starts from another run; a regression does neither."""
+        where, gan = f"config.yaml: runs.{run.name}", run.stage == "gan"
+        if gan != (run.discriminator != "none"):
+            problem = "has no discriminator" if gan else "is a regression with a discriminator"
+            raise UserError(f"{where} {problem}: set `discriminator`, or `stage`")
+        if gan != (run.init is not None):
+            problem = "has no `init`: name the run it starts from" if gan else "is a regression: it takes no `init`"
+            raise UserError(f"{where} {problem}")
+        seen = [run.name]
+        while (init := self.runs[seen[-1]].init) is not None:
+            _known("run", init, self.runs, f"runs.{seen[-1]}.init")
+            if init in seen:
+                raise UserError(f"{where} starts from itself: {' -> '.join([*seen, init])}; change an `init`")
+            seen.append(init)
+
+    def _check_model(self, model: Model) -> None:
+        settings = (model.teacher, model.solver, model.guidance)
+        if model.reported_only:
+            if any(setting is not None for setting in settings):
+                raise UserError(f"config.yaml: models.{model.name} is reported only: it takes no other setting")
+            return
+        if None in settings:
+            raise UserError(f"config.yaml: models.{model.name} needs teacher, solver, guidance, or reported_only: true")
+        _known("teacher", model.teacher, self.teachers, f"models.{model.name}")
+        self.steps(model.teacher, model.solver)
+
+
+def _named(kind: type, stanzas: dict[str, dict]) -> dict:
+    return {name: kind(name=name, **stanza) for name, stanza in stanzas.items()}
+
+
+def _known(kind: str, name: str, known: dict, where: str):
+    """The value of a name. Raises UserError, with the nearest known name, when there is none."""
+    if name not in known:
+        place = where if where.startswith("scales/") else f"config.yaml: {where}"
+        raise UserError(f"{place}: no {kind} '{name}', {nearest(name, known)}")
+    return known[name]

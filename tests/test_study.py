@@ -1,0 +1,148 @@
+"""The study: it is the paper's, and every name in it refers to something."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from diffusion2gan.configuration import load, merge
+from diffusion2gan.errors import UserError
+from diffusion2gan.study import Batch, Study
+
+ROOT = Path(__file__).parents[1]
+GAN = {"stage": "gan", "discriminator": "diffusion"}
+
+
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def study(scale: str = "toy", **changes) -> Study:
+    return Study(load(merge(CONFIG, changes | {"scale": scale}), ROOT))
+
+
+def complaint(**changes) -> str:
+    with pytest.raises(UserError) as error:
+        study(**changes)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "toy", "paper"])
+def test_the_rows_of_each_table_are_the_papers(scale):
+    reported = pd.read_csv(ROOT / "src/diffusion2gan/reported.csv", dtype=str)
+    tables = study(scale).tables
+    assert list(tables) == [f"table{number}" for number in range(1, 8)]
+    for number, rows in reported.groupby("table")["row"].unique().items():
+        assert tables[f"table{number}"].rows == list(rows)
+
+
+def test_each_row_of_table2_adds_one_idea():
+    runs = study().runs
+    rows = [row for row in study().tables["table2"].rows if row in runs]
+    ideas = ("discriminator", "z_conditioning", "r1", "multi_scale", "mix_and_match")
+    for before, after in zip(rows, rows[1:], strict=False):
+        assert sum(getattr(runs[before], idea) != getattr(runs[after], idea) for idea in ideas) == 1
+    assert all(runs[row].init == rows[0] for row in rows[1:])
+
+
+def test_the_papers_sizes():
+    paper = study("paper")
+    assert paper.datasets["sd-cfg-3"].pairs == 3_000_000 and paper.datasets["sd-cfg-3"].shards <= 500
+    assert paper.steps("sd15", "ddim") == 50 and paper.steps("sd15", "dpm-solver") == 25
+    assert paper.runs["regression-elatentlpips"].batch == Batch(256, nodes=1, gpus=8)
+    assert paper.runs["regression-elatentlpips"].iterations == 20_000
+    assert paper.runs["regression-elatentlpips-large-batch"].batch == Batch(2048, nodes=8, gpus=8)
+    assert paper.runs["gan-diffusion"].batch == Batch(256, nodes=2, gpus=8)
+    assert paper.runs["diffusion2gan"].batch == Batch(1024, nodes=8, gpus=8)
+    assert paper.runs["gan-diffusion-z-r1"].r1_every == 16
+    reported = pd.read_csv(ROOT / "src/diffusion2gan/reported.csv")
+    evaluations = reported[reported["metric"] == "nfe_million"].set_index("row")["value"].astype(float)
+    for row in paper.tables["table6"].rows[1:]:  # training, and two evaluations a step but the last: 35 of 18 steps
+        run = paper.runs[row]
+        solved = paper.datasets[run.dataset].pairs * (2 * paper.steps("edm-cifar10", "heun") - 1)
+        assert (run.batch.size * run.iterations + solved) / 1e6 == pytest.approx(evaluations[row], abs=0.051)
+
+
+def test_a_run_overrides_base_and_the_sizes_of_its_stage():
+    changed = study(runs={"gan-diffusion": {"lambda_gan": 3.0, "seed": 5}}).runs["gan-diffusion"]
+    assert (changed.lambda_gan, changed.seed) == (3.0, 5)
+    assert changed.r1_gamma == study().config["gan"]["r1_gamma"]
+
+
+def test_a_run_passes_only_options_that_it_reads():
+    runs = study().runs
+    assert "ensemble" not in runs["regression-mse"].options and "ensemble" in runs["regression-elatentlpips"].options
+    assert "r1_gamma" not in runs["gan-diffusion-z"].options and "r1_gamma" in runs["gan-diffusion-z-r1"].options
+    assert "mix_fraction_text" not in runs["gan-diffusion"].options
+    assert "lambda_gan" not in runs["regression-lpips"].options
+    assert runs["regression-elatentlpips-large-batch"].options["batch_size"] == study().config["regression"]["batch"][
+        "large"
+    ]["size"]  # fmt: skip
+
+
+def test_trunks():
+    assert study().trunk_of("regression-mse") is None
+    assert study().trunk_of("regression-lpips") == study().trunk_of("regression-lpips-50k") == "pixel"
+    assert study().trunk_of("gan-diffusion") == "latent-sd15"
+    assert study().trunk_of("sdxl-diffusion2gan") == "latent-sdxl"
+
+
+def test_a_row_of_several_tables_is_measured_once_a_benchmark():
+    assert study("paper").metrics_of("diffusion2gan") == {
+        "coco2014": ["params_billion", "fid", "inference_seconds"],
+        "coco2017": ["steps", "fid", "clip_score", "inference_seconds"],
+    }
+    both = {"openmoji": ["params_billion", "fid", "inference_seconds", "steps", "clip_score"]}
+    assert study("toy").metrics_of("diffusion2gan") == both
+
+
+def test_a_run_in_no_table_is_measured_all_the_same():
+    added = study("paper", runs={"mine": {"seed": 1}})
+    assert added.metrics_of("mine") == {"coco2014": ["fid", "clip_score", "precision", "recall"]}
+
+
+def test_what_a_scale_lacks():
+    toy, paper = study("toy"), study("paper")
+    assert {name for name, table in toy.tables.items() if toy.lacks(table)} == {"table5", "table6"}
+    assert toy.lacks(toy.tables["table5"]) == "teacher sdxl"
+    assert paper.lacks(paper.tables["table5"]) is None
+
+
+def test_an_unknown_row():
+    rows = ["regression-mse", "regresion-lpips"]
+    message = complaint(tables={"table1": {"rows": rows}})
+    assert message == (
+        "config.yaml: tables.table1: no run or model 'regresion-lpips', did you mean 'regression-lpips'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"runs": {"x": GAN | {"init": "regression-mce"}}}, "runs.x.init: no run 'regression-mce', did you mean 'regr"),
+        ({"runs": {"x": GAN}}, "runs.x has no `init`: name the run it starts from"),
+        ({"runs": {"x": {"stage": "gan", "init": "regression-mse"}}}, "runs.x has no discriminator"),
+        ({"runs": {"x": {"discriminator": "gigagan"}}}, "runs.x is a regression with a discriminator"),
+        ({"runs": {"x": {"init": "regression-mse"}}}, "runs.x is a regression: it takes no `init`"),
+        (
+            {"runs": {"x": GAN | {"init": "y"}, "y": GAN | {"init": "x"}}},
+            "runs.x starts from itself: x -> y -> x; change an `init`",
+        ),
+        ({"runs": {"x": {"dataset": "sd-cfg-33"}}}, "runs.x: no dataset 'sd-cfg-33', did you mean 'sd-cfg-3'?"),
+        ({"runs": {"x": {"batch": "larg"}}}, "scales/toy.yaml: regression: no batch 'larg', did you mean 'large'?"),
+        ({"runs": {"x": {"iterations": "brief"}}}, "scales/toy.yaml: regression: no number of iterations 'brief'"),
+        ({"datasets": {"sd-cfg-3": {"teacher": "sd16"}}}, "datasets.sd-cfg-3: no teacher 'sd16', did you mean 'sd15'?"),
+        ({"datasets": {"sd-cfg-3": {"prompts": "laion"}}}, "datasets.sd-cfg-3: no list of prompts 'laion'"),
+        ({"tables": {"table2": {"benchmark": "coco2015"}}}, "tables.table2: no benchmark 'coco2015'"),
+        ({"figures": {"figure1": {"columns": {"teacher": "T"}}}}, "figures.figure1: no run or model 'teacher'"),
+        ({"models": {"x": {"teacher": "sd15"}}}, "models.x needs teacher, solver, guidance, or reported_only"),
+        ({"models": {"x": {"reported_only": True, "guidance": 3}}}, "models.x is reported only"),
+        (
+            {"models": {"x": {"teacher": "sd15", "solver": "heun", "guidance": 3}}},
+            "teachers.sd15.steps: no solver 'heun'",
+        ),
+    ],
+)
+def test_a_name_that_refers_to_nothing(changes, said):
+    assert said in complaint(**changes)

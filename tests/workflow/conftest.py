@@ -1,0 +1,97 @@
+"""A copy of the workflow in which every script only writes its outputs: Snakemake runs for real, in seconds."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPT = '''
+"""Writes its own command line to each of its outputs; fails where the file FAIL names this script."""
+import pathlib, sys
+script = pathlib.Path(sys.argv[0])
+options = list(zip(sys.argv[1:], sys.argv[2:]))
+if checkpoints := dict(options).get("--checkpoints"):
+    pathlib.Path(checkpoints).mkdir(parents=True, exist_ok=True)
+failing = pathlib.Path("FAIL")
+if failing.exists() and failing.read_text() in sys.argv:
+    print("working")
+    sys.exit(f"error: {script.stem} fails, as it should")
+for name, value in options:
+    out = pathlib.Path(value)
+    writes = name in ("--out", "--history") or name == "--metrics" and script.stem in ("train_vgg", "calibrate_lpips")
+    if not writes:
+        continue
+    if script.stem == "make_benchmark":
+        (out / "images").mkdir(parents=True, exist_ok=True)
+        out = out / "prompts.parquet"
+    elif not out.suffix:
+        out = out / "made.txt"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(" ".join(sys.argv))
+'''
+
+
+@dataclass
+class Workflow:
+    """A folder in which Snakemake can be run."""
+
+    folder: Path
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run Snakemake; its output is stdout and stderr together."""
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def plan(self, *arguments: str) -> Counter:
+        """How many jobs of each rule a dry run plans."""
+        ran = self.run("-n", *arguments)
+        assert ran.returncode == 0, ran.stdout
+        table = re.search(r"^job +count\n-.*\n((?:\w+ +\d+\n)*)", ran.stdout, re.MULTILINE)
+        jobs = Counter({rule: int(count) for rule, count in re.findall(r"(\w+) +(\d+)", table[1])} if table else {})
+        assert jobs.pop("total", 0) == jobs.total()
+        return jobs
+
+
+@pytest.fixture
+def workflow(tmp_path) -> Workflow:
+    """A fresh copy of the workflow."""
+    return pretend(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Workflow:
+    """A copy in which Tables 1 and 2 and Figure 1 are made at the smoke scale; leave it as you find it."""
+    workflow = pretend(tmp_path_factory.mktemp("made"))
+    targets = ("results/table1.csv", "results/table2.csv", "results/figures/figure1.png")
+    ran = workflow.run("--cores", "2", "--config", "scale=smoke", "--", *targets)
+    assert ran.returncode == 0, ran.stdout
+    return workflow
+
+
+def pretend(folder: Path) -> Workflow:
+    """Copy the workflow, with scripts that pretend, and empty files for the shipped weights."""
+    for name in ("rules", "scales", "schemas", "envs", "slurm", "local"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "src/diffusion2gan").mkdir(parents=True)
+    shutil.copy(ROOT / "src/diffusion2gan/reported.csv", folder / "src/diffusion2gan")
+    for script in (ROOT / "src").glob("*.py"):
+        (folder / "src" / script.name).write_text(SCRIPT)
+    for shipped in ("teacher/model_index.json", "clip/weights.safetensors", "vgg-latent.safetensors"):
+        path = folder / "assets/toy" / shipped
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (folder / "assets/toy/vgg-pixel.safetensors").touch()
+    return Workflow(folder)

@@ -1,0 +1,48 @@
+"""Every command that the workflow plans is one that its script understands."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from transformers import HfArgumentParser
+
+ROOT = Path(__file__).parents[2]
+TABLES = [f"results/table{number}.csv" for number in range(1, 8)]
+
+
+def planned(workflow, *arguments: str) -> dict[str, list[list[str]]]:
+    """For each script, the command lines of a dry run."""
+    ran = workflow.run("-n", "-p", *arguments)
+    assert ran.returncode == 0, ran.stdout
+    commands = {}
+    for script, options in re.findall(r"python src/(\w+)\.py (.*) > \S+ 2>&1", ran.stdout):
+        commands.setdefault(script, []).append(shlex.split(options))
+    return commands
+
+
+def settings(script: str) -> type:
+    """The dataclass of a script's options."""
+    spec = importlib.util.spec_from_file_location(script, ROOT / "src" / f"{script}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Arguments
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        ("--config", "scale=smoke", "--", *TABLES, "results/figures/figure1.png", "results/runs/regression-mse.csv"),
+        ("--", "assets"),
+    ],
+    ids=["study", "assets"],
+)
+def test_each_script_understands_its_commands(workflow, targets):
+    commands = planned(workflow, *targets)
+    assert len(commands) >= 6
+    for script, lines in commands.items():
+        parser = HfArgumentParser(settings(script))
+        for line in lines:
+            (read,) = parser.parse_args_into_dataclasses(line)
+            assert read.out

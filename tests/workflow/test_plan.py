@@ -1,0 +1,102 @@
+"""What Snakemake plans: job counts at each scale, and no more than a target needs."""
+
+import resource
+
+import pytest
+
+TABLE2 = {
+    "prepare_prompts": 1,
+    "index_pairs": 1,
+    "calibrate_lpips": 1,
+    "train_regression": 1,
+    "train_gan": 6,
+    "make_benchmark": 1,
+    "sample": 8,
+    "score": 8,
+    "make_table": 1,
+}
+TABLES = [f"results/table{number}.csv" for number in range(1, 8)]
+
+
+@pytest.mark.parametrize(
+    ("scale", "more"),
+    [
+        ("smoke", {"generate_pairs": 2}),
+        ("toy", {"generate_pairs": 4}),
+        ("paper", {"generate_pairs": 500, "encode_latents": 2, "train_vgg": 1}),
+    ],
+)
+def test_table2_at_each_scale(workflow, scale, more):
+    assert workflow.plan("--config", f"scale={scale}", "--", "results/table2.csv") == TABLE2 | more
+
+
+def test_the_profile_of_a_cluster_plans_the_papers_table2(workflow):
+    jobs = workflow.plan("--profile", "slurm", "results/table2.csv")
+    assert jobs == TABLE2 | {"generate_pairs": 500, "encode_latents": 2, "train_vgg": 1}
+
+
+def test_all_seven_tables_of_the_paper_in_fifteen_seconds(workflow):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    jobs = workflow.plan("--config", "scale=paper", "--", *TABLES)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime < 15
+    assert jobs["make_table"] == 7
+    assert jobs["train_regression"] + jobs["train_gan"] == 20
+    assert jobs["generate_pairs"] == 500 + 500 + 1 + 2 + 4 + 10 + 20  # of sd-cfg-3, sdxl-cfg-7 and CIFAR-10
+
+
+def test_one_run_alone(workflow):
+    jobs = workflow.plan("--profile", "local", "results/runs/regression-mse.csv")
+    wanted = dict.fromkeys(TABLE2, 1) | {"generate_pairs": 4, "make_run": 1}
+    for rule in ("calibrate_lpips", "train_gan", "make_table"):
+        del wanted[rule]
+    assert jobs == wanted
+
+
+def test_the_default_is_every_table_and_figure_that_the_scale_can_make(workflow):
+    jobs = workflow.plan()
+    assert jobs["make_table"] == 5 and jobs["make_figure1"] == 1 and "unavailable" not in jobs
+    assert workflow.plan("--config", "scale=paper")["make_table"] == 6
+
+
+def test_what_the_scale_lacks_can_be_planned(workflow):
+    assert workflow.plan("--", *TABLES)["make_table"] == 7
+
+
+def test_the_toy_networks_can_be_made_from_nothing(workflow):
+    for weights in (workflow.folder / "assets/toy").iterdir():
+        weights.rename(workflow.folder / weights.name)
+    assert workflow.plan("--", "assets") == {
+        "train_vae": 1,
+        "train_teacher": 1,
+        "train_clip": 1,
+        "encode_asset_latents": 2,
+        "train_asset_vgg": 2,
+        "assets": 1,
+    }
+
+
+def test_a_scale_without_shipped_trunks_trains_them(workflow):
+    scale = workflow.folder / "scales/toy.yaml"
+    lines = scale.read_text().splitlines()
+    scale.write_text("\n".join("  weights: {}" if line.startswith("  weights:") else line for line in lines))
+    runs = ["results/runs/regression-lpips.csv", "results/runs/regression-latentlpips.csv"]
+    jobs = workflow.plan("--", *runs)
+    assert (jobs["train_vgg"], jobs["encode_latents"], jobs["calibrate_lpips"]) == (2, 2, 2)
+
+
+def test_a_mistake_in_the_configuration_is_one_line(workflow):
+    ran = workflow.run("-n", "--config", "runs={regression-mse: {lozz: mse}}")
+    assert ran.returncode == 1
+    lines = [line for line in ran.stdout.splitlines() if "Config file" not in line]
+    assert lines == ["error: config.yaml: unknown key 'lozz' in runs.regression-mse, did you mean 'loss'?"]
+
+
+def test_a_deleted_asset_is_one_line(workflow):
+    (workflow.folder / "assets/toy/vgg-latent.safetensors").unlink()
+    ran = workflow.run("-n")
+    assert ran.returncode == 1
+    assert ran.stdout.strip() == (
+        "error: assets/toy/vgg-latent.safetensors is missing: restore it with "
+        "`git checkout -- assets/toy/vgg-latent.safetensors`, or train it anew with `snakemake --cores all -- assets`"
+    )

@@ -1,0 +1,116 @@
+"""What Snakemake does: it reruns what a change touches and nothing else, and says in a line what went wrong."""
+
+from contextlib import contextmanager
+
+SMOKE = ("--cores", "2", "--config", "scale=smoke")
+TARGETS = ("--", "results/table1.csv", "results/table2.csv", "results/figures/figure1.png")
+
+
+def replan(workflow, *changes):
+    """What would run again, were the configuration changed so."""
+    return workflow.plan("--config", "scale=smoke", *changes, *TARGETS)
+
+
+@contextmanager
+def written(path, text):
+    """Within, the file says something else."""
+    before = path.read_text()
+    path.write_text(text)
+    yield
+    path.write_text(before)
+
+
+def test_a_change_reruns_what_it_touches(made):
+    assert replan(made) == {}
+    after_gan_z = {"train_gan": 1, "sample": 1, "score": 1, "make_table": 1}
+    assert replan(made, "runs={gan-diffusion-z: {seed: 1}}") == after_gan_z
+    after_mse = {"train_regression": 1, "sample": 1, "score": 1, "make_table": 1}
+    assert replan(made, "runs={regression-mse: {seed: 1}}") == after_mse
+    others = {"sample": 3, "score": 3, "make_table": 1, "make_figure1": 1}
+    assert replan(made, "base={r1_every: 8}") == {"train_gan": 3} | others
+    assert replan(made, "evaluation={feature_side: 96}") == {"score": 13, "make_table": 2}
+
+
+def test_a_change_of_hardware_or_an_ablation_more_reruns_nothing(made):
+    more = "runs={gan-2: {stage: gan, init: regression-mse, discriminator: gigagan}}"
+    assert replan(made, "gan={batch: {base: {nodes: 4, gpus: 8}}}", more) == {}
+
+
+def test_another_scale_rebuilds_the_tables(made):
+    jobs = made.plan("--config", "scale=toy", *TARGETS)
+    assert jobs["make_table"] == 2 and jobs["train_gan"] == 6
+
+
+def test_a_comment_in_a_script_reruns_only_what_is_cheap(made):
+    scripts = made.folder / "src"
+    with written(scripts / "train_gan.py", "# a comment"), written(scripts / "generate_pairs.py", "# a comment"):
+        assert replan(made) == {}
+    with written(scripts / "make_table.py", "# a comment"):
+        assert replan(made) == {"make_table": 2}
+
+
+def test_weights_that_change_are_noticed(made):
+    with written(made.folder / "assets/toy/vgg-latent.safetensors", "other weights"):
+        jobs = replan(made)
+    assert jobs["calibrate_lpips"] == 1 and jobs["train_gan"] == 6 and jobs["train_regression"] == 3
+    assert "generate_pairs" not in jobs
+
+
+def test_what_the_scripts_are_told(made):
+    runs = made.folder / "work/smoke/runs"
+    told = (runs / "gan-diffusion-z/student/made.txt").read_text()
+    assert "--init work/smoke/runs/regression-elatentlpips-large-batch/student" in told
+    assert "--z_conditioning true --r1 false" in told and "--discriminator diffusion" in told
+    assert "--lpips work/smoke/latentlpips/latent-sd15/lpips.safetensors" in told
+    assert "--lpips" not in (runs / "regression-mse/student/made.txt").read_text()
+    drawn = (runs / "teacher-sd15/samples/openmoji/made.txt").read_text()
+    assert "--model assets/toy/teacher" in drawn and "--scheduler ddim --steps 4 --guidance 3" in drawn
+    scored = (runs / "teacher-sd15/metrics/openmoji.json").read_text()
+    assert "--metrics fid clip_score precision recall" in scored and "--model assets/toy/teacher" in scored
+    assert "--model" not in (runs / "gan-gigagan/metrics/openmoji.json").read_text()
+
+
+def test_a_failed_training_keeps_its_checkpoints_and_says_why(workflow):
+    target = "work/smoke/runs/regression-mse/student"
+    checkpoints = workflow.folder / "work/smoke/runs/regression-mse/checkpoints"
+    (workflow.folder / "FAIL").write_text("src/train_regression.py")
+    ran = workflow.run(*SMOKE, "--", target)
+    assert ran.returncode == 1
+    assert "error: train_regression fails, as it should" in ran.stdout.splitlines()
+    assert "working" not in ran.stdout.splitlines()
+    assert checkpoints.exists()
+
+    (workflow.folder / "FAIL").unlink()
+    assert workflow.run(*SMOKE, "--", target).returncode == 0
+    assert not checkpoints.exists()
+
+
+def test_what_the_scale_lacks_fails_in_a_line(workflow):
+    ran = workflow.run(*SMOKE, "--", "work/smoke/runs/teacher-sdxl/samples/openmoji")
+    assert ran.returncode == 1
+    assert "error: scale smoke has no sdxl: set it under `teachers` in scales/smoke.yaml" in ran.stdout.splitlines()
+
+
+def test_a_job_through_submitit(workflow):
+    """On this machine, as it would go to SLURM: one job that ends well and one that fails."""
+    submitit = (
+        "--executor",
+        "submitit",
+        "--submitit-cluster",
+        "local",
+        "--jobs",
+        "2",
+        "--seconds-between-status-checks",
+        "1",
+    )
+    prompts = "work/smoke/pairs/sd-cfg-3/prompts.parquet"
+    ran = workflow.run(*submitit, "--config", "scale=smoke", "--", prompts)
+    assert ran.returncode == 0, ran.stdout
+    assert (workflow.folder / prompts).exists()
+
+    (workflow.folder / "FAIL").write_text("src/make_benchmark.py")
+    ran = workflow.run(*submitit, "--config", "scale=smoke", "--", "work/smoke/benchmarks/openmoji/prompts.parquet")
+    assert ran.returncode == 1
+    assert "_log.err" in ran.stdout
+    logs = workflow.folder.glob(".snakemake/submitit/*/make_benchmark/*_log.err")
+    assert any("error: make_benchmark fails, as it should" in log.read_text() for log in logs)
