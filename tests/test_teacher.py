@@ -63,11 +63,11 @@ def test_a_repeated_caption_has_the_embedding_of_a_single_one(teacher):
 
 
 def test_latents_are_scaled_on_the_way_in_and_out(teacher):
-    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     latents = teacher.encode_images(images)
     raw = teacher.vae.encode(images).latent_dist.mode()
     torch.testing.assert_close(latents, raw * teacher.vae.config.scaling_factor)
-    torch.testing.assert_close(teacher.decode(latents), teacher.vae.decode(raw).sample)
+    torch.testing.assert_close(teacher.decode(latents), teacher.vae.decode(raw).sample, rtol=1e-4, atol=1e-4)
 
 
 def test_a_missing_pipeline_is_told_in_one_line(tmp_path):
