@@ -87,7 +87,8 @@ def discriminator(args: Arguments, teacher: Teacher) -> nn.Module:
             "the gigagan discriminator never sees z and is always multi-scale: "
             "leave --z_conditioning and --multi_scale to the diffusion discriminator"
         )
-    return GigaGANDiscriminator(teacher.latent_shape, teacher.unet.config.cross_attention_dim)
+    width = min(128, teacher.unet.config.block_out_channels[0])  # ours: no wider than the teacher
+    return GigaGANDiscriminator(teacher.latent_shape, teacher.unet.config.cross_attention_dim, width)
 
 
 def adversary(args: Arguments) -> Adversary:
