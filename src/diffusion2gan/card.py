@@ -16,6 +16,7 @@ from diffusion2gan.images import to_tensor, to_uint8
 from diffusion2gan.metrics.clip_score import CLIP, clip_score, scene_classes, scene_top1
 from diffusion2gan.metrics.features import Features
 from diffusion2gan.metrics.fid import fid
+from diffusion2gan.networks import toy
 from diffusion2gan.teacher import Teacher, noise
 from diffusion2gan.training.data_order import mix
 from diffusion2gan.training.progress import track
@@ -122,7 +123,7 @@ def write(path: Path, numbers: dict, attribution: str) -> None:
 
 
 def _scenes(seed: int, count: int) -> list:
-    scenes = Scenes("all", seed, 64)
+    scenes = Scenes("all", seed, toy.PICTURE)
     return [scenes[i] for i in range(count)]
 
 
