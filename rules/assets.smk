@@ -31,7 +31,7 @@ rule train_teacher:
     input:
         vae=rules.train_vae.output,
     output:
-        directory(f"{ASSETS}/teacher"),
+        directory(f"{ASSETS}/teacher-begun"),
     log:
         f"{ASSETS}/logs/train_teacher.log",
     benchmark:
@@ -46,6 +46,21 @@ rule train_teacher:
             "python src/train_teacher.py --vae {input.vae} {params.options} --checkpoints {params.checkpoints} "
             "--out {output}"
         )
+
+
+use rule train_teacher as continue_teacher with:
+    input:
+        vae=rules.train_vae.output,
+        begun=rules.train_teacher.output,
+    output:
+        directory(f"{ASSETS}/teacher"),
+    log:
+        f"{ASSETS}/logs/continue_teacher.log",
+    benchmark:
+        f"{ASSETS}/timings/continue_teacher.tsv"
+    params:
+        options=arguments(CONFIG["assets"]["teacher_again"] | {"init": f"{ASSETS}/teacher-begun"}),
+        checkpoints=f"{ASSETS}/checkpoints/teacher-again",
 
 
 rule train_clip:
@@ -67,21 +82,21 @@ rule train_clip:
 
 use rule encode_latents as encode_asset_latents with:
     input:
-        teacher=rules.train_teacher.output,
+        teacher=rules.continue_teacher.output,
     output:
-        f"{ASSETS}/latents/{{split}}.safetensors",
+        f"{ASSETS}/latents/{{split}}-{{shard}}.safetensors",
     log:
-        f"{ASSETS}/logs/encode_asset_latents/{{split}}.log",
+        f"{ASSETS}/logs/encode_asset_latents/{{split}}-{{shard}}.log",
     benchmark:
-        f"{ASSETS}/timings/encode_asset_latents/{{split}}.tsv"
+        f"{ASSETS}/timings/encode_asset_latents/{{split}}-{{shard}}.tsv"
     params:
-        teacher=rules.train_teacher.output,
+        teacher=rules.continue_teacher.output,
 
 
 use rule train_vgg as train_asset_vgg with:
     input:
-        train=lambda w: (f"{ASSETS}/latents/train.safetensors" if w.space == "latent" else []),
-        val=lambda w: f"{ASSETS}/latents/val.safetensors" if w.space == "latent" else [],
+        train=lambda w: latent_files(f"{ASSETS}/latents", "train") if w.space == "latent" else [],
+        val=lambda w: latent_files(f"{ASSETS}/latents", "val") if w.space == "latent" else [],
     output:
         weights=f"{ASSETS}/vgg-{{space}}/vgg.safetensors",
         metrics=f"{ASSETS}/vgg-{{space}}/vgg.json",
@@ -101,7 +116,7 @@ rule assets:
     """Put the trained networks where the toy scale looks for them, with a card of how good they are."""
     input:
         vae=rules.train_vae.output,
-        teacher=rules.train_teacher.output,
+        teacher=rules.continue_teacher.output,
         clip=rules.train_clip.output,
         vgg=expand(f"{ASSETS}/vgg-{{space}}/vgg.safetensors", space=["latent", "pixel"]),
         metrics=expand(f"{ASSETS}/vgg-{{space}}/vgg.json", space=["latent", "pixel"]),

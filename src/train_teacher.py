@@ -21,15 +21,19 @@ class Arguments:
     learning_rate: float
     checkpoints: Path
     out: Path
+    init: Path | None = None  # a pipeline to start from, instead of from nothing
     seed: int = 0
 
 
 def main(args: Arguments):
     torch.manual_seed(args.seed)
-    captions = [prompt.caption for prompt in prompts("all")]
-    tokenizer = toy.tokenizer(captions)
-    encoder = toy.text_encoder(tokenizer)
-    parts = torch.nn.ModuleDict({"unet": toy.unet(), "text_encoder": encoder})
+    if args.init:
+        begun = toy.load_pipeline(args.init)
+        tokenizer, encoder, unet = begun.tokenizer, begun.text_encoder, begun.unet
+    else:
+        tokenizer = toy.tokenizer([prompt.caption for prompt in prompts("all")])
+        encoder, unet = toy.text_encoder(tokenizer), toy.unet()
+    parts = torch.nn.ModuleDict({"unet": unet.train(), "text_encoder": encoder.train()})
 
     vae = toy.load_vae(args.vae)
     scenes = Scenes("all", args.seed, toy.PICTURE)
@@ -37,7 +41,7 @@ def main(args: Arguments):
     training = DenoisingTraining(
         latents, tokens, toy.tokenize(tokenizer, [""]), parts, args.batch_size, args.learning_rate, args.seed
     )
-    settings = cli.settings_of(args, ["scenes", "batch_size", "learning_rate"])
+    settings = cli.settings_of(args, ["scenes", "batch_size", "learning_rate", "init"])
     schedule = Schedule(args.iterations, warmup=200, decay="cosine")
     history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
 

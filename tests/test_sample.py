@@ -47,7 +47,7 @@ def test_a_student_draws_what_its_generator_says(teacher_folder, prompts, tmp_pa
     teacher = Teacher(str(teacher_folder))
     z = noise(samples.noise_seeds(0, range(3)), teacher.latent_shape)
     with torch.no_grad():
-        expected = images.to_uint8(teacher.decode(generator.eval()(z, teacher.encode_text(CAPTIONS))))
+        expected = images.to_uint8(teacher.decode(generator.eval()(z, **teacher.encode_text(CAPTIONS))))
     assert abs(drawn(tmp_path / "drawn").astype(int) - expected.astype(int)).max() <= 1
 
 

@@ -38,6 +38,11 @@ EMOJI = (
     "alarm clock, telephone"
 ).split(", ")
 
+# Plurals and stuff, of which nobody says "a".
+WITHOUT_ARTICLE = {
+    "grapes", "cherries", "french fries", "sunglasses", "jeans", "glasses", "broccoli", "popcorn", "sushi", "cooking"
+}  # fmt: skip
+
 # Eight-bit sRGB, far enough apart to be named at a glance.                                  # ours
 GROUNDS = {
     "red": (214, 62, 62),
@@ -65,7 +70,8 @@ class Prompt:
     @property
     def caption(self) -> str:
         name, ground = EMOJI[self.emoji], list(GROUNDS)[self.ground]
-        return f"{_article(name)} {name} on {_article(ground)} {ground} background"
+        thing = name if name in WITHOUT_ARTICLE else f"{_article(name)} {name}"
+        return f"{thing} on {_article(ground)} {ground} background"
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,11 @@ def pipeline(
     )
 
 
+def load_pipeline(folder: Path) -> StableDiffusionPipeline:
+    """The teacher that was saved in a folder, in float32."""
+    return StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, safety_checker=None)
+
+
 def clip(folder: Path, tokens: CLIPTokenizer) -> CLIP:
     """CLIP's ResNet with one block a stage and a two-layer text tower, 1.1 M weights.
 
