@@ -1,7 +1,8 @@
 """LatentLPIPS (Sec. 3.2): a VGG that names latents, then calibrated on judgements of similarity.
 
 A trunk is `pixel` or `latent-{teacher}`: every VAE has latents of its own. Where the scale ships a
-trunk's weights, they are calibrated and nothing is trained.
+trunk's weights, they are calibrated and nothing is trained; where it names a metric that others
+calibrated, that is taken.
 
 Needs: labelled pictures or their latents, judgements. Makes: work/{scale}/latentlpips/{trunk}/
 """
@@ -21,6 +22,9 @@ rule train_vgg:
         f"{WORK}/timings/train_vgg/{{trunk}}.tsv"
     conda:
         "../envs/diffusion2gan.yaml"
+    resources:
+        nodes=1,
+        gpus=0,
     params:
         space=lambda w: w.trunk.split("-")[0],
         data=lambda w, input: input.get("train") or LATENTLPIPS["images"],
@@ -29,8 +33,9 @@ rule train_vgg:
         checkpoints=f"{WORK}/latentlpips/{{trunk}}/checkpoints-vgg",
     shell:
         training(
-            "python src/train_vgg.py --space {params.space} --data {params.data:q} --validation {params.validation:q} "
-            "{params.options} --checkpoints {params.checkpoints} --out {output.weights} --metrics {output.metrics}"
+            "python src/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/train_vgg.py "
+            "--space {params.space} --data {params.data:q} --validation {params.validation:q} {params.options} "
+            "--checkpoints {params.checkpoints} --out {output.weights} --metrics {output.metrics}"
         )
 
 
@@ -46,6 +51,7 @@ rule calibrate_lpips:
         f"{WORK}/logs/calibrate_lpips/{{trunk}}.log",
     benchmark:
         f"{WORK}/timings/calibrate_lpips/{{trunk}}.tsv"
+    priority: 1
     conda:
         "../envs/diffusion2gan.yaml"
     params:
@@ -56,3 +62,27 @@ rule calibrate_lpips:
             "python src/calibrate_lpips.py --trunk {input.trunk} {params.options} "
             "--checkpoints {params.checkpoints} --out {output.weights} --metrics {output.metrics}"
         )
+
+
+if LATENTLPIPS["metrics"]:
+
+    ruleorder: adopt_lpips > calibrate_lpips
+
+    rule adopt_lpips:
+        """Take a metric that others calibrated."""
+        input:
+            lambda w: files(LATENTLPIPS["metrics"][w.trunk]),
+        output:
+            f"{WORK}/latentlpips/{{trunk}}/lpips.safetensors",
+        log:
+            f"{WORK}/logs/adopt_lpips/{{trunk}}.log",
+        benchmark:
+            f"{WORK}/timings/adopt_lpips/{{trunk}}.tsv"
+        wildcard_constraints:
+            trunk="|".join(LATENTLPIPS["metrics"]),
+        conda:
+            "../envs/diffusion2gan.yaml"
+        params:
+            metric=lambda w: LATENTLPIPS["metrics"][w.trunk],
+        shell:
+            logged("python src/adopt_lpips.py --metric {params.metric:q} --space {wildcards.trunk} --out {output}")

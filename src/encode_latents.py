@@ -1,4 +1,4 @@
-"""Encode labelled pictures with the teacher's codec: the data of the latent VGG."""
+"""Encode one shard of labelled pictures with the teacher's codec: the data of the latent VGG."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from diffusion2gan import cli
 from diffusion2gan.datasets.imagenet import LabelledImages
 from diffusion2gan.images import to_tensor
+from diffusion2gan.pairs import shard_range
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.progress import track
@@ -21,18 +22,20 @@ class Arguments:
     split: str
     count: int
     out: Path
+    shard: int = 0
+    shards: int = 1
     seed: int = 0
     batch_size: int = 64
 
 
 def main(args: Arguments):
     teacher = Teacher(args.teacher, "cuda" if torch.cuda.is_available() else "cpu")
-    size = teacher.latent_shape[-1] * 2 ** (len(teacher.vae.config.block_out_channels) - 1)
-    pictures = LabelledImages(args.images, args.split, size, args.seed)
+    pictures = LabelledImages(args.images, args.split, teacher.picture_side, args.seed)
 
+    chosen = shard_range(args.shard, args.shards, args.count)
     latents, labels = [], []
-    for first in track(range(0, args.count, args.batch_size), "encoding latents"):
-        examples = [pictures[i] for i in range(first, min(first + args.batch_size, args.count))]
+    for first in track(range(0, len(chosen), args.batch_size), "encoding latents"):
+        examples = [pictures[i] for i in chosen[first : first + args.batch_size]]
         latents.append(teacher.encode_images(to_tensor([picture for picture, _ in examples])).half().cpu())
         labels += [label for _, label in examples]
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from diffusion2gan import cli, provenance
 from diffusion2gan.datasets.imagenet import LabelledImages
+from diffusion2gan.datasets.latents import LabelledLatents
 from diffusion2gan.errors import UserError
 from diffusion2gan.networks.vgg import SPACES, VGG
+from diffusion2gan.training import parallel
 from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.classification import ImageBatches, LatentBatches, VGGTraining, accuracy, held_out_images
 from diffusion2gan.training.loop import Schedule, train
@@ -23,8 +23,8 @@ EVALUATION_BATCH = 256
 @dataclass
 class Arguments:
     space: str
-    data: str
-    validation: str
+    data: list[str]
+    validation: list[str]
     classes: int
     iterations: int
     batch_size: int
@@ -48,14 +48,15 @@ def main(args: Arguments):
         raise UserError(f"no space '{args.space}': use {' or '.join(SPACES)}")
     start = time.monotonic()
     torch.manual_seed(args.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = parallel.device()
+    (rows,) = parallel.parts(args.batch_size)
     if args.space == "latent":
-        latents, labels = read_latents(args.data, args.classes)
-        batches = LatentBatches(latents, labels, args.batch_size, args.seed)
+        latents = LabelledLatents(args.data, args.classes)
+        batches = LatentBatches(latents, latents.labels, args.batch_size, args.seed, rows)
         channels = latents.shape[1]
     else:
-        pictures = read_pictures(args.data, "train", args)
-        batches = ImageBatches(pictures, args.batch_size, args.seed, args.workers)
+        pictures = read_pictures(args.data[0], "train", args)
+        batches = ImageBatches(pictures, args.batch_size, args.seed, args.workers, rows)
         channels = 3
 
     network = VGG(args.space, channels, args.classes, args.width).to(device)
@@ -63,12 +64,15 @@ def main(args: Arguments):
     names = ["space", "classes", "width", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "autocast"]
     schedule = Schedule(args.iterations, args.warmup, decay="cosine")
     history = train(training, schedule, args.checkpoints, cli.settings_of(args, names), args.seed)
+    if not parallel.is_main():
+        return
 
     if args.space == "latent":
-        latents, labels = read_latents(args.validation, args.classes)
-        held_out = zip(latents.float().split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
+        latents = LabelledLatents(args.validation, args.classes)
+        parts = torch.arange(len(latents)).split(EVALUATION_BATCH)
+        held_out = ((latents[part].float(), latents.labels[part]) for part in parts)
     else:
-        pictures = read_pictures(args.validation, "val", args)
+        pictures = read_pictures(args.validation[0], "val", args)
         held_out = held_out_images(pictures, args.validation_count, EVALUATION_BATCH, args.seed, args.workers)
     scores = accuracy(network, held_out)
     network.save(args.out)
@@ -82,18 +86,6 @@ def main(args: Arguments):
     }
     with atomic(args.metrics) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def read_latents(path: str, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents (N, C, h, w) and labels (N) that encode_latents.py wrote."""
-    try:
-        tensors = load_file(path)
-        latents, labels = tensors["latents"], tensors["labels"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise UserError(f"'{path}' holds no labelled latents ({error}): make it with encode_latents.py") from error
-    if len(labels) == 0 or labels.max() >= classes:
-        raise UserError(f"'{path}' has {labels.unique().numel()} classes and --classes is {classes}: make them agree")
-    return latents, labels
 
 
 def read_pictures(source: str, split: str, args: Arguments) -> LabelledImages:

@@ -12,19 +12,20 @@ from diffusion2gan.networks.vgg import VGG
 
 
 def arguments(folder, **changed):
+    shards = [str(folder / f"latents-{shard}.safetensors") for shard in (0, 1)]
     given = {
-        "space": "latent", "data": str(folder / "latents.safetensors"), "classes": 3, "iterations": 3, "batch_size": 4,
-        "validation": str(folder / "latents.safetensors"), "learning_rate": 1e-3, "checkpoints": folder / "checkpoints",
-        "out": folder / "vgg.safetensors", "metrics": folder / "vgg.json", "width": 0.125, "warmup": 1, "size": 32,
-        "validation_count": 5,
+        "space": "latent", "data": shards, "validation": shards[:1], "classes": 3, "iterations": 3, "batch_size": 4,
+        "learning_rate": 1e-3, "checkpoints": folder / "checkpoints", "out": folder / "vgg.safetensors",
+        "metrics": folder / "vgg.json", "width": 0.125, "warmup": 1, "size": 32, "validation_count": 5,
     }  # fmt: skip
     return train_vgg.Arguments(**given | changed)
 
 
 @pytest.fixture
 def latents(tmp_path):
-    data = {"latents": torch.randn(10, 4, 8, 8).half(), "labels": torch.arange(10) % 3}
-    save_file(data, tmp_path / "latents.safetensors")
+    for shard, count in enumerate((10, 5)):
+        data = {"latents": torch.randn(count, 4, 8, 8).half(), "labels": torch.arange(count) % 3}
+        save_file(data, tmp_path / f"latents-{shard}.safetensors")
     return tmp_path
 
 
@@ -38,14 +39,14 @@ def test_trains_on_latents(latents):
 
 
 def test_trains_on_scenes(tmp_path):
-    args = arguments(tmp_path, space="pixel", data="openmoji", validation="openmoji", classes=128)
+    args = arguments(tmp_path, space="pixel", data=["openmoji"], validation=["openmoji"], classes=128)
     train_vgg.main(args)
     assert VGG.load(args.out).space == "pixel" and json.loads(args.metrics.read_text())["count"] == 5
 
 
 def test_mistakes_are_told(latents):
     with pytest.raises(UserError, match="encode_latents.py"):
-        train_vgg.main(arguments(latents, data=str(latents / "missing.safetensors")))
+        train_vgg.main(arguments(latents, data=[str(latents / "missing.safetensors")]))
     with pytest.raises(UserError, match="--classes is 2"):
         train_vgg.main(arguments(latents, classes=2))
     with pytest.raises(UserError, match="latent or pixel"):

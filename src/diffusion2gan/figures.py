@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.style
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from diffusion2gan.training.checkpoint import atomic
@@ -35,6 +36,79 @@ def grid(columns: dict[str, Sequence[np.ndarray]], captions: Sequence[str], attr
             axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=4)
         if attribution:
             figure.supxlabel(attribution, fontsize=5, color="0.35")
+    return figure
+
+
+def costs(parts: pd.DataFrame, hardware: str) -> Figure:
+    """Figure 2: milliseconds of one step of each loss, stacked by part, and its peak memory in MiB.
+
+    `parts` has the columns loss, part, milliseconds, and mebibytes, given once a loss, at its `total`.
+    """
+    total = parts[parts["part"] == "total"].set_index("loss")
+    stacked = parts[parts["part"] != "total"].pivot_table(
+        index="loss", columns="part", values="milliseconds", sort=False, fill_value=0
+    )
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+        time, memory = figure.subplots(1, 2)
+        stacked.loc[total.index].plot.bar(stacked=True, ax=time, rot=0, legend=False)
+        time.plot(total["milliseconds"].to_numpy(), "k_", markersize=26, label="measured in one")
+        time.set(xlabel="", ylabel="ms a step", title="time")
+        time.legend()
+        total["mebibytes"].plot.bar(ax=memory, rot=0, color="0.5")
+        memory.set(xlabel="", ylabel="MiB above what is held", title="peak memory")
+        for axes, values, form in ((time, total["milliseconds"], "{:.3g}"), (memory, total["mebibytes"], "{:.3g}")):
+            for place, value in enumerate(values):
+                axes.annotate(form.format(value), (place, value), (0, 3), textcoords="offset points", ha="center")
+            axes.margins(y=0.15)
+        figure.supxlabel(hardware, fontsize=5, color="0.35")
+    return figure
+
+
+def reconstructions(
+    curves: dict[str, pd.DataFrame], target: np.ndarray, found: dict[str, np.ndarray], attribution: str = ""
+) -> Figure:
+    """Figure 3: how near each loss brings a latent to its target, and the pictures where it ends.
+
+    `curves` has, for each loss, the columns step, seed, picture, metric, pixel_mse; a line is their mean, its
+    band their range over seeds. `target` (N, H, W, 3) and `found[loss]` are uint8 pictures.
+    """
+    with matplotlib.style.context(STYLE):
+        width = max(6.4, 0.9 * (len(found) + 1))
+        figure = Figure(figsize=(width, 2.6 + 0.9 * len(target)), layout="constrained")
+        above, below = figure.subfigures(2, 1, height_ratios=(2.6, 0.9 * len(target)))
+        names = {"metric": "LatentLPIPS to the target", "pixel_mse": "MSE of the decoded pictures"}
+        for axes, (column, name) in zip(above.subplots(1, 2), names.items(), strict=True):
+            for loss, curve in curves.items():
+                of_seeds = curve.groupby(["step", "seed"])[column].mean().unstack()
+                (line,) = axes.plot(of_seeds.index, of_seeds.mean(axis=1), label=loss)
+                axes.fill_between(
+                    of_seeds.index, of_seeds.min(axis=1), of_seeds.max(axis=1), alpha=0.2, color=line.get_color()
+                )
+            axes.set(xlabel="step", yscale="log", title=name)
+        axes.legend(fontsize=5)
+        cells = below.subplots(len(target), len(found) + 1, squeeze=False)
+        for column, (name, pictures) in enumerate({"target": target, **found}.items()):
+            cells[0, column].set_title(textwrap.fill(name, TITLE_WIDTH))
+            for row, picture in enumerate(pictures):
+                cells[row, column].imshow(picture)
+                cells[row, column].set_axis_off()
+        if attribution:
+            below.supxlabel(attribution, fontsize=5, color="0.35")
+    return figure
+
+
+def contact_sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
+    """Pictures uint8 (H, W, 3) in rows, each over its caption."""
+    rows = -(-len(pictures) // columns)
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(1.2 * CELL * columns, 1.6 * CELL * rows), layout="constrained")
+        for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+            axes.set_axis_off()
+            if place < len(pictures):
+                axes.imshow(pictures[place])
+                caption = textwrap.fill(captions[place], CAPTION_WIDTH, max_lines=3, placeholder=" …")
+                axes.set_title(caption, y=0, va="top", pad=-3, fontsize=5)
     return figure
 
 

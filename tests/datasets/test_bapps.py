@@ -44,6 +44,13 @@ def test_a_missing_or_incomplete_folder_is_told(folder):
         BAPPS(folder, "val", 64)[0]
 
 
+@pytest.mark.parametrize("judge", [np.array([0.5, 0.5]), np.array([1.5]), np.array([])])
+def test_a_judgement_of_another_shape_is_told(folder, judge):
+    np.save(folder / "val" / "cnn" / "judge" / "000000.npy", judge)
+    with pytest.raises(UserError, match="cnn/judge/000000.npy must be one share"):
+        [BAPPS(folder, "val", 64)[i] for i in range(3)]
+
+
 def test_a_synthetic_judgement_depends_on_seed_and_index_alone():
     first, again, other = (SyntheticJudgements("train", seed, 64) for seed in (0, 0, 1))
     for index in (7, 2):
@@ -62,10 +69,10 @@ def test_the_preferred_patch_is_the_nearer_one_where_pixels_can_tell():
         subsets.add(j.subset)
         sides.append(j.judge)
         d0, d1 = (np.abs(p.astype(float) - j.ref).mean() for p in (j.p0, j.p1))
-        if j.subset in ("blur", "noise", "jpeg"):
+        if j.subset == "same-kind":
             right.append((d1 < d0) == (j.judge == 1))
-    assert subsets == set(KINDS) | {"cross-kind"}
-    assert len(right) > 20 and np.mean(right) > 0.9
+    assert subsets == {"same-kind", "cross-kind"}
+    assert len(right) > 100 and np.mean(right) > 0.9
     assert 0.4 < np.mean(sides) < 0.6
 
 

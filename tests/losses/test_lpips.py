@@ -1,12 +1,14 @@
 """LPIPS against the published packages, and the properties a distance must have."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.losses.ensemble import Ensemble
-from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS, PixelLPIPS
+from diffusion2gan.losses.ensemble import PRESETS, Ensemble
+from diffusion2gan.losses.lpips import LPIPS, VAES, ELatentLPIPS, PixelLPIPS, scaled
 from diffusion2gan.networks.vgg import VGG
 
 
@@ -16,66 +18,103 @@ def metric(space="latent", channels=4, seed=0) -> LPIPS:
     return LPIPS(trunk, [torch.rand(width) for width in trunk.widths])
 
 
-def adopt(network: VGG, modules: list[nn.Module]) -> VGG:
-    """The network with the weights of convolutions and norms given in its order."""
-    values = [value for module in modules for value in module.state_dict().values()]
-    network.load_state_dict(dict(zip(network.state_dict(), values, strict=True)))
-    return network
-
-
-def trained(theirs: nn.Module) -> list[nn.Module]:
-    """The trunk's convolutions and norms, statistics and heads made random (heads positive)."""
-    for name, parameter in theirs.named_parameters():
-        if name.startswith("lin"):
-            parameter.data.uniform_(0, 1)
-    modules = [m for m in theirs.net.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
-    for norm in (m for m in modules if isinstance(m, nn.BatchNorm2d)):
-        norm.running_mean.normal_(0, 0.2)
-        norm.running_var.uniform_(0.5, 1.5)
-    return modules
-
-
-@torch.no_grad()
-def test_agrees_with_the_authors_latent_package(tmp_path, monkeypatch):
-    elatentlpips = pytest.importorskip("elatentlpips", reason="pip install elatentlpips to compare with it")
-    from elatentlpips.vgg16 import LatentVGG16BN
-
-    torch.manual_seed(0)
-    for initialise in ("kaiming_normal_", "normal_", "constant_"):  # 138 million weights, drawn twice
-        monkeypatch.setattr(nn.init, initialise, lambda *_, **__: None)
-    monkeypatch.setattr(nn.Linear, "reset_parameters", lambda _: None)
-    # it would fetch a checkpoint into ./ckpt; one of random weights takes its place
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "ckpt").mkdir()
-    (tmp_path / "ckpt" / "sd15_latent_vgg16.pth.tar").touch()
-    checkpoint = {"state_dict": LatentVGG16BN(4).state_dict(), "best_acc1": 0}
-    monkeypatch.setattr(torch, "load", lambda *_, **__: checkpoint)
-    theirs = elatentlpips.ELatentLPIPS(pretrained=False, encoder="sd15", augment=None, verbose=False)
-
-    trunk = adopt(VGG("latent", 4, 0), trained(theirs))
-    ours = LPIPS(trunk, [lin.model[-1].weight.flatten() for lin in theirs.lins])
-    x0, x1 = torch.randn(2, 3, 4, 16, 16)
-    expected = theirs(x0, x1, ensembling=False, add_l1_loss=False).flatten()
-    assert expected.min() > 1e-2
-    torch.testing.assert_close(ours(x0, x1), expected, rtol=1e-5, atol=1e-5)
-
-
-@torch.no_grad()
-def test_agrees_with_lpips_in_pixels(monkeypatch):
-    lpips = pytest.importorskip("lpips", reason="pip install lpips to compare with it")
-    torch.manual_seed(0)
+@pytest.fixture
+def quick(monkeypatch):
+    """The packages draw 138 million weights and more, at every start; here they keep what memory holds."""
     for initialise in ("kaiming_normal_", "normal_", "constant_"):
         monkeypatch.setattr(nn.init, initialise, lambda *_, **__: None)
     monkeypatch.setattr(nn.Linear, "reset_parameters", lambda _: None)
-    theirs = lpips.LPIPS(pretrained=False, net="vgg", pnet_rand=True, verbose=False)
 
-    trunk = adopt(VGG("pixel", 3, 0, batch_norm=False), trained(theirs))
-    ours = LPIPS(trunk, [lin.model[-1].weight.flatten() for lin in theirs.lins])
+
+def authors_package(channels: int, encoder: str, folder):
+    """The authors' metric with random weights, and the file it would have downloaded them as."""
+    elatentlpips = pytest.importorskip("elatentlpips", reason="pip install elatentlpips to compare with it")
+    from elatentlpips.vgg16 import LatentVGG16BN
+
+    # it would fetch a checkpoint into ./ckpt; one of random weights takes its place
+    (folder / "ckpt").mkdir()
+    torch.save(
+        {"state_dict": LatentVGG16BN(channels).state_dict(), "best_acc1": 0},
+        folder / "ckpt" / f"{encoder}_latent_vgg16.pth.tar",
+    )
+    theirs = elatentlpips.ELatentLPIPS(pretrained=False, encoder=encoder, augment=None, verbose=False)
+    torch.manual_seed(0)
+    for convolution in (m for m in theirs.net.modules() if isinstance(m, nn.Conv2d)):
+        convolution.weight.data.normal_(0, (2 / convolution.weight[0].numel()) ** 0.5)
+        convolution.bias.data.normal_(0, 0.1)
+    for norm in (m for m in theirs.net.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.weight.data.uniform_(0.5, 1.5)
+        norm.bias.data.normal_(0, 0.1)
+        norm.running_mean.normal_(0, 0.2)
+        norm.running_var.uniform_(0.5, 1.5)
+    for name, parameter in theirs.named_parameters():
+        if name.startswith("lin"):
+            parameter.data.uniform_(0, 1)
+    tuned = folder / f"{encoder}_latest_vgg16_tuned.pth"
+    torch.save(theirs.state_dict(), tuned)
+    return theirs, tuned
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoder, channels, side", [("sd15", 4, 64), ("flux", 16, 32)])
+def test_agrees_with_the_authors_latent_package(encoder, channels, side, tmp_path, monkeypatch, quick):
+    monkeypatch.chdir(tmp_path)
+    theirs, tuned = authors_package(channels, encoder, tmp_path)
+    ours = LPIPS.load(tuned)
+    x0, x1 = torch.randn(2, 1, channels, side, side)
+    expected = theirs(x0, x1, ensembling=False, add_l1_loss=False).flatten()
+    assert expected.min() > 1e-2
+    torch.testing.assert_close(ours(x0, x1), expected, rtol=1e-5, atol=0)
+
+    raw = x0 / 3, x1 / 3
+    theirs = theirs(*raw, ensembling=False, add_l1_loss=True, normalize=True).flatten()
+    x0, x1 = (scaled(x, encoder) for x in raw)
+    torch.testing.assert_close(ours(x0, x1) + (x0 - x1).abs().mean((1, 2, 3)), theirs, rtol=1e-5, atol=0)
+
+
+@torch.no_grad()
+def test_agrees_with_lpips_in_pixels(tmp_path, quick):
+    lpips = pytest.importorskip("lpips", reason="pip install lpips to compare with it")
+    import torchvision
+
+    network = torchvision.models.vgg16(weights=None)
+    torch.manual_seed(0)
+    for convolution in (m for m in network.features if isinstance(m, nn.Conv2d)):
+        convolution.weight.data.normal_(0, (2 / convolution.weight[0].numel()) ** 0.5)
+        convolution.bias.data.normal_(0, 0.1)
+    torch.save(network.state_dict(), tmp_path / "vgg16-397923af.pth")
+
+    theirs = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)  # its heads, from inside the package
+    mine = [weight for name, weight in network.state_dict().items() if name.startswith("features")]
+    theirs.net.load_state_dict(dict(zip(theirs.net.state_dict(), mine, strict=True)))
     x0, x1 = torch.rand(2, 2, 3, 32, 32) * 2 - 1
     expected = theirs(x0, x1).flatten()
     assert expected.min() > 1e-3
-    scaled = theirs.scaling_layer(x0), theirs.scaling_layer(x1)  # ours leaves this to the first batch norm
-    torch.testing.assert_close(ours(*scaled), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(LPIPS.load(tmp_path / "vgg16-397923af.pth")(x0, x1), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    "weights", [{}, {"conv.weight": torch.zeros(2)}, {"features.0.weight": torch.zeros(64, 4, 3, 3)}]
+)
+def test_weights_of_another_layout_are_told(weights, tmp_path):
+    torch.save(weights, tmp_path / "other.pth")
+    with pytest.raises(UserError, match="another layout"):
+        LPIPS.load(tmp_path / "other.pth")
+
+
+def test_a_missing_file_is_told_with_where_to_get_it(tmp_path):
+    with pytest.raises(UserError, match="no .*vgg16.pth': .*download.pytorch.org"):
+        LPIPS.load(tmp_path / "vgg16.pth")
+
+
+def test_nothing_but_tensors_is_unpickled(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return print, ("run",)
+
+    torch.save({"net.slice1.0.weight": Code()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="holds no tensors"):
+        LPIPS.load(tmp_path / "evil.pth")
 
 
 def test_is_zero_at_home_positive_elsewhere_and_symmetric():
@@ -164,3 +203,86 @@ def test_the_ensemble_transforms_both_alike():
     assert torch.equal(value, e(x0, x1, torch.Generator().manual_seed(3)))
     assert not torch.equal(value, e(x0, x1, torch.Generator().manual_seed(4)))
     torch.testing.assert_close(value, d(*ensemble(x0, x1, torch.Generator().manual_seed(3))))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_ensembled_distance_is_a_distance_whatever_the_transform(preset, autocast):
+    """On three: zero at home, positive elsewhere, symmetric, the same for the same generator, differentiable."""
+    loss = ELatentLPIPS(metric(), Ensemble(preset))
+    torch.manual_seed(1)
+    x0, x1 = torch.randn(2, 3, 4, 8, 8)
+
+    def d(a, b, seed=5):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return loss(a, b, torch.Generator().manual_seed(seed))
+
+    there = d(x0, x1)
+    assert there.dtype == torch.float32
+    assert (there > 0).all()
+    assert torch.equal(d(x0, x0), torch.zeros(3))
+    torch.testing.assert_close(d(x1, x0), there, rtol=1e-6, atol=0)
+    assert torch.equal(d(x0, x1), there)
+    assert not torch.equal(d(x0, x1, seed=6), there)
+    x0.requires_grad_()
+    d(x0, x1).sum().backward()
+    assert x0.grad.isfinite().all() and x0.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_ensembled_gradient_is_that_of_finite_differences(preset):
+    loss = ELatentLPIPS(metric().double(), Ensemble(preset))
+    torch.manual_seed(1)
+    x0, x1 = torch.randn(2, 1, 4, 4, 4, dtype=torch.float64)
+    x0.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: loss(x, x1, torch.Generator().manual_seed(3)), x0, eps=1e-6, atol=1e-6, rtol=1e-4
+    )
+
+
+def test_the_public_loss_is_read_in_one_line(tmp_path):
+    metric().save(tmp_path / "lpips.safetensors")
+    torch.manual_seed(1)
+    x0, x1 = torch.randn(2, 2, 4, 8, 8)
+
+    def d(a, b, **options):
+        loss = ELatentLPIPS.from_pretrained(tmp_path / "lpips.safetensors", **options)
+        return loss(a, b, torch.Generator().manual_seed(0))
+
+    torch.testing.assert_close(d(x0, x1, add_l1=True), d(x0, x1) + (x0 - x1).abs().mean((1, 2, 3)))
+    assert not torch.equal(d(x0, x1, ensemble="bg"), d(x0, x1))
+    shift, factor = VAES["sd3"]
+    torch.testing.assert_close(
+        d(x0 / factor + shift, x1 / factor + shift, vae="sd3", add_l1=True), d(x0, x1, add_l1=True)
+    )
+
+
+def test_unscaled_latents_are_warned_of_once():
+    loss, x = ELatentLPIPS(metric(), Ensemble("b")), torch.randn(1, 4, 8, 8)
+    with pytest.warns(UserWarning, match="look unscaled"):
+        loss(x / 0.18215, x / 0.18215)
+    with warnings.catch_warnings(action="error"):
+        loss(x / 0.18215, x / 0.18215)
+        ELatentLPIPS(metric(), Ensemble("b"))(x, x)
+        ELatentLPIPS(metric(), Ensemble("b"), vae="sd15")(x / 0.18215, x / 0.18215)
+
+
+@pytest.mark.parametrize(
+    "space, shapes, told",
+    [
+        ("latent", [(1, 3, 8, 8)] * 2, "the metric of the VAE"),
+        ("latent", [(1, 4, 3, 8)] * 2, "at least 4"),
+        ("pixel", [(1, 4, 8, 8)] * 2, "at least 16"),
+        ("latent", [(1, 4, 8, 8), (2, 4, 8, 8)], "like with like"),
+    ],
+)
+def test_latents_that_do_not_fit_are_told(space, shapes, told):
+    with pytest.raises(UserError, match=told):
+        metric(space)(*(torch.zeros(shape) for shape in shapes))
+
+
+def test_unknown_names_are_told(tmp_path):
+    with pytest.raises(UserError, match="no autoencoder 'sd4'"):
+        ELatentLPIPS(metric(), Ensemble("b"), vae="sd4")
+    with pytest.raises(UserError, match="is not a calibrated metric"):
+        ELatentLPIPS.from_pretrained(tmp_path / "nowhere.safetensors")

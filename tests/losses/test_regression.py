@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.losses import regression_loss
+from diffusion2gan.losses import Place, regression_loss
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.losses.regression import mse, pseudo_huber
 from diffusion2gan.networks.vgg import VGG
@@ -55,6 +55,18 @@ def test_the_names_give_the_losses(metric_files):
     torch.testing.assert_close(regression_loss("lpips", pixel, decode)(x0, x1), in_pixels)
     ensembled = regression_loss("e_latent_lpips", latent, preset="bg")
     assert ensembled(x0, x1).ndim == 0 and ensembled(x0, x1) != ensembled(x0, x1)
+
+
+@pytest.mark.parametrize("preset", ["b", "bgco"])
+def test_the_ensemble_of_a_batch_does_not_depend_on_how_it_is_cut(metric_files, preset):
+    loss = regression_loss("e_latent_lpips", metric_files / "latent.safetensors", preset=preset)
+    x0, x1 = torch.randn(2, 6, 4, 8, 8)
+    whole = loss(x0, x1, Place(slice(0, 6), 6, seed=3))
+    cut = [loss(x0[rows], x1[rows], Place(rows, 6, seed=3)) for rows in (slice(0, 2), slice(2, 4), slice(4, 6))]
+    torch.testing.assert_close(sum(cut) / 3, whole)
+    assert loss(x0, x1, Place(slice(0, 6), 6, seed=4)) != whole
+    same = loss(x0[:1].expand(6, -1, -1, -1)[:2], x1[:2], Place(slice(0, 2), 6, seed=3))
+    assert same != loss(x0[:1].expand(6, -1, -1, -1)[:2], x1[:2], Place(slice(2, 4), 6, seed=3))
 
 
 def test_mistakes_are_told(metric_files):

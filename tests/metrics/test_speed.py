@@ -1,7 +1,7 @@
 import torch
 
 from diffusion2gan.metrics import speed
-from diffusion2gan.metrics.speed import inference_seconds, parameters
+from diffusion2gan.metrics.speed import extra_memory, parameters, seconds
 
 
 def test_the_warm_up_does_not_count_and_the_median_does(monkeypatch):
@@ -11,7 +11,7 @@ def test_the_warm_up_does_not_count_and_the_median_does(monkeypatch):
         clock[0] += next(durations)
 
     monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
-    timing = inference_seconds(draw, torch.device("cpu"), warmup=2, repeats=5)
+    timing = seconds(draw, torch.device("cpu"), warmup=2, repeats=5)
     assert (timing.median, timing.spread, timing.repeats) == (3.0, 3.0, 5)  # the quartiles are 2 and 5
     assert next(durations, None) is None
 
@@ -19,10 +19,21 @@ def test_the_warm_up_does_not_count_and_the_median_does(monkeypatch):
 def test_the_device_is_waited_for_on_both_sides_of_a_call(monkeypatch):
     events = []
     monkeypatch.setattr(speed, "_wait", lambda device: events.append("wait"))
-    inference_seconds(lambda: events.append("draw"), torch.device("cuda"), warmup=1, repeats=2)
+    seconds(lambda: events.append("draw"), torch.device("cuda"), warmup=1, repeats=2)
     assert events == ["wait", "draw", "wait"] * 3
 
 
 def test_shared_weights_count_once():
     layer = torch.nn.Linear(3, 5)
     assert parameters(torch.nn.Sequential(layer, torch.nn.ReLU(), layer)) == 3 * 5 + 5
+
+
+def test_extra_memory_is_the_peak_not_what_stays():
+    kept = []
+
+    def call():
+        large = torch.ones(50_000_000)  # 200 MB, gone at the end
+        del large
+        kept.append(torch.ones(5_000_000))
+
+    assert 195e6 < extra_memory(call, torch.device("cpu")) < 240e6

@@ -56,12 +56,14 @@ def test_agreement_in_closed_form():
     torch.testing.assert_close(agreement(d0, d1, judge), torch.tensor([0.8, 0.2, 0.5, 0.0]))
 
 
-def test_two_afc_is_the_mean_over_subsets():
+def test_two_afc_on_each_subset_and_on_all():
     patches = torch.zeros(3, 3, 1, 1, 1)
     patches[:, 1], patches[:, 2] = 1.0, 2.0  # p0 is always the nearer
-    triplets = Triplets(patches, torch.tensor([0.0, 1.0, 0.0]), ["a", "b", "a"])
+    triplets = Triplets(patches, torch.tensor([0.0, 1.0, 0.25]), ["a", "b", "a"])
     scores = two_afc(lambda x0, x1: (x0 - x1).abs().flatten(1).sum(1), triplets, batch_size=2)
-    assert scores == {"2afc": 0.5, "2afc_a": 1.0, "2afc_b": 0.0}
+    human = ((1 + 0.25**2 + 0.75**2) / 2 + 1) / 2
+    expected = {"2afc": 0.4375, "2afc_pooled": 1.75 / 3, "2afc_human": human, "2afc_a": 0.875, "2afc_b": 0.0}
+    assert scores == pytest.approx(expected)
 
 
 def test_judgements_are_encoded_in_their_order():

@@ -75,6 +75,18 @@ def test_pictures_of_a_step_do_not_depend_on_where_training_began(tmp_path):
     assert sum(len(y) for _, y in held_out_images(folder, 100, 4, 0, workers=0)) == 9
 
 
+def test_processes_share_a_batch():
+    latents, labels = coloured_latents(12)
+    pictures = LabelledImages("openmoji", "train", 16, seed=0)
+    for kind, given in ((LatentBatches, (latents, labels, 4, 0)), (ImageBatches, (pictures, 4, 0, 0))):
+        torch.manual_seed(3)
+        inputs, named = kind(*given)(2)
+        for rows in (slice(0, 2), slice(2, 4)):
+            torch.manual_seed(3)
+            mine, my_labels = kind(*given, rows=rows)(2)
+            assert torch.equal(mine, inputs[rows]) and torch.equal(my_labels, named[rows])
+
+
 def test_accuracy_counts_ranks():
     class Fixed(VGG):
         def forward(self, x):

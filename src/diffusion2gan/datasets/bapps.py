@@ -54,7 +54,7 @@ class BAPPS:
         judge = self.judges[index]
         subset = judge.parents[1]
         patches = (self._patch(subset / role / f"{judge.stem}.png") for role in ("ref", "p0", "p1"))
-        return Judgement(*patches, float(np.load(judge, allow_pickle=False).item()), subset.name)
+        return Judgement(*patches, _share(judge), subset.name)
 
     def _patch(self, path: Path) -> np.ndarray:
         try:
@@ -64,15 +64,26 @@ class BAPPS:
         return np.asarray(patch.resize((self.size, self.size), Image.Resampling.BICUBIC))
 
 
+def _share(path: Path) -> float:
+    try:
+        share = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"the judgement {path} cannot be read: {error}") from error
+    if share.size != 1 or not 0 <= share.item() <= 1:
+        raise UserError(f"the judgement {path} must be one share of judges in [0, 1], and has the shape {share.shape}")
+    return float(share.item())
+
+
 class SyntheticJudgements:
     """Made-up judgements without end; judgement `index` depends on (split, seed, size, index) alone.
 
     A scene is distorted in two ways, and the milder distortion is preferred. In every second judgement
-    both are of one kind, named by `subset`; in the others (`cross-kind`) the kinds differ and the
-    severities are at least `MARGIN` apart, since those of two kinds compare roughly at best.  # ours
+    both are of one kind (`same-kind`), where any distance is right that grows with the distortion; in the
+    others (`cross-kind`) the kinds differ and the severities are at least `MARGIN` apart, since those of
+    two kinds compare roughly at best.                                                             # ours
     """
 
-    MARGIN = 0.4
+    MARGIN = 0.25
 
     def __init__(self, split: str, seed: int, size: int):
         self.seed = mix(seed, SPLIT_SEEDS[split])
@@ -94,7 +105,7 @@ class SyntheticJudgements:
         judge = float(random.integers(2))
         if judge:
             p0, p1 = p1, p0
-        return Judgement(ref, p0, p1, judge, "cross-kind" if index % 2 else str(names[0]))
+        return Judgement(ref, p0, p1, judge, "cross-kind" if index % 2 else "same-kind")
 
 
 def judgements(source: str, split: str, seed: int, size: int) -> BAPPS | SyntheticJudgements:
@@ -113,11 +124,11 @@ def _blur(picture, severity, random):
 
 
 def _noise(picture, severity, random):
-    return picture + random.normal(0, 0.02 + 0.18 * severity, picture.shape)
+    return picture + random.normal(0, 0.02 + 0.12 * severity, picture.shape)
 
 
 def _brightness(picture, severity, random):
-    return picture + _either(random) * (0.03 + 0.32 * severity)
+    return picture + _either(random) * (0.03 + 0.47 * severity)
 
 
 def _contrast(picture, severity, random):
@@ -132,14 +143,14 @@ def _saturation(picture, severity, random):
 
 def _shift(picture, severity, random):
     angle = random.uniform(0, 2 * np.pi)
-    distance = len(picture) / 64 * (0.5 + 11.5 * severity)
+    distance = len(picture) / 64 * (0.5 + 3.5 * severity)
     return _displaced(picture, distance * np.array([np.cos(angle), np.sin(angle)])[:, None, None])
 
 
 def _warp(picture, severity, random):
     field = zoom(random.normal(size=(2, 4, 4)), (1, len(picture) / 4, len(picture) / 4), order=3)
     length = np.sqrt((field**2).sum(0).mean())
-    return _displaced(picture, len(picture) / 64 * (0.4 + 3.6 * severity) / length * field)
+    return _displaced(picture, len(picture) / 64 * (0.4 + 2.0 * severity) / length * field)
 
 
 def _jpeg(picture, severity, random):
@@ -148,7 +159,8 @@ def _jpeg(picture, severity, random):
     return np.asarray(Image.open(file)) / 255
 
 
-# Strengths that look about alike at one severity.                                             # ours
+# Strengths that look about alike at one severity: a change of light or a small shift is forgiven sooner
+# than blur, noise or blocks, however many pixels it changes.                                   # ours
 KINDS = {
     "blur": _blur,
     "noise": _noise,

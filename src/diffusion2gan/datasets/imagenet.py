@@ -9,7 +9,7 @@ from torchvision.transforms import v2 as transforms
 
 from diffusion2gan.datasets.openmoji import EMOJI, Scenes
 from diffusion2gan.errors import UserError
-from diffusion2gan.training.data_order import mix
+from diffusion2gan.training.data_order import batch_indices, mix
 
 SPLIT_SEEDS = {"train": 1, "val": 2}
 
@@ -18,8 +18,9 @@ class LabelledImages:
     """Pictures uint8 (size, size, 3) and their labels, example i a function of (source, split, seed, i).
 
     `source` is `openmoji`, whose scenes never end, or a folder `SOURCE/{train,val}/{class}/*` as
-    ImageNet's. Training pictures of a folder are random crops, flipped at random, and a new crop each
-    time round the folder; those for validation are centre crops of 7/8 of the shorter side.
+    ImageNet's, in an order in which the classes are mixed. Training pictures of a folder are random
+    crops, flipped at random, and a new crop each time round the folder; those for validation are
+    centre crops of 7/8 of the shorter side.
     Raises UserError when the folder or its split does not exist or is empty.
     """
 
@@ -36,6 +37,7 @@ class LabelledImages:
                 f"no labelled pictures in {source}/{split}: set `images` to 'openmoji' or a folder"
             ) from error
         self.classes = self.folder.classes
+        self.order = batch_indices(0, len(self.folder), len(self.folder), self.seed).tolist()
         crop = {
             "train": [transforms.RandomResizedCrop(size, antialias=True), transforms.RandomHorizontalFlip()],
             "val": [transforms.Resize(size * 8 // 7, antialias=True), transforms.CenterCrop(size)],
@@ -46,7 +48,7 @@ class LabelledImages:
         if self.scenes:
             scene = self.scenes[index]
             return scene.image, scene.prompt.emoji
-        picture, label = self.folder[index % len(self.folder)]
+        picture, label = self.folder[self.order[index % len(self.folder)]]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(self.seed, index))
             return np.asarray(self.crop(picture)), label

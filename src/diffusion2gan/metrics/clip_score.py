@@ -1,6 +1,7 @@
 """CLIP score (Hessel et al. 2021): how well do pictures match their captions."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import open_clip
 import torch
@@ -53,14 +54,6 @@ class CLIP:
         tokens = self.tokenizer([self.prefix + caption for caption in captions]).to(self.device)
         return torch.cat([self.model.encode_text(x, normalize=True).float().cpu() for x in tokens.split(BATCH)])
 
-    def zero_shot(self, pictures: torch.Tensor, captions_of_classes: Sequence[Sequence[str]]) -> torch.Tensor:
-        """The class (N,) of each picture's unit vector (N, D), named by the captions of each class.
-
-        A class is the mean of its captions' vectors (prompt ensembling, Radford et al. 2021, Sec. 3.1.4).
-        """
-        classes = torch.stack([self.captions(captions).mean(dim=0) for captions in captions_of_classes])
-        return (pictures @ F.normalize(classes, dim=1).T).argmax(dim=1)
-
 
 def clip_score(pictures: torch.Tensor, captions: torch.Tensor) -> float:
     """Mean cosine in [-1, 1] between unit vectors (N, D) of pictures and of their captions; higher is better."""
@@ -69,12 +62,23 @@ def clip_score(pictures: torch.Tensor, captions: torch.Tensor) -> float:
 
 def scene_classes(clip: CLIP, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
     """The `emoji` and the `ground` (N,) that CLIP names in the unit vectors (N, D) of OpenMoji pictures."""
+    return {part: (pictures @ classes.T).argmax(dim=1) for part, classes in _scene_vectors(clip).items()}
+
+
+@cache
+def _scene_vectors(clip: CLIP) -> dict[str, torch.Tensor]:
     prompts = openmoji.prompts("all")
-    named = {}
-    for part, classes in (("emoji", len(openmoji.EMOJI)), ("ground", len(openmoji.GROUNDS))):
-        captions = [[prompt.caption for prompt in prompts if getattr(prompt, part) == i] for i in range(classes)]
-        named[part] = clip.zero_shot(pictures, captions)
-    return named
+    vectors = clip.captions([prompt.caption for prompt in prompts])
+    return {part: class_vectors(vectors, [getattr(p, part) for p in prompts]) for part in ("emoji", "ground")}
+
+
+def class_vectors(captions: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
+    """Unit vectors (K, D) of classes: the direction of the mean of their captions' vectors (N, D).
+
+    Prompt ensembling, Radford et al. 2021, Sec. 3.1.4.
+    """
+    sums = torch.zeros(max(classes) + 1, captions.shape[1]).index_add_(0, torch.tensor(classes), captions)
+    return F.normalize(sums)
 
 
 def scene_top1(clip: CLIP, pictures: torch.Tensor, captions: Sequence[str]) -> dict[str, float]:

@@ -20,6 +20,8 @@ from diffusion2gan.training.checkpoint import atomic
 SPACES = ("latent", "pixel")
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (channels, convolutions): configuration D of VGG
 REMOVED_POOLS = 3
+# mean and deviation of ImageNet's colours for pictures in [-1, 1], to the digits that LPIPS was calibrated with
+IMAGENET_MEAN, IMAGENET_DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
 class VGG(nn.Module):
@@ -27,17 +29,22 @@ class VGG(nn.Module):
 
     `space` is `latent` or `pixel`, `channels` those of the input, `width` a factor on all channels
     (1.0 is VGG16). At full width the classifier is VGG's three linear layers; narrower networks have
-    a global average and one linear layer (ours). With `classes` = 0 there is none.
+    a global average and one linear layer (ours). With `classes` = 0 there is none. `standardised`
+    networks see pictures less ImageNet's mean colour, in its deviations, as torchvision's weights expect.
     """
 
-    def __init__(self, space: str, channels: int, classes: int, width: float = 1.0, batch_norm: bool = True):
+    def __init__(
+        self, space: str, channels: int, classes: int, width: float = 1.0, batch_norm: bool = True,
+        standardised: bool = False,
+    ):  # fmt: skip
         super().__init__()
         if space not in SPACES:
             raise UserError(f"no space '{space}' for a VGG: use {' or '.join(SPACES)}")
         self.settings = {
             "space": space, "channels": channels, "classes": classes, "width": width, "batch_norm": batch_norm,
+            "standardised": standardised,
         }  # fmt: skip
-        self.space = space
+        self.space, self.channels, self.standardised = space, channels, standardised
         self.widths = [max(8, round(block_width * width)) for block_width, _ in BLOCKS]
         self.blocks = nn.ModuleList()
         before = channels
@@ -62,6 +69,8 @@ class VGG(nn.Module):
         In latents taps 4 and 5 lie after the max-pool, so their sides are h, h, h, h/2, h/4 (as in the
         authors' E-LatentLPIPS package); in pixels every tap lies before its pool (Zhang et al. 2018).
         """
+        if self.standardised:
+            x = (x - x.new_tensor(IMAGENET_MEAN)[:, None, None]) / x.new_tensor(IMAGENET_DEVIATION)[:, None, None]
         taps = []
         for number, block in enumerate(self.blocks):
             if self.space == "pixel" and number:

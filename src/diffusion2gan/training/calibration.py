@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import torch
 from torch import nn
@@ -110,13 +111,27 @@ def two_afc(
     metric: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], triplets: Triplets,
     device: torch.device | str = "cpu", batch_size: int = 64,
 ) -> dict[str, float]:  # fmt: skip
-    """2AFC scores in [0, 1] of a metric: one for each subset, and their plain mean as `2afc` (as LPIPS reports it)."""
-    by_subset = defaultdict(list)
+    """2AFC scores in [0, 1] of a metric, on each subset and on all.
+
+    `2afc` is the plain mean of the subsets (as LPIPS reports its groups), `2afc_pooled` that of all judgements,
+    and `2afc_human` the ceiling: how often one judge agrees with another, p² + (1 - p)² for a share of p
+    (Zhang et al. 2018), averaged like `2afc`.
+    """
+    agreed, human = defaultdict(list), defaultdict(list)
     for first in range(0, len(triplets), batch_size):
         rows = slice(first, first + batch_size)
         ref, p0, p1 = triplets.patches[rows].to(device).float().unbind(1)
-        agreed = agreement(metric(ref, p0), metric(ref, p1), triplets.judge[rows].to(device))
-        for subset, value in zip(triplets.subsets[rows], agreed.tolist(), strict=True):
-            by_subset[subset].append(value)
-    scores = {subset: sum(values) / len(values) for subset, values in sorted(by_subset.items())}
-    return {"2afc": sum(scores.values()) / len(scores), **{f"2afc_{subset}": s for subset, s in scores.items()}}
+        judge = triplets.judge[rows]
+        scores = agreement(metric(ref, p0), metric(ref, p1), judge.to(device)).tolist()
+        for subset, score, ceiling in zip(
+            triplets.subsets[rows], scores, (judge**2 + (1 - judge) ** 2).tolist(), strict=True
+        ):
+            agreed[subset].append(score)
+            human[subset].append(ceiling)
+    by_subset = {subset: mean(scores) for subset, scores in sorted(agreed.items())}
+    return {
+        "2afc": mean(by_subset.values()),
+        "2afc_pooled": mean(score for scores in agreed.values() for score in scores),
+        "2afc_human": mean(mean(ceilings) for ceilings in human.values()),
+        **{f"2afc_{subset}": score for subset, score in by_subset.items()},
+    }

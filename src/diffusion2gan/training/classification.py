@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from diffusion2gan.datasets.imagenet import LabelledImages
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.training import parallel
 from diffusion2gan.training.data_order import batch_indices
 from diffusion2gan.training.update import update
 
@@ -19,6 +20,7 @@ class VGGTraining:
     """Fit a VGG to labelled batches, `batches(step)`, by cross-entropy under AdamW (Loshchilov & Hutter 2019).
 
     Optimiser and weight decay are ours; the paper says only that the network is trained on ImageNet.
+    Of several processes each normalises by the statistics of its own rows of the batch.
     """
 
     averaged = "vgg"
@@ -29,12 +31,13 @@ class VGGTraining:
     ):  # fmt: skip
         self.batches, self.label_smoothing, self.autocast = batches, label_smoothing, autocast
         self.modules = {"vgg": network.train()}
+        self.network = parallel.spread(network)
         self.optimizers = {"vgg": torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)}
 
     def step(self, step: int) -> dict[str, float]:
         inputs, labels = _beside(self.modules["vgg"], *self.batches(step))
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.autocast):
-            logits = self.modules["vgg"](inputs).float()
+            logits = self.network(inputs).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         update(self.optimizers["vgg"], loss)
         return {"loss": loss.item(), "batch_top1": (logits.argmax(1) == labels).float().mean().item()}
@@ -44,16 +47,19 @@ class LatentBatches:
     """Batches of encoded pictures, each latent shifted by at most an eighth of its side.
 
     `latents` (M, C, h, w) and `labels` (M). A flip or a change of colour would have to happen before the
-    encoder, so the pictures bring those; reflection fills what a shift uncovers.
+    encoder, so the pictures bring those; reflection fills what a shift uncovers. `rows` of the batch are given.
     """
 
-    def __init__(self, latents: torch.Tensor, labels: torch.Tensor, batch_size: int, seed: int):
+    def __init__(
+        self, latents: torch.Tensor, labels: torch.Tensor, batch_size: int, seed: int, rows: slice = slice(None)
+    ):
+        self.rows = rows
         self.latents, self.labels, self.batch_size, self.seed = latents, labels, batch_size, seed
         self.reach = max(1, latents.shape[-1] // 8)
 
     def __call__(self, step: int) -> Batch:
         chosen = batch_indices(step, self.batch_size, len(self.latents), self.seed)
-        return self._shifted(self.latents[chosen].float()), self.labels[chosen]
+        return self._shifted(self.latents[chosen].float())[self.rows], self.labels[chosen][self.rows]
 
     def _shifted(self, x: torch.Tensor) -> torch.Tensor:
         height, width = x.shape[2:]
@@ -67,10 +73,12 @@ class LatentBatches:
 class ImageBatches:
     """Batches of labelled pictures (N, 3, size, size) in [-1, 1], read and cropped by worker processes.
 
-    Picture and crop are functions of the step alone; a folder is shuffled anew each time round.
+    Picture and crop are functions of the step alone; a folder is shuffled anew each time round. `rows` of
+    the batch are given.
     """
 
-    def __init__(self, pictures: LabelledImages, batch_size: int, seed: int, workers: int):
+    def __init__(self, pictures: LabelledImages, batch_size: int, seed: int, workers: int, rows: slice = slice(None)):
+        self.rows = rows
         self.pictures, self.batch_size, self.seed, self.workers = pictures, batch_size, seed, workers
         self.next_step, self.loader = -1, iter(())
 
@@ -83,7 +91,7 @@ class ImageBatches:
 
     def _from(self, first: int) -> Iterator[Batch]:
         own = torch.Generator()  # the loader draws a seed; from the global generator it would disturb the step
-        steps = (picture_indices(self.pictures, step, self.batch_size, self.seed) for step in count(first))
+        steps = (picture_indices(self.pictures, step, self.batch_size, self.seed)[self.rows] for step in count(first))
         return iter(DataLoader(self.pictures, batch_sampler=steps, num_workers=self.workers, generator=own))
 
 

@@ -1,0 +1,72 @@
+"""Weights that others published, read into our LPIPS: tensors only, checked against the layout they must have.
+
+`.pth` files of two kinds: the calibrated latent metrics of the authors' E-LatentLPIPS package
+(`{vae}_latest_vgg16_tuned.pth`), and torchvision's ImageNet VGG16, which gets the heads that the
+`lpips` package brings (Zhang et al. 2018).
+"""
+
+import pickle
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.networks.vgg import VGG
+
+SUFFIXES = (".pth", ".pt")
+HUB = ("Mingguksky/elatentlpips", "elatentlpips_ckpt/{vae}_latest_vgg16_tuned.pth")
+
+
+def fetch(vae: str) -> Path:
+    """The authors' metric for an autoencoder, kept in the hub's cache. Raises UserError when it cannot be fetched."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository, name = HUB[0], HUB[1].format(vae=vae)
+    try:
+        return Path(hf_hub_download(repository, name))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{name} of the hub's {repository} cannot be fetched: give the path of a copy ({type(error).__name__})"
+        ) from error
+
+
+def read(path: Path) -> tuple[VGG, list[torch.Tensor]]:
+    """The trunk, and the five heads (channels,), of a published file. Raises UserError for any other file."""
+    if not path.exists():
+        raise UserError(
+            f"there is no '{path}': torchvision's VGG16 is https://download.pytorch.org/models/vgg16-397923af.pth "
+            f"(528 MB), the authors' metrics are in https://huggingface.co/{HUB[0]}"
+        )
+    try:
+        weights = _tensors(path)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise UserError(f"'{path}' holds no tensors: {type(error).__name__}") from error
+    if "net.slice1.0.weight" in weights:
+        channels = weights["net.slice1.0.weight"].shape[1]
+        trunk, prefix = VGG("latent", channels, 0), "net.slice"
+        heads = _heads(weights)
+    elif "features.0.weight" in weights and weights["features.0.weight"].shape[1] == 3:
+        trunk, prefix = VGG("pixel", 3, 0, batch_norm=False, standardised=True), "features."
+        heads = _heads(_tensors(files("lpips") / "weights" / "v0.1" / "vgg.pth"))
+    else:
+        raise UserError(
+            f"'{path}' is of another layout: give a calibrated latent metric (*_latest_vgg16_tuned.pth), "
+            "torchvision's vgg16-397923af.pth, or a .safetensors of calibrate_lpips.py"
+        )
+    # the same layers in the same order; only their names differ
+    theirs = [tensor for name, tensor in weights.items() if name.startswith(prefix)]
+    ours = trunk.state_dict()
+    if [tensor.shape for tensor in theirs] != [tensor.shape for tensor in ours.values()]:
+        raise UserError(f"'{path}' is not a VGG16 of the layout its names say: its tensors have other shapes")
+    trunk.load_state_dict(dict(zip(ours, theirs, strict=True)))
+    return trunk, heads
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _heads(weights: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    return [weights[f"lin{tap}.model.1.weight"].flatten() for tap in range(5)]
