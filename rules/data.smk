@@ -20,26 +20,28 @@ rule unavailable:
 
 
 rule encode_latents:
-    """Encode labelled pictures with the teacher's VAE, for the VGG of LatentLPIPS."""
+    """Encode a shard of labelled pictures with the teacher's VAE, for the VGG of LatentLPIPS."""
     input:
         teacher=lambda w: teacher_files(w.teacher),
     output:
-        f"{WORK}/latents/{{teacher}}/{{split}}.safetensors",
+        f"{WORK}/latents/{{teacher}}/{{split}}-{{shard}}.safetensors",
     log:
-        f"{WORK}/logs/encode_latents/{{teacher}}-{{split}}.log",
+        f"{WORK}/logs/encode_latents/{{teacher}}-{{split}}-{{shard}}.log",
     benchmark:
-        f"{WORK}/timings/encode_latents/{{teacher}}-{{split}}.tsv"
+        f"{WORK}/timings/encode_latents/{{teacher}}-{{split}}-{{shard}}.tsv"
     conda:
         "../envs/diffusion2gan.yaml"
     params:
         teacher=lambda w: STUDY.teachers[w.teacher].path,
         images=LATENTLPIPS["images"],
         number=lambda w: LATENTLPIPS["latents"][w.split],
+        shards=lambda w: STUDY.latent_shards(w.split),
         seed=SEED,
     shell:
         logged(
             "python src/encode_latents.py --teacher {params.teacher:q} --images {params.images:q} "
-            "--split {wildcards.split} --count {params.number} --seed {params.seed} --out {output}"
+            "--split {wildcards.split} --count {params.number} --shards {params.shards} --shard {wildcards.shard} "
+            "--seed {params.seed} --out {output}"
         )
 
 
@@ -57,15 +59,16 @@ rule prepare_prompts:
         f"{WORK}/logs/prepare_prompts/{{dataset}}.log",
     benchmark:
         f"{WORK}/timings/prepare_prompts/{{dataset}}.tsv"
+    priority: 1
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        source=lambda w: STUDY.prompts[STUDY.datasets[w.dataset].prompts],
+        source=lambda w: arguments(prompts_of(w.dataset)),
         number=lambda w: STUDY.datasets[w.dataset].pairs,
         seed=SEED,
     shell:
         logged(
-            "python src/prepare_prompts.py --source {params.source:q} --count {params.number} --seed {params.seed} "
+            "python src/prepare_prompts.py {params.source} --count {params.number} --seed {params.seed} "
             "--out {output}"
         )
 

@@ -15,6 +15,7 @@ rule generate_pairs:
         f"{WORK}/logs/generate_pairs/{{dataset}}-{{shard}}.log",
     benchmark:
         f"{WORK}/timings/generate_pairs/{{dataset}}-{{shard}}.tsv"
+    priority: 1  # what every run waits for comes before what nothing waits for
     conda:
         "../envs/diffusion2gan.yaml"
     params:
@@ -38,6 +39,7 @@ rule index_pairs:
         f"{WORK}/logs/index_pairs/{{dataset}}.log",
     benchmark:
         f"{WORK}/timings/index_pairs/{{dataset}}.tsv"
+    priority: 1
     conda:
         "../envs/diffusion2gan.yaml"
     shell:

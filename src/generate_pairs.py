@@ -3,11 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from diffusion2gan import cli
-from diffusion2gan.pairs import check_disk, pair_seeds, sha256, shard_range, write_shard
+from diffusion2gan.errors import UserError
+from diffusion2gan.pairs import (
+    NOISE,
+    bytes_of,
+    check_disk,
+    pair_seeds,
+    read_prompts,
+    sha256,
+    shard_range,
+    unfinished,
+    write_shard,
+)
 from diffusion2gan.teacher import Teacher, noise
 from diffusion2gan.training.progress import track
 
@@ -23,33 +33,42 @@ class Arguments:
     guidance: float
     batch_size: int
     out: Path
+    spacing: str = "own"
     seed: int = 0
 
 
 def main(args: Arguments):
+    captions = read_prompts(args.prompts)
+    pairs = shard_range(args.shard, args.shards, args.count)
+    if not pairs:
+        raise UserError(f"shard {args.shard} of {args.shards} holds none of the {args.count} pairs: make fewer shards")
     cuda = torch.cuda.is_available()
     teacher = Teacher(args.teacher, "cuda" if cuda else "cpu", torch.float16 if cuda else torch.float32)
-    captions = pd.read_parquet(args.prompts)["caption"]
-    pairs = shard_range(args.shard, args.shards, args.count)
-    check_disk(args.out.parent, len(pairs), teacher.latent_shape)
+    check_disk(args.out.parent, bytes_of(len(pairs), teacher.latent_shape), "this shard")
 
-    latents = []
-    for first in track(range(pairs.start, pairs.stop, args.batch_size), f"solving the ODE of shard {args.shard}"):
-        batch = range(first, min(first + args.batch_size, pairs.stop))
-        z = noise(pair_seeds(batch, args.seed), teacher.latent_shape)
-        texts = [captions[pair % len(captions)] for pair in batch]
-        latents.append(teacher.solve(z, texts, args.steps, args.guidance).cpu())
-
-    prompt_ids = [pair % len(captions) for pair in pairs]
     recipe = {
         "teacher": args.teacher,
         "scheduler": "ddim, eta 0",
-        "steps": str(args.steps),
-        "guidance": str(args.guidance),
-        "noise": "numpy default_rng(seed).standard_normal, float32",
+        "spacing": args.spacing,
+        "steps": args.steps,
+        "guidance": args.guidance,
+        "precision": str(teacher.unet.dtype).removeprefix("torch."),
+        "noise": NOISE,
+        "seed": args.seed,
         "prompts_sha256": sha256(args.prompts),
     }
-    write_shard(args.out, torch.cat(latents), pair_seeds(pairs, args.seed), prompt_ids, recipe)
+    batches = [pairs[i : i + args.batch_size] for i in range(0, len(pairs), args.batch_size)]
+    settings = recipe | {"pairs": [pairs.start, pairs.stop], "batch_size": args.batch_size}
+    with unfinished(args.out, settings, [len(batch) for batch in batches], teacher.latent_shape) as work:
+        left = batches[len(work.batches) :]
+        for batch in track(left, f"solving the ODE of shard {args.shard}"):
+            z = noise(pair_seeds(batch, args.seed), teacher.latent_shape)
+            texts = [captions[pair % len(captions)].as_py() for pair in batch]
+            work.append(teacher.solve(z, texts, args.steps, args.guidance, spacing=args.spacing))
+
+        prompt_ids = [pair % len(captions) for pair in pairs]
+        seeds = pair_seeds(pairs, args.seed)
+        write_shard(args.out, torch.cat(work.batches), seeds, prompt_ids, pairs.start, recipe)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion2gan import cli
-from diffusion2gan.datasets.captions import prompts
+from diffusion2gan.datasets.captions import Filter, prompts
 from diffusion2gan.training.checkpoint import atomic
 
 
@@ -14,10 +14,16 @@ class Arguments:
     count: int
     out: Path
     seed: int = 0
+    caption_column: str | None = None
+    score_column: str | None = None
+    min_score: float | None = None
+    shortest: int = Filter.shortest
+    longest: int = Filter.longest
 
 
 def main(args: Arguments):
-    chosen = prompts(args.source, args.count, args.seed)
+    wanted = Filter(args.caption_column, args.score_column, args.min_score, args.shortest, args.longest)
+    chosen = prompts(args.source, args.count, args.seed, wanted)
     with atomic(args.out) as temporary:
         chosen.to_parquet(temporary, index=False)
 

@@ -3,17 +3,26 @@
 A shard is one safetensors file of `latents` fp16 (N, C, h, w), `seeds` int64 (N) and `prompt_ids`
 int64 (N). The noise is not stored: `teacher.noise` draws it again from its seed. Pair i of a
 dataset has seed `mix(dataset seed, i)` and prompt i modulo the number of prompts, so that the pairs
-do not depend on how they are cut into shards.
+do not depend on how they are cut into shards. A shard's metadata hold its recipe, the number of its
+first pair and the checksum of its tensors.
 """
 
+import fcntl
 import hashlib
+import json
 import math
+import os
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -22,6 +31,8 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.teacher import noise
 from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.data_order import mix
+
+NOISE = "numpy default_rng(seed).standard_normal, float32"  # as `teacher.noise` draws it
 
 
 @dataclass
@@ -43,28 +54,20 @@ def pair_seeds(pairs: Sequence[int], seed: int) -> list[int]:
     return [mix(seed, pair) for pair in pairs]
 
 
-def check_disk(folder: Path, count: int, shape: tuple[int, ...]) -> None:
-    """Raise UserError unless `folder` has room for `count` latents of a shape."""
-    folder.mkdir(parents=True, exist_ok=True)
-    needed, free = count * (2 * math.prod(shape) + 16), shutil.disk_usage(folder).free
+def bytes_of(pairs: int, shape: Sequence[int]) -> int:
+    """What pairs with latents of a shape take on the disk."""
+    return pairs * (2 * math.prod(shape) + 16)
+
+
+def check_disk(folder: Path, needed: int, what: str) -> None:
+    """Raise UserError unless `folder`, or what will hold it, has room for `needed` bytes."""
+    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    free = shutil.disk_usage(there).free
     if needed > free:
         raise UserError(
-            f"{folder} has {free / 1e9:.1f} GB left and this shard needs {needed / 1e9:.1f} GB: "
+            f"{folder} has {free / 1e9:,.1f} GB left and {what} needs {needed / 1e9:,.1f} GB: "
             "free some, or point `work` in config.yaml at a larger disk"
         )
-
-
-def write_shard(
-    path: Path, latents: torch.Tensor, seeds: Sequence[int], prompt_ids: Sequence[int], metadata: dict[str, str]
-) -> None:
-    """Write one shard, atomically."""
-    tensors = {
-        "latents": latents.to(torch.float16).contiguous(),
-        "seeds": torch.tensor(seeds, dtype=torch.int64),
-        "prompt_ids": torch.tensor(prompt_ids, dtype=torch.int64),
-    }
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
 
 
 def sha256(path: Path) -> str:
@@ -73,65 +76,237 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def index_shards(paths: Sequence[Path], prompts: Path) -> pd.DataFrame:
-    """Verify every shard; one row each: `shard`, `rows`, `sha256`.
+def read_prompts(path: Path) -> pa.ChunkedArray:
+    """The captions of `prompts.parquet` by their id, kept outside Python: twelve million are 1 GB, not ten.
 
-    Raises UserError when a shard cannot be read, is not finite, or was made otherwise than the first.
+    Raises UserError when the file is missing, is no list of prompts, or is empty.
     """
-    rows, first = [], None
-    for path in paths:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path} is no list of prompts ({error}): make it with src/prepare_prompts.py") from error
+    if table.column_names != ["prompt_id", "caption"] or not table.num_rows:
+        found = f"the columns {', '.join(table.column_names)}" if table.num_rows else "no prompts"
+        raise UserError(f"{path} has {found}, not prompt_id and caption: make it with src/prepare_prompts.py")
+    if table["prompt_id"].to_numpy().tolist() != list(range(table.num_rows)):
+        raise UserError(f"the prompt ids in {path} are not 0, 1, 2, …: make it with src/prepare_prompts.py")
+    return table["caption"]
+
+
+class Unfinished:
+    """The finished batches of a shard in the making, in a file beside it that outlives a killed job.
+
+    It starts with the checksum of what the latents depend on; a batch is its SHA-256 and its fp16
+    latents, so a batch that was cut short, or that a crash left as zeros, is not taken for finished.
+    """
+
+    def __init__(self, file, settings: dict, sizes: Sequence[int], shape: Sequence[int]):
+        self.file, self.shape, self.batches = file, tuple(shape), []
+        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).digest()
+        if file.read(len(key)) != key:
+            file.seek(0)
+            file.truncate()
+            self._append(key)
+        end = file.tell()
+        for size in sizes:
+            digest, content = file.read(32), file.read(2 * size * math.prod(shape))
+            if len(content) != 2 * size * math.prod(shape) or hashlib.sha256(content).digest() != digest:
+                break
+            self.batches.append(torch.frombuffer(bytearray(content), dtype=torch.float16).view(size, *shape))
+            end = file.tell()
+        file.seek(end)
+        file.truncate()
+
+    def append(self, latents: torch.Tensor) -> None:
+        """Keep the latents of the next batch."""
+        batch = latents.to("cpu", torch.float16).contiguous()
+        content = batch.numpy().tobytes()
+        self._append(hashlib.sha256(content).digest() + content)
+        self.batches.append(batch)
+
+    def _append(self, content: bytes) -> None:
+        self.file.write(content)
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+
+@contextmanager
+def unfinished(path: Path, settings: dict, sizes: Sequence[int], shape: Sequence[int]) -> Iterator[Unfinished]:
+    """The finished batches of the shard `path`: of the given sizes, under the same settings; gone once it is written.
+
+    Raises UserError while another process is making this shard.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.unfinished")
+    with open(beside, "a+b") as file:
         try:
-            with safe_open(path, "pt") as shard:
-                metadata = shard.metadata()
-                latents, ids = shard.get_tensor("latents"), shard.get_tensor("prompt_ids")
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"the shard {path} is damaged ({error}): delete it and run again to remake it") from error
-        first = first or metadata
-        if metadata != first or metadata["prompts_sha256"] != sha256(prompts):
-            raise UserError(f"the shard {path} was made under other settings: delete it and run again to remake it")
-        if not latents.isfinite().all():
-            raise UserError(f"the shard {path} holds latents that are not finite: delete it and run again")
-        rows.append({"shard": path.name, "rows": len(ids), "sha256": sha256(path)})
-    return pd.DataFrame(rows)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process is making {path}: wait for it, or end it") from error
+        for abandoned in path.parent.glob(f".{path.name}.*.tmp"):  # what a killed job was writing: we have the lock
+            abandoned.unlink()
+        file.seek(0)
+        yield Unfinished(file, settings, sizes, shape)
+        beside.unlink()
+
+
+def write_shard(
+    path: Path, latents: torch.Tensor, seeds: Sequence[int], prompt_ids: Sequence[int], first: int, recipe: dict
+) -> None:
+    """Write one shard, atomically; `first` is the number of its first pair. Equal pairs make equal bytes."""
+    tensors = {
+        "latents": latents.to(torch.float16).contiguous(),
+        "seeds": torch.tensor(seeds, dtype=torch.int64),
+        "prompt_ids": torch.tensor(prompt_ids, dtype=torch.int64),
+    }
+    about = {"recipe": recipe, "first": first, "sha256": _digest(tensors)}
+    with atomic(path) as temporary:
+        # one key: safetensors writes several in random order
+        save_file(tensors, temporary, metadata={"pairs": json.dumps(about, sort_keys=True)})
+
+
+def index_shards(paths: Sequence[Path], prompts: Path) -> pd.DataFrame:
+    """Verify every shard, in the order of their pairs; one row each: `shard`, `rows`, `sha256` (of its tensors).
+
+    Raises UserError that names every shard which is damaged, was made otherwise than most, or does not
+    go on where the one before it ends.
+    """
+    with ThreadPoolExecutor(torch.get_num_threads()) as readers:
+        found = list(readers.map(_verify, paths))
+    usual = Counter(shard["recipe"] for shard in found).most_common(1)[0][0]
+    wrong, end = [], 0
+    for shard in found:
+        problem = shard["problem"]
+        if not problem and shard["recipe"] != usual:
+            problem = "was made under other settings than most"
+        if not problem and end not in (shard["first"], None):
+            problem = f"starts with pair {shard['first']} and not with {end}"
+        if problem:
+            wrong.append(f"{shard['shard']} {problem}")
+        end = None if shard["problem"] else shard["first"] + shard["rows"]
+    if wrong:
+        raise UserError(f"{paths[0].parent}: {'; '.join(wrong)}: delete what is named and run again to remake it")
+    if json.loads(usual)["prompts_sha256"] != sha256(prompts):
+        raise UserError(f"the shards in {paths[0].parent} were made from other prompts than {prompts}: delete them")
+    return pd.DataFrame(found)[["shard", "rows", "sha256"]]
 
 
 class PairDataset:
     """Random access to the pairs of a folder that holds `index.parquet`, `prompts.parquet` and the shards.
 
-    Shards are memory-mapped and verified on first touch; UserError names the one that is damaged.
+    Shards are memory-mapped, by each process that reads them for itself, so a DataLoader's workers may
+    fork or be spawned. `index_shards` has verified them; one that has changed since is verified again on
+    first touch, and UserError names it if it is damaged.
     """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        if not (self.folder / "index.parquet").exists():
+        self.made = self.folder / "index.parquet"
+        if not self.made.exists():
             raise UserError(f"there are no pairs in {folder}: make them with snakemake -- {folder}/index.parquet")
-        self.index = pd.read_parquet(self.folder / "index.parquet")
-        prompts = pd.read_parquet(self.folder / "prompts.parquet")
-        self.captions = dict(zip(prompts["prompt_id"], prompts["caption"], strict=True))
+        self.index = pd.read_parquet(self.made)
+        self.captions = read_prompts(self.folder / "prompts.parquet")
         self.ends = self.index["rows"].cumsum().to_numpy()
         self.shards: dict[int, dict[str, torch.Tensor]] = {}
 
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def batch(self, indices: torch.Tensor) -> Pairs:
+    def __getstate__(self) -> dict:
+        return vars(self) | {"shards": {}}  # a map does not pass to another process: it would be copied whole
+
+    def batch(self, indices: Sequence[int] | torch.Tensor) -> Pairs:
         """The pairs at `indices` (N), in their order."""
-        latents, seeds, captions = [], [], []
-        for index in indices.tolist():
-            number = int(self.ends.searchsorted(index, side="right"))
+        latents, seeds, prompt_ids = self.read(indices)
+        captions = self.captions.take(prompt_ids).to_pylist()
+        return Pairs(noise(seeds, latents.shape[1:]), captions, latents.float())
+
+    __getitems__ = batch  # what a DataLoader with a batch sampler asks for
+
+    def read(self, indices: Sequence[int] | torch.Tensor) -> tuple[torch.Tensor, list[int], list[int]]:
+        """What the shards hold at `indices` (N): latents fp16 (N, C, h, w), seeds, prompt ids."""
+        indices = torch.as_tensor(indices).tolist()
+        numbers = self.ends.searchsorted(indices, side="right").tolist()
+        latents, seeds, prompt_ids = [], [], []
+        for index, number in zip(indices, numbers, strict=True):
             shard = self._shard(number)
-            row = index - (self.ends[number] - len(shard["seeds"]))
+            row = index - self.ends[number]  # from the shard's end
             latents.append(shard["latents"][row])
-            seeds.append(int(shard["seeds"][row]))
-            captions.append(self.captions[int(shard["prompt_ids"][row])])
-        x = torch.stack(latents).float()
-        return Pairs(noise(seeds, x.shape[1:]), captions, x)
+            seeds.append(shard["seeds"][row])
+            prompt_ids.append(shard["prompt_ids"][row])
+        return torch.stack(latents), torch.stack(seeds).tolist(), torch.stack(prompt_ids).tolist()
 
     def _shard(self, number: int) -> dict[str, torch.Tensor]:
         if number not in self.shards:
             entry = self.index.iloc[number]
             path = self.folder / entry["shard"]
-            if not path.exists() or sha256(path) != entry["sha256"]:
-                raise UserError(f"the shard {path} is damaged or missing: delete it and run again to remake it")
+            if not path.exists():
+                raise UserError(f"the shard {path} is missing: run again to remake it")
+            if path.stat().st_mtime_ns >= self.made.stat().st_mtime_ns:
+                found = _verify(path)
+                if found["problem"] or found["sha256"] != entry["sha256"]:
+                    problem = found["problem"] or "is not the one in the index"
+                    raise UserError(f"the shard {path} {problem}: delete it and run again to remake it")
             self.shards[number] = load_file(path)
         return self.shards[number]
+
+
+def statistics(pairs: PairDataset, indices: torch.Tensor) -> dict[str, dict[str, float]]:
+    """What to look at in the pairs at `indices` (N): of every channel of x and of z, and of the prompts' lengths.
+
+    `correlation` is that of z with x, place by place: an ODE keeps some of its noise, shuffled pairs none.
+    """
+    parts = [pairs.batch(part) for part in indices.split(256)]
+    x, z = (torch.cat([getattr(part, name) for part in parts]).transpose(0, 1).flatten(1) for name in "xz")
+    lengths = torch.tensor([len(caption) for part in parts for caption in part.captions], dtype=torch.float32)
+    both = torch.stack([x.double(), z.double()])
+    centred = (both - both.mean(2, keepdim=True)) / both.std(2, keepdim=True)
+    correlation = centred.prod(0).mean(1)
+    found = {
+        f"latent channel {i}": {
+            "mean": x[i].mean().item(),
+            "deviation": x[i].std().item(),
+            "least": x[i].min().item(),
+            "most": x[i].max().item(),
+            "correlation": correlation[i].item(),
+        }
+        for i in range(len(x))
+    }
+    found["noise"] = {"mean": z.mean().item(), "deviation": z.std().item()}
+    spread = zip(("shortest", "median", "longest"), lengths.quantile(torch.tensor([0.0, 0.5, 1.0])), strict=True)
+    return found | {"letters of a prompt": {name: value.item() for name, value in spread}}
+
+
+def shard_recipe(path: Path) -> dict:
+    """How the pairs of a shard were made."""
+    with safe_open(path, "pt") as shard:
+        return json.loads(shard.metadata()["pairs"])["recipe"]
+
+
+def _verify(path: Path) -> dict:
+    """What a shard says of itself (`shard`, `recipe`, `first`, `rows`, `sha256`), and as `problem` what is wrong."""
+    found = {"shard": path.name, "recipe": None, "first": None, "rows": None, "sha256": None, "problem": None}
+    try:
+        with safe_open(path, "pt") as shard:
+            about = json.loads(shard.metadata()["pairs"])
+        tensors = load_file(path)
+        latents = tensors["latents"]
+        found |= {"recipe": json.dumps(about["recipe"], sort_keys=True), "first": about["first"]}
+        found |= {"rows": len(tensors["seeds"]), "sha256": about["sha256"]}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        return found | {"problem": f"is damaged ({error})"}
+    if _digest(tensors) != about["sha256"]:
+        return found | {"problem": "is damaged (its checksum differs)"}
+    if not (latents.max().isfinite() and latents.min().isfinite()):
+        return found | {"problem": "holds latents that are not finite"}
+    return found
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    """Checksum of a shard's tensors; their names, kinds and shapes are in it."""
+    digest = hashlib.sha256()
+    for name in ("latents", "seeds", "prompt_ids"):
+        each = tensors[name].numpy()
+        digest.update(f"{name} {each.dtype} {each.shape};".encode())
+        digest.update(memoryview(each).cast("B"))
+    return digest.hexdigest()

@@ -1,15 +1,22 @@
 """A diffusers text-to-image pipeline as the teacher: encode, decode, and solve its ODE.
 
-The pipeline is a folder or a hub id with the parts of Stable Diffusion 1.x or 2.x. Latents are always
-scaled (`scaling_factor`), so that noise and latent have comparable variance.
+The pipeline is a folder or a hub id with the parts of Stable Diffusion 1.x, 2.x or XL. Latents are
+always scaled (`scaling_factor`), so that noise and latent have comparable variance.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import (
+    DDIMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 from diffusers.utils import logging
 from transformers.utils import logging as transformers_logging
 
@@ -17,6 +24,12 @@ from diffusion2gan.errors import UserError
 
 # a student's own scheduler is a DDIM that takes its one step to x₀
 SOLVERS = {"ddim": DDIMScheduler, "dpm-solver": DPMSolverMultistepScheduler, "student": DDIMScheduler}
+
+# how each kind of pipeline is loaded
+KINDS = {
+    "StableDiffusionPipeline": {"safety_checker": None, "requires_safety_checker": False},
+    "StableDiffusionXLPipeline": {"add_watermarker": False},
+}
 
 
 def noise(seeds: Sequence[int], shape: tuple[int, ...]) -> torch.Tensor:
@@ -35,12 +48,14 @@ class Teacher:
     """
 
     def __init__(self, path: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
-        self.pipeline = _load(path, dtype).to(device)
+        self.pipeline = _load(str(path), dtype).to(device)
         self.device, self.path = torch.device(device), str(path)
-        self.unet, self.vae = self.pipeline.unet, self.pipeline.vae
-        self.text_encoder, self.tokenizer = self.pipeline.text_encoder, self.pipeline.tokenizer
-        self.scheduler = self.pipeline.scheduler
-        for module in (self.unet, self.vae, self.text_encoder):
+        self.unet, self.vae, self.scheduler = self.pipeline.unet, self.pipeline.vae, self.pipeline.scheduler
+        self.text_encoder = self.pipeline.text_encoder
+        self.is_xl = isinstance(self.pipeline, StableDiffusionXLPipeline)
+        if self.is_xl and self.vae.config.force_upcast:
+            self.vae.float()  # SDXL's overflows in half precision
+        for module in (self.unet, self.vae, *(encoder for _, encoder in self._text_encoders)):
             module.requires_grad_(False).eval()
 
     @property
@@ -49,20 +64,32 @@ class Teacher:
         side = self.unet.config.sample_size
         return self.unet.config.in_channels, side, side
 
+    @property
+    def picture_side(self) -> int:
+        """Height and width of a picture in pixels."""
+        return self.latent_shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
     @torch.no_grad()
-    def encode_text(self, captions: Sequence[str]) -> torch.Tensor:
-        """Text embeddings (N, tokens, width); a caption that occurs twice is encoded once."""
+    def encode_text(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The conditions of N captions, by the names that G and D take them; one that occurs twice is encoded once.
+
+        `text_embeddings` (N, tokens, width); of SDXL, whose two encoders' last but one layers stand side by
+        side in them (Podell et al. 2023, Sec. 2.1), also the pooled `text_embeds` (N, width') and `time_ids`
+        (N, 6): a picture of the pipeline's own size, not cropped (Sec. 2.2).
+        """
         distinct = list(dict.fromkeys(captions))
-        tokens = self.tokenizer(
-            distinct,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        embeddings = self.text_encoder(tokens.input_ids.to(self.device))[0]
-        row = {caption: i for i, caption in enumerate(distinct)}
-        return embeddings[[row[caption] for caption in captions]]
+        number = {caption: i for i, caption in enumerate(distinct)}
+        rows = [number[caption] for caption in captions]
+        return {name: each[rows] for name, each in self._encode(distinct).items()}
+
+    @cached_property
+    def unconditional(self) -> dict[str, torch.Tensor]:
+        """The conditions (1, …) of no text, for guidance: of the empty caption, or zeros where SDXL has it so."""
+        conditions = self.encode_text([""])
+        if self.is_xl and self.pipeline.config.force_zeros_for_empty_prompt:
+            for name in ("text_embeddings", "text_embeds"):
+                conditions[name] = torch.zeros_like(conditions[name])
+        return conditions
 
     @torch.no_grad()
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
@@ -76,38 +103,93 @@ class Teacher:
 
     @torch.no_grad()
     def solve(
-        self, z: torch.Tensor, captions: Sequence[str], steps: int, guidance: float, solver: str = "ddim"
+        self,
+        z: torch.Tensor,
+        captions: Sequence[str],
+        steps: int,
+        guidance: float,
+        solver: str = "ddim",
+        spacing: str = "own",
     ) -> torch.Tensor:
         """The ODE's solution x from noise z (N, C, h, w): deterministic DDIM (Song et al. 2021, η = 0)
         or DPM-Solver++ (Lu et al. 2022), with classifier-free guidance w = `guidance` (Ho & Salimans 2021).
 
-        Both branches of the guidance go through the U-Net in one call; at w ≤ 1 there is one branch.
+        `spacing` of the timesteps is the pipeline's `own`, or `leading`, `linspace`, `trailing` (Lin et al.
+        2024, Table 2). Both branches of the guidance go through the U-Net in one call; at w ≤ 1 there is one.
         """
-        scheduler = SOLVERS[solver].from_config(self.scheduler.config)
-        scheduler.set_timesteps(steps, device=self.device)
+        scheduler = self._solver(solver, spacing)
+        scheduler.set_timesteps(steps)  # on the CPU: a timestep on a GPU makes every step wait for it
         guided = guidance > 1
-        text = self.encode_text(captions)
+        conditions = self.encode_text(captions)
         if guided:
-            text = torch.cat([self.encode_text([""]).expand_as(text), text])
+            conditions = {
+                name: torch.cat([self.unconditional[name].expand_as(each), each]) for name, each in conditions.items()
+            }
+        text = conditions.pop("text_embeddings")
         x = z.to(self.device, self.unet.dtype) * scheduler.init_noise_sigma
         for t in scheduler.timesteps:
             inputs = scheduler.scale_model_input(torch.cat([x, x]) if guided else x, t)
-            predicted = self.unet(inputs, t, text).sample
+            predicted = self.unet(inputs, t, text, added_cond_kwargs=conditions).sample
             if guided:
                 unconditional, conditional = predicted.chunk(2)
                 predicted = unconditional + guidance * (conditional - unconditional)
             x = scheduler.step(predicted, t, x).prev_sample
         return x
 
+    @property
+    def _text_encoders(self) -> list[tuple]:
+        """The pairs of tokenizer and text encoder."""
+        names = ("", "_2") if self.is_xl else ("",)
+        return [(getattr(self.pipeline, f"tokenizer{n}"), getattr(self.pipeline, f"text_encoder{n}")) for n in names]
 
-def _load(path: str, dtype: torch.dtype) -> StableDiffusionPipeline:
+    def _encode(self, captions: list[str]) -> dict[str, torch.Tensor]:
+        encoded = []
+        for tokenizer, encoder in self._text_encoders:
+            length = tokenizer.model_max_length
+            tokens = tokenizer(
+                captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            ).input_ids
+            encoded.append(encoder(tokens.to(self.device), output_hidden_states=self.is_xl))
+        if not self.is_xl:
+            return {"text_embeddings": encoded[0][0]}
+        size = [self.pipeline.default_sample_size * self.pipeline.vae_scale_factor] * 2
+        text = torch.cat([output.hidden_states[-2] for output in encoded], dim=-1)
+        time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=text.dtype, device=self.device)
+        return {
+            "text_embeddings": text,
+            "text_embeds": encoded[1].text_embeds,
+            "time_ids": time_ids.repeat(len(captions), 1),
+        }
+
+    def _solver(self, name: str, spacing: str) -> DDIMScheduler | DPMSolverMultistepScheduler:
+        # schedulers that cannot clip do not say so, and DDIM would cut latents off at ±1
+        config = {"clip_sample": False, **self.scheduler.config}
+        return SOLVERS[name].from_config(config, **({} if spacing == "own" else {"timestep_spacing": spacing}))
+
+
+def _load(path: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
     logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
-        return StableDiffusionPipeline.from_pretrained(
-            path, dtype=dtype, safety_checker=None, requires_safety_checker=False
-        )
+        kind = DiffusionPipeline.load_config(path).get("_class_name")
+        if kind not in KINDS:
+            raise UserError(f"'{path}' is a {kind}, the teacher must be a {' or a '.join(KINDS)}: choose another")
+        pipeline = DiffusionPipeline.from_pretrained(path, dtype=dtype, **KINDS[kind])
+    except UserError:
+        raise
     except (OSError, ValueError, TypeError, KeyError) as error:
-        kind = "folder" if Path(path).exists() else "hub id, or folder (there is none)"
         reason = str(error).splitlines()[0]
-        raise UserError(f"'{path}' is not the {kind} of a Stable Diffusion 1.x or 2.x pipeline: {reason}") from error
+        if Path(path).exists():
+            raise UserError(f"'{path}' is not the folder of a Stable Diffusion pipeline: {reason}") from error
+        raise UserError(
+            f"'{path}' is neither a folder nor, as far as can be told from here, a pipeline on the hub: without a "
+            f"network, fetch it beforehand with `hf download {path}` ({reason})"
+        ) from error
+    predicted = pipeline.scheduler.config.get("prediction_type", "epsilon")
+    channels, latent = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+    if predicted not in ("epsilon", "v_prediction") or channels != latent:
+        raise UserError(
+            f"'{path}' predicts '{predicted}' from {channels} channels: choose a teacher that predicts 'epsilon' or "
+            f"'v_prediction' from the {latent} channels of the noisy latent"
+        )
+    return pipeline

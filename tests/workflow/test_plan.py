@@ -23,7 +23,7 @@ TABLES = [f"results/table{number}.csv" for number in range(1, 8)]
     [
         ("smoke", {"generate_pairs": 2}),
         ("toy", {"generate_pairs": 4}),
-        ("paper", {"generate_pairs": 500, "encode_latents": 2, "train_vgg": 1}),
+        ("paper", {"generate_pairs": 500, "encode_latents": 105, "train_vgg": 1}),
     ],
 )
 def test_table2_at_each_scale(workflow, scale, more):
@@ -32,7 +32,7 @@ def test_table2_at_each_scale(workflow, scale, more):
 
 def test_the_profile_of_a_cluster_plans_the_papers_table2(workflow):
     jobs = workflow.plan("--profile", "slurm", "results/table2.csv")
-    assert jobs == TABLE2 | {"generate_pairs": 500, "encode_latents": 2, "train_vgg": 1}
+    assert jobs == TABLE2 | {"generate_pairs": 500, "encode_latents": 105, "train_vgg": 1}
 
 
 def test_all_seven_tables_of_the_paper_in_fifteen_seconds(workflow):
@@ -43,6 +43,23 @@ def test_all_seven_tables_of_the_paper_in_fifteen_seconds(workflow):
     assert jobs["make_table"] == 7
     assert jobs["train_regression"] + jobs["train_gan"] == 20
     assert jobs["generate_pairs"] == 500 + 500 + 1 + 2 + 4 + 10 + 20  # of sd-cfg-3, sdxl-cfg-7 and CIFAR-10
+
+
+def test_twelve_million_pairs_in_fifteen_seconds(workflow):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    jobs = workflow.plan("--config", "scale=paper", "--", "work/paper/pairs/sd-cfg-8/index.parquet")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime < 15
+    assert jobs == {"prepare_prompts": 1, "generate_pairs": 500, "index_pairs": 1}
+
+
+def test_what_does_not_fit_the_disk_is_refused_before_the_first_job(workflow):
+    target = ("datasets={sd-cfg-3: {pairs: 1000000000000}}", "--", "work/smoke/pairs/sd-cfg-3/index.parquet")
+    assert workflow.plan("--config", "scale=smoke", *target).total() == 4
+    ran = workflow.run("--cores", "1", "--config", "scale=smoke", *target)
+    assert ran.returncode == 1
+    assert "GB left and what is to be made needs 528,000 GB" in ran.stdout and "Traceback" not in ran.stdout
+    assert not (workflow.folder / "work/smoke/pairs").exists()
 
 
 def test_one_run_alone(workflow):
@@ -69,6 +86,7 @@ def test_the_toy_networks_can_be_made_from_nothing(workflow):
     assert workflow.plan("--", "assets") == {
         "train_vae": 1,
         "train_teacher": 1,
+        "continue_teacher": 1,
         "train_clip": 1,
         "encode_asset_latents": 2,
         "train_asset_vgg": 2,
