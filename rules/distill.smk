@@ -3,7 +3,10 @@
 Checkpoints lie beside the student and are no output, since Snakemake deletes the outputs of a job
 that it starts again: a killed training goes on where it stopped.
 
-Needs: pairs, the calibrated metric, the teacher. Makes: work/{scale}/runs/{run}/student/, history.csv
+Sample grids go to samples/training/ as the training proceeds, and are no output for the same reason.
+
+Needs: pairs, the calibrated metric, the teacher. Makes: work/{scale}/runs/{run}/student/, history.csv, the
+speed and memory of the training
 """
 
 STAGES = {stage: [name for name, run in STUDY.runs.items() if run.stage == stage] for stage in ("regression", "gan")}
@@ -18,27 +21,33 @@ rule train_regression:
     output:
         student=directory(f"{WORK}/runs/{{run}}/student"),
         history=f"{WORK}/runs/{{run}}/history.csv",
+        metrics=f"{WORK}/runs/{{run}}/metrics/training.json",
     log:
         f"{WORK}/logs/train_regression/{{run}}.log",
     benchmark:
         f"{WORK}/timings/train_regression/{{run}}.tsv"
     wildcard_constraints:
         run="|".join(map(re.escape, STAGES["regression"])) or "none",
+    priority: 1  # every GAN waits for one
     conda:
         "../envs/diffusion2gan.yaml"
     resources:
         nodes=lambda w: STUDY.runs[w.run].batch.nodes,
         gpus=lambda w: STUDY.runs[w.run].batch.gpus,
+        fitting=lambda w: arguments(STUDY.runs[w.run].batch.fitting),
     params:
         teacher=lambda w: STUDY.teacher_of(w.run).path,
         pairs=lambda w: pairs_folder(w.run),
         lpips=lambda w, input: arguments({"lpips": input.lpips} if input.get("lpips") else {}),
         options=lambda w: arguments(STUDY.runs[w.run].options),
         checkpoints=f"{WORK}/runs/{{run}}/checkpoints",
+        samples=f"{WORK}/runs/{{run}}/samples/training",
     shell:
         training(
-            "python src/train_regression.py --teacher {params.teacher:q} --pairs {params.pairs} {params.lpips} "
-            "{params.options} --checkpoints {params.checkpoints} --out {output.student} --history {output.history}"
+            "python src/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/train_regression.py "
+            "--teacher {params.teacher:q} --pairs {params.pairs} {params.lpips} {params.options} {resources.fitting} "
+            "--checkpoints {params.checkpoints} --samples {params.samples} "
+            "--out {output.student} --history {output.history} --metrics {output.metrics}"
         )
 
 
@@ -52,6 +61,7 @@ rule train_gan:
     output:
         student=directory(f"{WORK}/runs/{{run}}/student"),
         history=f"{WORK}/runs/{{run}}/history.csv",
+        metrics=f"{WORK}/runs/{{run}}/metrics/training.json",
     log:
         f"{WORK}/logs/train_gan/{{run}}.log",
     benchmark:
@@ -63,15 +73,19 @@ rule train_gan:
     resources:
         nodes=lambda w: STUDY.runs[w.run].batch.nodes,
         gpus=lambda w: STUDY.runs[w.run].batch.gpus,
+        fitting=lambda w: arguments(STUDY.runs[w.run].batch.fitting),
     params:
         teacher=lambda w: STUDY.teacher_of(w.run).path,
         pairs=lambda w: pairs_folder(w.run),
         lpips=lambda w, input: arguments({"lpips": input.lpips} if input.get("lpips") else {}),
         options=lambda w: arguments(STUDY.runs[w.run].options),
         checkpoints=f"{WORK}/runs/{{run}}/checkpoints",
+        samples=f"{WORK}/runs/{{run}}/samples/training",
     shell:
         training(
-            "python src/train_gan.py --teacher {params.teacher:q} --pairs {params.pairs} {params.lpips} "
-            "--init {input.init} {params.options} "
-            "--checkpoints {params.checkpoints} --out {output.student} --history {output.history}"
+            "python src/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/train_gan.py "
+            "--teacher {params.teacher:q} --pairs {params.pairs} {params.lpips} --init {input.init} "
+            "{params.options} {resources.fitting} "
+            "--checkpoints {params.checkpoints} --samples {params.samples} "
+            "--out {output.student} --history {output.history} --metrics {output.metrics}"
         )

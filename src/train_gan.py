@@ -11,30 +11,14 @@ from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.mix_and_match import Fractions
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.errors import UserError
-from diffusion2gan.generator import Generator
-from diffusion2gan.losses import regression_loss
-from diffusion2gan.pairs import PairDataset
 from diffusion2gan.teacher import Teacher
+from diffusion2gan.training import distillation, parallel
 from diffusion2gan.training.adversarial import AdversarialTraining, Adversary
-from diffusion2gan.training.loop import Schedule, train
 
 
-@dataclass
-class Arguments:
-    teacher: str
-    pairs: Path
+@dataclass(kw_only=True)
+class Arguments(distillation.Arguments):
     init: Path
-    loss: str
-    iterations: int
-    batch_size: int
-    checkpoints: Path
-    out: Path
-    history: Path
-    lpips: Path | None = None
-    learning_rate: float = 1e-5  # ours
-    warmup: int = 0
-    ema_decay: float = 0.999  # ours
-    ensemble: str = "bgco"
     discriminator: str = "diffusion"
     z_conditioning: bool = False
     r1: bool = False
@@ -47,33 +31,14 @@ class Arguments:
     mix_fraction_latent: float = 0.25  # ours
     mix_fraction_text: float = 0.25  # ours
     mix_fraction_noise: float = 0.25  # ours
-    autocast: bool = False
-    seed: int = 0
 
 
 def main(args: Arguments):
     torch.manual_seed(args.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    teacher = Teacher(args.teacher, device)
-    training = AdversarialTraining(
-        discriminator=discriminator(args, teacher),
-        adversary=adversary(args),
-        student=Generator.from_teacher(args.init),
-        teacher=teacher,
-        pairs=PairDataset(args.pairs),
-        loss=regression_loss(args.loss, args.lpips, teacher.decode, args.ensemble, device),
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        seed=args.seed,
-        autocast=args.autocast,
-    )
-    of_the_loop = {"iterations", "warmup", "ema_decay", "seed", "checkpoints", "out", "history"}
-    settings = cli.settings_of(args, sorted(vars(args).keys() - of_the_loop))
-    schedule = Schedule(args.iterations, args.warmup)
-    history = train(training, schedule, args.checkpoints, settings, args.seed, args.ema_decay)
-
-    training.student.save(args.out, args.teacher)
-    history.to_csv(args.history, index=False)
+    teacher = Teacher(args.teacher, parallel.device())
+    regression = distillation.start(args, teacher, init=args.init)
+    training = AdversarialTraining(discriminator(args, teacher), adversary(args), **regression)
+    distillation.finish(training, args)
 
 
 def discriminator(args: Arguments, teacher: Teacher) -> nn.Module:
@@ -87,7 +52,7 @@ def discriminator(args: Arguments, teacher: Teacher) -> nn.Module:
             "the gigagan discriminator never sees z and is always multi-scale: "
             "leave --z_conditioning and --multi_scale to the diffusion discriminator"
         )
-    width = min(128, teacher.unet.config.block_out_channels[0])  # ours: no wider than the teacher
+    width = min(128, teacher.unet.config.block_out_channels[0] // 2)  # ours: narrower than the teacher
     return GigaGANDiscriminator(teacher.latent_shape, teacher.unet.config.cross_attention_dim, width)
 
 

@@ -5,25 +5,19 @@ import shutil
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    DDIMScheduler,
+    DiffusionPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from layouts import SD15, SDXL
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator, x0
 
 PROMPTS = ["a red apple on a blue background", "a fox on a gray background"]
-SDXL = {
-    "sample_size": 128,
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "block_out_channels": (320, 640, 1280),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
 
 
 @pytest.fixture(params=["v_prediction", "epsilon"])
@@ -92,15 +86,38 @@ def test_half_precision_ends_at_the_conversion(teacher_folder):
     torch.testing.assert_close(x.double(), exact, rtol=1e-4, atol=1e-4)
 
 
-def test_sdxl_takes_its_added_conditions():
-    scheduler = DDIMScheduler()
+@pytest.mark.parametrize(("config", "weights"), [(SD15, 859_520_964), (SDXL, 2_567_463_684)], ids=["sd15", "sdxl"])
+def test_at_the_size_of_the_paper_s_teachers(config, weights):
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**SDXL)
-    generator = Generator(unet, scheduler)
+        unet = UNet2DConditionModel(**config)
+    generator = Generator(unet, DDIMScheduler())
+    side, width = config["sample_size"], config["cross_attention_dim"]
     with torch.device("meta"):
-        added = {"text_embeds": torch.empty(2, 1280), "time_ids": torch.empty(2, 6)}
-        x = generator(torch.empty(2, 4, 128, 128), torch.empty(2, 77, 2048), **added)
-    assert x.shape == (2, 4, 128, 128)
+        added = {"text_embeds": torch.empty(2, 1280), "time_ids": torch.empty(2, 6)} if side == 128 else {}
+        x = generator(torch.empty(2, 4, side, side), torch.empty(2, 77, width), **added)
+        x.mean().backward()
+    assert x.shape == (2, 4, side, side)
+    assert sum(weight.numel() for weight in generator.parameters()) == weights
+    assert [name for name, weight in generator.named_parameters() if weight.grad is None] == []
+
+
+def test_plain_diffusers_draws_with_a_student_of_sdxl_s_kind(tmp_path, xl_folder):
+    generator = Generator.from_teacher(xl_folder)
+    with torch.no_grad():
+        for weight in generator.unet.parameters():
+            weight.mul_(1.01)
+    generator.save(tmp_path / "student", xl_folder)
+
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "student", add_watermarker=False)
+    assert isinstance(pipeline, StableDiffusionXLPipeline)
+    z = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    options = {"latents": z, "num_inference_steps": 1, "guidance_scale": 0, "output_type": "latent"}
+    drawn = pipeline(PROMPTS, **options).images
+    text, _, pooled, _ = pipeline.encode_prompt(PROMPTS, device="cpu", do_classifier_free_guidance=False)
+    sizes = torch.tensor([[64.0, 64.0, 0.0, 0.0, 64.0, 64.0]]).repeat(2, 1)
+    with torch.no_grad():
+        x = generator(z, text, text_embeds=pooled, time_ids=sizes)
+    torch.testing.assert_close(drawn, x, rtol=1e-6, atol=1e-4)
 
 
 def test_a_failed_save_leaves_the_old_student(teacher_folder, tmp_path, monkeypatch):

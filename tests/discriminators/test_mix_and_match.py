@@ -16,7 +16,7 @@ def draws(fractions, captions=CAPTIONS, count=500):
 
 
 def test_a_mismatched_triple_is_a_target_latent_with_one_thing_of_another_caption_or_noise():
-    for mix in draws(Fractions(0.3, 0.3, 0.3)):
+    for mix in draws(Fractions(0.3, 0.3, 0.3), count=10_000 // len(CAPTIONS)):
         for i in range(len(CAPTIONS)):
             latent, noise, text = int(mix.latent[i]), int(mix.noise[i]), int(mix.text[i])
             wrong = (latent != i) + (noise != i) + (text != i)
@@ -45,17 +45,6 @@ def test_partners_are_uniform_over_the_other_captions():
         torch.testing.assert_close(
             counts[others] / 6000, torch.full((len(others),), 1 / len(others)), atol=0.03, rtol=0
         )
-
-
-def test_triples_are_gathered_as_a_loop_would():
-    x, z, generated = torch.randn(3, len(CAPTIONS), 4, 2, 2)
-    conditions = {"text_embeddings": torch.randn(len(CAPTIONS), 5, 3), "text_embeds": torch.randn(len(CAPTIONS), 6)}
-    for mix in draws(Fractions(0.2, 0.2, 0.2), count=10):
-        latents, noise, mixed = mix.apply(generated, x, z, conditions)
-        for i in range(len(CAPTIONS)):
-            assert torch.equal(latents[i], x[mix.latent[i]] if mix.target[i] else generated[i])
-            assert torch.equal(noise[i], z[mix.noise[i]])
-            assert all(torch.equal(mixed[name][i], each[mix.text[i]]) for name, each in conditions.items())
 
 
 def test_where_no_partner_exists_the_place_stays_generated():

@@ -66,6 +66,34 @@ def test_second_derivatives_agree_with_finite_differences(name):
     assert any(checkpointing) == (name == "checkpointed unet")  # as it was before
 
 
+@pytest.mark.parametrize("name", ["unet", "gigagan"])
+def test_the_gradient_is_that_of_functional_differentiation(name):
+    """torch.func differentiates the penalty's definition twice without our code."""
+    discriminator = networks()[name].double()
+    x, z, text = (torch.randn(2, *shape).double() for shape in ((4, 8, 8), (4, 8, 8), (7, 64)))
+    single_sample_r1(discriminator, x, z, text, gamma=1e3, every=16).backward()
+
+    def verdict(sample, weights):
+        logits = torch.func.functional_call(discriminator, weights, (sample, z[:1], text[:1]))
+        return sum(head.sum() / head.numel() for head in logits) / len(logits)
+
+    def penalty(weights):
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            return 16 * 1e3 / 2 * torch.func.grad(verdict)(x[:1], weights).pow(2).sum()
+
+    weights = {name: weight.detach() for name, weight in discriminator.named_parameters()}
+    expected = torch.func.grad(penalty)(weights)
+    for name, weight in discriminator.named_parameters():
+        gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-10)
+
+
+def test_laziness_costs_nothing_on_average():
+    discriminator, x, z, text = Quadratic(), *(torch.randn(3, 2, 4, 4) for _ in range(2)), torch.randn(3, 1, 1)
+    eager, lazy = (single_sample_r1(discriminator, x, z, text, gamma=0.7, every=every) for every in (1, 16))
+    assert lazy.item() == pytest.approx(sum(eager.item() for _ in range(16)))
+
+
 def test_only_the_first_sample_counts_and_half_precision_is_left():
     discriminator, x, z, text = (
         networks()["unet"],

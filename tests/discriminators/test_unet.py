@@ -3,32 +3,12 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from layouts import SD15, SDXL
 from torch.nn import functional as F
 
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.networks import toy
 
-SD15 = {
-    "sample_size": 64,
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "attention_head_dim": 8,
-    "cross_attention_dim": 768,
-}
-SDXL = {
-    "sample_size": 128,
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "block_out_channels": (320, 640, 1280),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
 SMALL = {"norm_num_groups": 4, "cross_attention_dim": 16, "attention_head_dim": 2, "sample_size": 16}
 LAYOUTS = {
     "toy": lambda: toy.unet(),
@@ -173,14 +153,38 @@ def test_gradient_checkpointing_of_the_unet_changes_no_gradient():
 
 
 @pytest.mark.parametrize(
-    ("config", "side", "tokens", "scales"),
-    [(SD15, 64, (77, 768), (8, 16, 32, 64)), (SDXL, 128, (77, 2048), (32, 64, 128))],
+    ("config", "side", "tokens", "scales", "weights"),
+    [
+        (SD15, 64, (77, 768), (8, 16, 32, 64), 859_520_964),
+        (SDXL, 128, (77, 2048), (32, 64, 128), 2_567_463_684),
+    ],
+    ids=["sd15", "sdxl"],
 )
-def test_logit_maps_of_the_paper_s_teachers(config, side, tokens, scales):
+def test_at_the_size_of_the_paper_s_teachers(config, side, tokens, scales, weights):
+    """On the meta device: every readout's shape, every weight of the teacher in its place, every weight trained."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**config)
+        unet = UNet2DConditionModel(**config).requires_grad_(False)
         x, text = torch.empty(1, 4, side, side), torch.empty(1, *tokens)
         added = {"text_embeds": torch.empty(1, 1280), "time_ids": torch.empty(1, 6)} if side == 128 else {}
-        discriminator = DiffusionDiscriminator(unet, z_conditioning=True, multi_scale=True)
+        discriminator = DiffusionDiscriminator.from_teacher(unet, z_conditioning=True, multi_scale=True)
         logits = discriminator(x, x, text, **added)
+        torch.stack([head.mean() for head in logits]).sum().backward()
     assert [tuple(head.shape) for head in logits] == [(1, 1, scale, scale) for scale in scales for _ in range(3)]
+
+    assert sum(weight.numel() for weight in unet.parameters()) == weights
+    output = {name for name, _ in unet.named_parameters() if name.startswith(("conv_norm_out.", "conv_out."))}
+    kept = dict(discriminator.unet.named_parameters())
+    upsampled = {
+        f"up_blocks.{number}.upsamplers.0.{name}"
+        for number, upsampler in enumerate(discriminator.upsamplers)
+        for name, _ in upsampler.named_parameters()
+    }
+    assert kept.keys() | upsampled | output == dict(unet.named_parameters()).keys()
+
+    # 3 × 3 convolutions of the 4 latent channels, and a GroupNorm and a 1 × 1 convolution a readout
+    entered = [320, *config["block_out_channels"][:-1]]
+    read = [readout[2].in_channels for readout in discriminator.readouts]
+    new = sum(4 * 9 * width + width for width in entered) + sum(2 * width + width + 1 for width in read)
+    removed = 2 * 320 + 320 * 4 * 9 + 4
+    assert sum(weight.numel() for weight in discriminator.parameters()) == weights - removed + new
+    assert [name for name, weight in discriminator.named_parameters() if weight.grad is None] == []

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
-from diffusion2gan.discriminators.mix_and_match import Fractions
+from diffusion2gan.discriminators.mix_and_match import Fractions, mix_and_match
+from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.pairs import Pairs
 from diffusion2gan.teacher import Teacher, noise
 from diffusion2gan.training import adversarial
-from diffusion2gan.training.adversarial import AdversarialTraining, Adversary
-from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.training.adversarial import AdversarialTraining, Adversary, Fake
 from diffusion2gan.training.regression import RegressionTraining, TextEmbeddings
 
 CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
@@ -23,7 +23,7 @@ class Memory:
     """Eight pairs in memory, as PairDataset would give them."""
 
     def __init__(self):
-        self.captions = dict(enumerate(CAPTIONS))
+        self.captions = CAPTIONS
         self.x = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
     def __len__(self):
@@ -33,13 +33,13 @@ class Memory:
         return Pairs(noise(indices.tolist(), (4, 8, 8)), [CAPTIONS[i % 3] for i in indices.tolist()], self.x[indices])
 
 
-def squared(x0, x1):
+def squared(x0, x1, place=None):
     return (x0 - x1).square().mean()
 
 
 @pytest.fixture(scope="module")
-def teacher(teacher_folder):
-    return Teacher(str(teacher_folder))
+def teacher(small_teacher_folder):
+    return Teacher(str(small_teacher_folder))
 
 
 def common(teacher):
@@ -87,13 +87,13 @@ def test_two_steps_teach_both_and_leave_the_teacher_alone(teacher, kind, autocas
     if kind == "diffusion":
         assert ["r1" in each for each in numbers] == [True, False]  # every 16 steps, from the first
     assert [each["generator_evaluations"] for each in numbers] == [4, 8]
-    assert all(each["images_per_second"] > 0 and each["peak_memory_gib"] > 0.05 for each in numbers)
+    assert all(each["images_per_second"] > 0 for each in numbers)
 
 
 def test_losses_of_a_step_are_those_of_the_paper(teacher):
     """λ_GAN joins Eq. 4 and 6; D judged the generated latents of its own step before G moved."""
     training = gan(teacher, mix=None, r1_gamma=None, lambda_gan=0.25)
-    batch = training.batch(0)
+    (batch,) = training.batches(0)
     with torch.no_grad():
         generated = training.student(batch.z, **batch.conditions)
         real = training.discriminator(batch.x, batch.z, **batch.conditions)
@@ -123,35 +123,39 @@ def test_r1_and_mix_and_match_reach_the_discriminator(teacher, monkeypatch):
         training.step(0)
     assert changed(with_r1.discriminator, without.discriminator.state_dict())
 
-    fakes = []
-    monkeypatch.setattr(
-        adversarial, "discriminator_loss", lambda real, fake: fakes.append(fake) or sum(f.mean() for f in fake)
-    )
-    training = gan(teacher, r1_gamma=None, mix=Fractions(0.0, 1.0, 0.0), learning_rate=0.0)
-    batch = training.batch(0)
+
+@pytest.mark.parametrize("kind", ["latent", "text", "noise"])
+def test_the_mixed_batch_is_the_target_s_with_one_thing_of_another_pair(teacher, kind):
+    training = gan(teacher, mix=Fractions(**{"latent": 0.0, "text": 0.0, "noise": 0.0} | {kind: 1.0}))
+    (batch,) = training.batches(1)
+    generated = Fake(torch.zeros_like(batch.x), batch.z, batch.conditions)
     torch.manual_seed(0)
-    training.step(0)
-    matched = training.discriminator(batch.x, batch.z, **batch.conditions)
-    other = [
-        training.discriminator(batch.x, batch.z, text.expand_as(batch.conditions["text_embeddings"]))
-        for text in training.text(CAPTIONS)
-    ]
-    for place in range(4):  # every place: its own target beside one of the two other captions
-        assert not torch.allclose(fakes[0][-1][place], matched[-1][place], atol=1e-6)
-        assert sum(torch.allclose(fakes[0][-1][place], each[-1][place], rtol=1e-4, atol=1e-5) for each in other) == 1
+    mix = mix_and_match(batch.captions, training.adversary.mix)
+    mixed = training._mixed(mix, batch, generated, training.indices(1), batch.captions)
+    own = {"latent": batch.x, "noise": batch.z, "text": batch.conditions["text_embeddings"]}
+    got = {"latent": mixed.latents, "noise": mixed.z, "text": mixed.conditions["text_embeddings"]}
+    for row in range(4):
+        for name in own:
+            found = [other for other in range(4) if torch.equal(got[name][row], own[name][other])]
+            assert found and (row in found) == (name != kind)
 
 
-def test_a_killed_gan_resumes_in_the_same_bits(teacher, tmp_path):
-    def run(folder, stop=None):
-        training = gan(teacher)
-        step = training.step
-        training.step = lambda number: step(number) if number != stop else (_ for _ in ()).throw(KeyboardInterrupt)
-        train(training, Schedule(3), folder, {}, seed=0, ema_decay=0.9, checkpoint_every=1)
-        return {name: snapshot(module) for name, module in training.modules.items()}
+def test_r1_is_of_the_first_pair_of_the_step(teacher, monkeypatch):
+    seen = []
 
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed", stop=2)
-    torch.testing.assert_close(run(tmp_path / "killed"), run(tmp_path / "whole"), rtol=0, atol=0)
+    def r1(judge, x, z, **settings):
+        seen.append((x, z, settings))
+        return single_sample_r1(judge, x, z, **settings)
+
+    monkeypatch.setattr(adversarial, "single_sample_r1", r1)
+    training = gan(teacher, r1_every=3)
+    numbers = [training.step(step) for step in range(4)]
+    assert ["r1" in each for each in numbers] == [True, False, False, True]
+    (batch,) = training.batches(3)
+    x, z, settings = seen[1]
+    assert torch.equal(x, batch.x[:1]) and torch.equal(z, batch.z[:1])
+    assert torch.equal(settings["text_embeddings"], batch.conditions["text_embeddings"][:1])
+    assert (settings["gamma"], settings["every"]) == (10.0, 3)
 
 
 def test_embeddings_are_the_encoder_s_with_and_without_a_table(teacher, monkeypatch):
@@ -166,3 +170,10 @@ def test_embeddings_are_the_encoder_s_with_and_without_a_table(teacher, monkeypa
     monkeypatch.setattr(TextEmbeddings, "most_in_table", 2)
     torch.testing.assert_close(TextEmbeddings(teacher, CAPTIONS)(asked), encode(asked))
     assert calls == [asked]
+
+
+def test_a_student_of_sdxl_trains_with_the_conditions_by_name(xl_folder):
+    training = gan(Teacher(str(xl_folder)))
+    student, judge = snapshot(training.student), snapshot(training.discriminator)
+    assert all(math.isfinite(value) for value in training.step(0).values())
+    assert changed(training.student, student) and changed(training.discriminator, judge)

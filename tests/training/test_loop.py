@@ -114,6 +114,17 @@ def test_the_average_is_the_mean_of_the_weights_by_their_age(tmp_path):
     torch.testing.assert_close(run(Noisy(), tmp_path / "plain", ema_decay=0.0)[0]["weight"], path[-1], rtol=0, atol=0)
 
 
+def test_what_is_shown_is_the_average_and_nothing_moves_for_it(tmp_path):
+    expected, _ = run(Noisy(), tmp_path / "unseen")
+    training, shown = Noisy(), {}
+    weight = training.modules["line"].weight
+    run(training, tmp_path / "shown", show=lambda step: shown.update({step: weight.detach().clone()}), show_every=5)
+    assert list(shown) == [5, 10, 15, 20]
+    torch.testing.assert_close(shown[20], expected["weight"], rtol=0, atol=0)
+    torch.testing.assert_close(training.modules["line"].state_dict(), expected, rtol=0, atol=0)
+    assert not torch.equal(shown[5], shown[10])
+
+
 def test_the_learning_rate_rises_and_falls(tmp_path):
     training, rates = Noisy(), []
     step = training.step

@@ -34,15 +34,6 @@ class Mix:
     noise: torch.Tensor
     text: torch.Tensor
 
-    def apply(
-        self, generated: torch.Tensor, x: torch.Tensor, z: torch.Tensor, conditions: dict[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        """The triples (latent, noise, text) that D must call fake; tensors (N, ...)."""
-        target = self.target.to(x.device).view(-1, *[1] * (x.ndim - 1))
-        latents = torch.where(target, x[self.latent.to(x.device)], generated)
-        text = self.text.to(x.device)
-        return latents, z[self.noise.to(x.device)], {name: each[text] for name, each in conditions.items()}
-
 
 def mix_and_match(captions: Sequence[str], fractions: Fractions) -> Mix:
     """Draw, from torch's default generator on the CPU, which places of the batch become mismatched.

@@ -37,7 +37,7 @@ def load(path: Path, settings: dict) -> dict | None:
     """
     if not path.exists():
         return None
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # one copy for all processes
     changed = [
         f"{key} was {saved['settings'].get(key)!r} and is {settings.get(key)!r}"
         for key in sorted(saved["settings"].keys() | settings.keys())

@@ -1,33 +1,49 @@
 """Training of the student on the regression loss alone: ODE distillation (Sec. 3.1 and 3.2, Eq. 1 and 4)."""
 
-import resource
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
+from torch import nn
+from torchvision.utils import save_image
 
+from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
+from diffusion2gan.losses import Loss, Place
 from diffusion2gan.pairs import PairDataset
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training.data_order import batch_indices
+from diffusion2gan.training import parallel
+from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.training.data_order import batch_indices, mix
+from diffusion2gan.training.parallel import Fitting
 from diffusion2gan.training.update import update
+
+SHOWN = 8  # pairs in a sample grid                                                               # ours
 
 
 @dataclass
 class Batch:
-    """Noise z and latents x (N, C, h, w), captions, and the conditions that G and D take by name."""
+    """Some rows of a step's batch: noise z and latents x (N, C, h, w), captions, and what G and D take by name."""
 
     z: torch.Tensor
     x: torch.Tensor
     captions: list[str]
     conditions: dict[str, torch.Tensor]
+    place: Place
+    generated: torch.Tensor | None = None  # G(z, c), where D judges it too
 
 
 class RegressionTraining:
-    """Fit G(z, c) to the teacher's x under a regression loss `(x0, x1) -> scalar`.
+    """Fit G(z, c) to the teacher's x under a regression loss `(x0, x1, place) -> scalar`.
 
-    The seed orders the pairs; `autocast` runs the networks in bfloat16. Optimizer settings are ours.
+    `batch_size` counts the pairs of a step in all processes. The seed orders the pairs; `autocast` runs
+    the networks in bfloat16. Optimizer settings are ours. Raises UserError when the pairs are not of the
+    student's shape, or the batch does not divide.
     """
 
     averaged = "student"
@@ -37,45 +53,107 @@ class RegressionTraining:
         student: Generator,
         teacher: Teacher,
         pairs: PairDataset,
-        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        loss: Loss,
         batch_size: int,
         learning_rate: float,
         seed: int,
         autocast: bool = False,
+        fitting: Fitting | None = None,
     ):
-        self.student, self.pairs, self.loss = student.to(teacher.device).train(), pairs, loss
-        self.batch_size, self.seed, self.device = batch_size, seed, teacher.device
-        self.text = TextEmbeddings(teacher, pairs.captions.values())
-        self.precision = torch.autocast(self.device.type, torch.bfloat16, enabled=autocast)
-        self.modules = {"student": self.student}
-        self.optimizers = {"student": adamw(self.student, learning_rate)}
+        self.teacher, self.pairs, self.loss, self.device = teacher, pairs, loss, teacher.device
+        self.batch_size, self.seed, self.fitting = batch_size, seed, fitting or Fitting()
+        self.parts = parallel.parts(batch_size, self.fitting.accumulation)
+        self.text = TextEmbeddings(teacher, pairs.captions)
+        self.precision = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=autocast)
+        if self.fitting.gradient_checkpointing:
+            teacher.vae.enable_gradient_checkpointing()
+        _check_shapes(student, pairs)
+        self.modules, self.networks, self.optimizers = {}, {}, {}
+        self.student = self.add("student", student, learning_rate)
+
+    def add(self, name: str, module: nn.Module, learning_rate: float) -> nn.Module:
+        """Train a module too; returns it as all processes compute it together."""
+        if self.fitting.gradient_checkpointing and hasattr(module, "unet"):
+            module.unet.enable_gradient_checkpointing()
+        self.modules[name] = module.to(self.device).train()
+        self.networks[name] = parallel.spread(module, self.fitting.shard)
+        self.optimizers[name] = adamw(module, learning_rate)
+        return self.networks[name]
 
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
-        batch = self.batch(step)
-        with self.precision:
-            loss = self.loss(self.student(batch.z, **batch.conditions), batch.x)
-        update(self.optimizers["student"], loss)
-        return {"loss": loss.item(), **self.cost(step, start)}
+        batches = self.batches(step)
 
-    def batch(self, step: int) -> Batch:
-        """The pairs of a step, on the training's device."""
-        pairs = self.pairs.batch(batch_indices(step, self.batch_size, len(self.pairs), self.seed))
-        conditions = {"text_embeddings": self.text(pairs.captions)}
-        return Batch(pairs.z.to(self.device), pairs.x.to(self.device), pairs.captions, conditions)
+        def terms(batch: Batch) -> dict[str, torch.Tensor]:
+            with self.precision():
+                return {"loss": self.loss(self.generate(batch), batch.x, batch.place)}
 
-    def cost(self, step: int, start: float) -> dict[str, float]:
-        """Speed of this step, G's evaluations up to and with it, peak memory of the process in GiB."""
-        seconds = time.perf_counter() - start
-        if self.device.type == "cuda":
-            memory = torch.cuda.max_memory_allocated(self.device) / 2**30
-        else:
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return self.descend("student", batches, terms) | self.speed(step, start)
+
+    def generate(self, batch: Batch) -> torch.Tensor:
+        """G(z, c) of a batch."""
+        with self.precision():
+            return self.student(batch.z, **batch.conditions)
+
+    def descend(
+        self,
+        name: str,
+        batches: Sequence[Batch],
+        terms: Callable[[Batch], dict[str, torch.Tensor]],
+        penalty: Callable[[], dict[str, torch.Tensor]] = dict,
+    ) -> dict[str, float]:
+        """Step a network once down its loss; returns the means over the batches of all `terms`.
+
+        The loss is the first of a batch's terms, averaged over the batches, and what the penalty adds,
+        which every process computes alike.
+        """
+        numbers = Counter()
+
+        def losses() -> Iterator[torch.Tensor]:
+            for term, value in penalty().items():
+                numbers[term] = value.detach()
+                yield value
+            for batch in batches:
+                last = batch is batches[-1]  # the backward pass in which processes average their gradients
+                with nullcontext() if last else parallel.unsynchronised(self.networks[name]):
+                    computed = terms(batch)
+                    numbers.update({term: value.detach() / len(batches) for term, value in computed.items()})
+                    yield next(iter(computed.values())) / len(batches)
+
+        update(self.optimizers[name], losses())
+        return {term: value.item() for term, value in numbers.items()}
+
+    def indices(self, step: int) -> torch.Tensor:
+        """The pairs of a step, in all processes."""
+        return batch_indices(step, self.batch_size, len(self.pairs), self.seed)
+
+    def batches(self, step: int) -> list[Batch]:
+        """This process's pairs of a step, a batch for each micro-batch, on the training's device."""
+        indices, seed = self.indices(step), mix(self.seed, step, 1)
+        return [self.read(indices[rows], Place(rows, self.batch_size, seed)) for rows in self.parts]
+
+    def read(self, indices: torch.Tensor, place: Place) -> Batch:
+        """The pairs at `indices`."""
+        pairs = self.pairs.batch(indices)
+        z, x = pairs.z.to(self.device), pairs.x.to(self.device)
+        return Batch(z, x, pairs.captions, self.text(pairs.captions), place)
+
+    def speed(self, step: int, start: float) -> dict[str, float]:
+        """Pairs a second of this step, and G's evaluations up to and with it, of all processes."""
         return {
-            "images_per_second": self.batch_size / seconds,
+            "images_per_second": self.batch_size / (time.perf_counter() - start),
             "generator_evaluations": (step + 1) * self.batch_size,
-            "peak_memory_gib": memory,
         }
+
+    @torch.no_grad()
+    def draw(self, path: Path) -> None:
+        """Write the first pairs' pictures: the teacher's above, the student's of the same noise below."""
+        count = min(SHOWN, len(self.pairs))
+        batch = self.read(torch.arange(count), Place(slice(count), count, 0))
+        pictures = [self.teacher.decode(latents) for latents in (batch.x, self.generate(batch))]
+        if parallel.is_main():
+            with atomic(path) as temporary:
+                save_image(torch.cat(pictures), temporary, "png", nrow=count, normalize=True, value_range=(-1, 1))
 
 
 class TextEmbeddings:
@@ -87,20 +165,32 @@ class TextEmbeddings:
 
     most_in_table = 4096  # 1 GB of Stable Diffusion's embeddings
 
-    def __init__(self, teacher: Teacher, captions: Iterable[str]):
+    def __init__(self, teacher: Teacher, captions: Sequence[str]):
         self.teacher, self.rows = teacher, {}
-        distinct = list(dict.fromkeys(captions))
-        if len(distinct) <= self.most_in_table:
+        if len(captions) <= self.most_in_table:
+            distinct = list(dict.fromkeys(map(str, captions)))
             parts = [teacher.encode_text(distinct[i : i + 64]) for i in range(0, len(distinct), 64)]
-            self.table, self.rows = torch.cat(parts), {caption: row for row, caption in enumerate(distinct)}
+            self.table = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            self.rows = {caption: row for row, caption in enumerate(distinct)}
 
-    def __call__(self, captions: Sequence[str]) -> torch.Tensor:
-        """Text embeddings (N, T, D)."""
+    def __call__(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The conditions of N captions (`Teacher.encode_text`)."""
         if not self.rows:
             return self.teacher.encode_text(captions)
-        return self.table[[self.rows[caption] for caption in captions]]
+        rows = [self.rows[caption] for caption in captions]
+        return {name: each[rows] for name, each in self.table.items()}
 
 
-def adamw(module: torch.nn.Module, learning_rate: float) -> torch.optim.AdamW:
+def adamw(module: nn.Module, learning_rate: float) -> torch.optim.AdamW:
     """The optimizer of G and of D; the paper's is unknown."""
     return torch.optim.AdamW(module.parameters(), learning_rate, betas=(0.9, 0.999), weight_decay=0.01)  # ours
+
+
+def _check_shapes(student: Generator, pairs: PairDataset) -> None:
+    """Raise UserError unless the pairs' latents are what the student makes."""
+    config, (channels, *sides) = student.unet.config, pairs.batch(torch.tensor([0])).x.shape[1:]
+    if [channels, *sides] != [config.in_channels, config.sample_size, config.sample_size]:
+        raise UserError(
+            f"the pairs are latents of {channels} × {' × '.join(map(str, sides))}, the student makes "
+            f"{config.in_channels} × {config.sample_size} × {config.sample_size}: take pairs of its own teacher"
+        )

@@ -1,0 +1,116 @@
+"""What the two stages of distillation share: their settings, what a training starts from, and what it leaves."""
+
+import json
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from diffusion2gan import cli, provenance
+from diffusion2gan.errors import UserError
+from diffusion2gan.generator import Generator
+from diffusion2gan.losses import regression_loss
+from diffusion2gan.pairs import PairDataset, shard_recipe
+from diffusion2gan.teacher import Teacher
+from diffusion2gan.training import parallel
+from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.training.parallel import Fitting
+from diffusion2gan.training.regression import RegressionTraining
+
+SHOWN = 10  # sample grids in a training                                                          # ours
+
+
+@dataclass(kw_only=True)
+class Arguments:
+    """The options of both stages. `batch_size` is that of all processes and micro-batches together."""
+
+    teacher: str
+    pairs: Path
+    loss: str
+    iterations: int
+    batch_size: int
+    checkpoints: Path
+    out: Path
+    history: Path
+    metrics: Path
+    samples: Path | None = None
+    lpips: Path | None = None
+    learning_rate: float = 1e-5  # ours
+    warmup: int = 0
+    ema_decay: float = 0.999  # ours
+    ensemble: str = "bgco"
+    autocast: bool = False
+    accumulation: int = 1
+    gradient_checkpointing: bool = False
+    shard: bool = False
+    seed: int = 0
+
+
+# what a checkpoint need not remember: the loop remembers its own, files and machines may change under a training
+FORGOTTEN = {"iterations", "warmup", "ema_decay", "seed", "checkpoints", "out", "history", "metrics", "samples"}
+FORGOTTEN |= {"accumulation", "gradient_checkpointing", "shard"}
+
+
+def start(args: Arguments, teacher: Teacher, init: str | Path) -> dict:
+    """The arguments of a RegressionTraining whose student has the weights of a pipeline, `init`."""
+    _check_origin(args.pairs, args.teacher)
+    return {
+        "student": Generator.from_teacher(init),
+        "teacher": teacher,
+        "pairs": PairDataset(args.pairs),
+        "loss": regression_loss(args.loss, args.lpips, teacher.decode, args.ensemble, teacher.device),
+        "batch_size": args.batch_size,
+        "learning_rate": args.learning_rate,
+        "seed": args.seed,
+        "autocast": args.autocast,
+        "fitting": Fitting(args.accumulation, args.gradient_checkpointing, args.shard),
+    }
+
+
+def finish(training: RegressionTraining, args: Arguments) -> None:
+    """Train to the end; write the student, the history, and what a step cost."""
+    settings = cli.settings_of(args, sorted(vars(args).keys() - FORGOTTEN))
+    schedule = Schedule(args.iterations, args.warmup)
+    show = args.samples and (lambda step: training.draw(args.samples / f"{step:06d}.png"))
+    every = max(1, args.iterations // SHOWN)
+    history = train(
+        training, schedule, args.checkpoints, settings, args.seed, args.ema_decay, show=show, show_every=every
+    )
+    memory = max(parallel.everyones([_peak_memory(training.device)]))
+    if not parallel.is_main():
+        return
+
+    training.modules["student"].save(args.out, args.teacher)
+    history.to_csv(args.history, index=False)
+    result = {
+        "metrics": {
+            "images_per_second": history["images_per_second"].median(),
+            "batch_size": args.batch_size,
+            "peak_memory_gib": memory,
+        },
+        "seed": args.seed,
+        "processes": parallel.count(),
+        "seconds": history["seconds"].iloc[-1],
+        **provenance.record({**settings, "iterations": args.iterations, "seed": args.seed}, training.device),
+    }
+    with atomic(args.metrics) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _check_origin(pairs: Path, teacher: str) -> None:
+    """Raise UserError when the pairs say that they are another teacher's."""
+    shard = next(iter(sorted(pairs.glob("shard-*.safetensors"))), None)
+    if shard is None:
+        return  # PairDataset tells what is missing
+    origin = shard_recipe(shard)["teacher"]
+    if origin != teacher and Path(origin).resolve() != Path(teacher).resolve():
+        raise UserError(f"the pairs in {pairs} were made by the teacher '{origin}', not by '{teacher}': take its own")
+
+
+def _peak_memory(device: torch.device) -> float:
+    """The most memory that this process has held, in GiB: of the GPU where it has one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,110 @@
+"""Trainings of a tiny student in double precision, in as many processes as there are: `worker.py TEACHER METRIC OUT`.
+
+In double precision, because Adam makes whole steps of gradients that are nothing but rounding.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
+from diffusion2gan.discriminators.mix_and_match import Fractions
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator
+from diffusion2gan.generator import Generator
+from diffusion2gan.losses import regression_loss
+from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.pairs import Pairs
+from diffusion2gan.teacher import Teacher, noise
+from diffusion2gan.training import parallel
+from diffusion2gan.training.adversarial import AdversarialTraining, Adversary
+from diffusion2gan.training.classification import LatentBatches, VGGTraining
+from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.training.parallel import Fitting
+from diffusion2gan.training.regression import RegressionTraining
+
+CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
+STEPS = 3
+PAIRS = 20
+
+
+class Memory:
+    """Pairs in memory, as PairDataset would give them."""
+
+    def __init__(self):
+        self.captions = CAPTIONS
+        self.x = torch.randn(PAIRS, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def __len__(self):
+        return PAIRS
+
+    def batch(self, indices):
+        captions = [CAPTIONS[i % 3] for i in indices.tolist()]
+        return Pairs(noise(indices.tolist(), (4, 8, 8)).to(self.x), captions, self.x[indices])
+
+
+def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -> RegressionTraining | VGGTraining:
+    """A regression, or a GAN with either discriminator, or a VGG without batch statistics, on batches of 8."""
+    torch.manual_seed(0)
+    if kind == "vgg":
+        batches = LatentBatches(torch.randn(20, 4, 8, 8), torch.arange(20) % 3, 8, 0, *parallel.parts(8))
+        network = VGG("latent", 4, 3, width=0.125, batch_norm=False).float()
+        return VGGTraining(network, batches, 1e-3, 0.05, 0.1, autocast=False)
+    teacher = Teacher(teacher_folder, "cpu", torch.float64)
+    common = {
+        "student": Generator.from_teacher(teacher_folder).double(), "teacher": teacher, "pairs": Memory(),
+        "loss": regression_loss("e_latent_lpips", Path(metric)), "batch_size": 8, "learning_rate": 1e-3, "seed": 5,
+        "fitting": fitting,
+    }  # fmt: skip
+    if kind == "regression":
+        return RegressionTraining(**common)
+    if kind == "gigagan":
+        judge = GigaGANDiscriminator(teacher.latent_shape, 64, width=8, max_width=16)
+        return AdversarialTraining(judge, Adversary(1e-3, 0.5, matching_aware=True), **common)
+    judge = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=True, multi_scale=True).double()
+    adversary = Adversary(1e-3, 0.5, r1_gamma=100.0, r1_every=2, mix=Fractions())
+    return AdversarialTraining(judge, adversary, **common)
+
+
+def outcome(kind: str, teacher: str, metric: str, folder: Path, fitting: Fitting, cut_at: int | None = None) -> dict:
+    """Weights and history of a training, which is interrupted at a step and resumed where `cut_at` says so."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        while True:
+            training = training_of(kind, teacher, metric, fitting)
+            step = training.step
+
+            def until_cut(number, step=step, cut_at=cut_at):
+                if number == cut_at:
+                    raise KeyboardInterrupt
+                return step(number)
+
+            training.step = until_cut
+            try:
+                history = train(training, Schedule(STEPS), folder, {}, 0, 0.5, checkpoint_every=1, log_every=1)
+            except KeyboardInterrupt:
+                cut_at = None
+                continue
+            weights = {name: dict(module.state_dict()) for name, module in training.modules.items()}
+            kept = [name for name in history if name not in ("seconds", "images_per_second")]
+            return {"weights": weights, "history": history[kept].to_dict("list"), "processes": parallel.count()}
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def main(teacher: str, metric: str, out: str) -> None:
+    fittings = {"ddp": Fitting(), "accumulated": Fitting(accumulation=2), "fsdp": Fitting(shard=True)}
+    for name, fitting in fittings.items():
+        for kind in ("regression", "gan", "gigagan"):
+            cut_at = 2 if name == "fsdp" else None
+            result = outcome(kind, teacher, metric, Path(out) / f"{name}-{kind}", fitting, cut_at)
+            if parallel.is_main():
+                torch.save(result, Path(out) / f"{name}-{kind}.pt")
+    result = outcome("vgg", teacher, metric, Path(out) / "ddp-vgg", Fitting())
+    if parallel.is_main():
+        torch.save(result, Path(out) / "ddp-vgg.pt")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(*sys.argv[1:])
