@@ -5,8 +5,12 @@ start of Snakemake imports this module, so submitit itself is imported only when
 No `from __future__ import annotations` here: Snakemake reads the types of the settings at run time.
 """
 
+import asyncio
+import os
 import subprocess
+import time
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,19 +21,30 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
+from snakemake_executor_plugin_submitit.checks import check_cluster, check_parameters
+from snakemake_executor_plugin_submitit.ledger import Ledger, work
 from snakemake_executor_plugin_submitit.params import CLUSTERS, parameters
+from snakemake_executor_plugin_submitit.payload import Command
+from snakemake_executor_plugin_submitit.states import GONE, State, ask, in_words
 
-STATUS_SECONDS = 60  # submitit's own default looks at a dead job only every ten minutes
+LOOK_SECONDS = 2  # between looks at the files that ended jobs leave; SLURM is asked far less often
+SAVING = 0.8  # of the warning before a time limit; the rest is for queueing the job again
+CONTACTS = 6  # tries to submit while SLURM's controller is away, ten seconds apart
+
+
+def _setting(default, text: str):
+    return field(default=default, metadata={"help": text, "env_var": False, "required": False})
 
 
 @dataclass
 class ExecutorSettings(ExecutorSettingsBase):
     """Settings on the command line, each as --submitit-NAME."""
 
-    cluster: str = field(
-        default="auto",
-        metadata={"help": f"Where submitit runs the jobs: {', '.join(CLUSTERS)}.", "env_var": False, "required": False},
-    )
+    cluster: str = _setting("auto", f"Where submitit runs the jobs: {', '.join(CLUSTERS)}.")
+    folder: Path = _setting(Path(".snakemake/submitit"), "Where submitit's scripts and logs go; all nodes see it.")
+    poll_seconds: int = _setting(20, "Seconds between two questions to SLURM, each about all jobs.")
+    array_width: int = _setting(500, "Most jobs of one rule that become one array; 1: no arrays.")
+    signal_delay: int = _setting(120, "Seconds before its time limit at which a job with `requeues` is told to save.")
 
 
 common_settings = CommonSettings(
@@ -43,53 +58,213 @@ common_settings = CommonSettings(
 
 
 class Executor(RemoteExecutor):
-    """Submit, watch and cancel jobs with `submitit.AutoExecutor`."""
+    """Submit, watch, find again and cancel jobs with `submitit.AutoExecutor`."""
 
     def __post_init__(self):
-        from submitit import AutoExecutor, SlurmJob
-        from submitit.slurm.slurm import SlurmInfoWatcher
-
-        wanted = self.workflow.executor_settings.cluster
-        if wanted not in CLUSTERS:
-            raise WorkflowError(f"no cluster '{wanted}': set --submitit-cluster to one of {', '.join(CLUSTERS)}")
-        self.cluster = AutoExecutor.which() if wanted == "auto" else wanted
-        self.folder = Path(".snakemake") / "submitit"
-        if self.cluster == "local":
-            # a local job's name is its process id, which may have been another job's before
-            self.folder /= f"local-{uuid.uuid4().hex[:8]}"
-        SlurmJob.watcher = SlurmInfoWatcher(delay_s=STATUS_SECONDS)
-
-    def run_job(self, job: JobExecutorInterface) -> None:
-        """Submit one job; its logs are in .snakemake/submitit/RULE/."""
         from submitit import AutoExecutor
 
-        executor = AutoExecutor(self.folder / job.name, cluster=self.cluster)
+        settings = self.workflow.executor_settings
+        if settings.cluster not in CLUSTERS:
+            choices = ", ".join(CLUSTERS)
+            raise WorkflowError(f"no cluster '{settings.cluster}': set --submitit-cluster to one of {choices}")
+        for name in ("poll_seconds", "array_width", "signal_delay"):
+            if getattr(settings, name) < 1:
+                raise WorkflowError(f"--submitit-{name.replace('_', '-')} must be at least 1")
+        self.settings = settings
+        self.cluster = AutoExecutor.which() if settings.cluster == "auto" else settings.cluster
+        self.folder = Path(settings.folder).absolute()
+        self.ledger = Ledger(self.folder / "ledger")
+        self.watched: dict[str, SubmittedJobInfo] = {}
+        self.missed: dict[str, int] = defaultdict(int)
+        self.next_poll = 0.0
+        self.next_seconds_between_status_checks = min(LOOK_SECONDS, settings.poll_seconds)
+        if self.cluster == "slurm":
+            # of the job that this process may itself run in
+            for name in [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]:
+                del os.environ[name]
+            check_cluster(self.folder)
+            for chosen in _distinct(self._parameters(job) for job in self.dag.needrun_jobs() if _known(job)):
+                check_parameters(chosen, self.folder)
+        else:
+            # a local job's name is its process id, which may have been another job's before
+            self.folder /= f"local-{uuid.uuid4().hex[:8]}"
+
+    def run_job(self, job: JobExecutorInterface) -> None:
+        self.run_jobs([job])
+
+    def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
+        """Submit what is ready: jobs of one rule with equal parameters as an array. Logs are in FOLDER/RULE/."""
+        for job in jobs:
+            self.run_job_pre(job)
+        alike = defaultdict(list)
+        for job in self._find_again(jobs) if self.cluster == "slurm" else jobs:
+            alike[job.name, repr(self._parameters(job))].append(job)
+        width = self.settings.array_width if self.cluster == "slurm" else 1
+        for same in alike.values():
+            for start in range(0, len(same), width):
+                self._submit(same[start : start + width])
+
+    def _parameters(self, job: JobExecutorInterface) -> dict:
+        return parameters(job.name, dict(job.resources), job.threads, self.cluster, self.settings.signal_delay)
+
+    def _submit(self, jobs: list[JobExecutorInterface]) -> None:
+        """Submit jobs with equal parameters; one that cannot be submitted has failed, and may be tried again."""
+        from submitit import AutoExecutor
+
+        requeues = int(jobs[0].resources.get("requeues", 0)) if self.cluster == "slurm" else 0
+        grace = int(SAVING * self.settings.signal_delay)
         try:
-            executor.update_parameters(**parameters(job.name, dict(job.resources), job.threads, self.cluster))
-            submitted = executor.submit(subprocess.check_call, ["bash", "-c", self.format_job_exec(job)])
-        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-            raise WorkflowError(f"submitit cannot submit {job.name} to {self.cluster}: {error}") from error
+            executor = AutoExecutor(self.folder / jobs[0].name, cluster=self.cluster, slurm_max_num_timeout=requeues)
+            executor.update_parameters(**self._parameters(jobs[0]), slurm_array_parallelism=len(jobs))
+            commands = [Command(self.format_job_exec(job), requeues > 0, grace) for job in jobs]
+            submitted = self._contact(executor, commands)
+        except (RuntimeError, OSError, ValueError, subprocess.CalledProcessError) as error:
+            said = " ".join(str(error).split()) or repr(error)
+            for job in jobs:
+                self._fail(SubmittedJobInfo(job), f"submitit cannot submit {job.name} to {self.cluster}: {said}. ", [])
+            return
+        for job, made in zip(jobs, submitted, strict=True):
+            if self.cluster == "slurm":
+                self._record(job, made.job_id)
+            self._watch(job, made)
+
+    def _contact(self, executor, commands: list[Command]) -> list:
+        """Submit, and wait for a controller that is being restarted."""
+        for left in reversed(range(CONTACTS)):
+            try:
+                if len(commands) == 1:
+                    return [executor.submit(commands[0])]
+                with executor.batch():
+                    return [executor.submit(command) for command in commands]
+            except RuntimeError as error:
+                if not left or "Unable to contact slurm controller" not in str(error):
+                    raise
+                self.logger.warning("SLURM's controller does not answer; trying to submit again in 10 s")
+                time.sleep(10)
+
+    def _record(self, job: JobExecutorInterface, job_id: str) -> None:
+        try:
+            self.ledger.write(job, job_id, self.folder / job.name)
+        except OSError as error:
+            self.logger.warning(f"job {job_id} is not recorded ({error.strerror}): do not kill this process")
+
+    def _watch(self, job: JobExecutorInterface, submitted) -> None:
         info = SubmittedJobInfo(job, external_jobid=submitted.job_id, aux={"submitted": submitted})
+        self.watched[submitted.job_id] = info
         self.report_job_submission(info)
+
+    def _find_again(self, jobs: list[JobExecutorInterface]) -> list[JobExecutorInterface]:
+        """Watch the jobs that an earlier process submitted and that run or have succeeded; return the others."""
+        from submitit import SlurmJob
+
+        entries = {job: entry for job in jobs if (entry := self.ledger.read(job))}
+        states = ask(entry.job_id for entry in entries.values()) if entries else {}
+        new = [job for job in jobs if job not in entries]
+        for job, entry in entries.items():
+            submitted = SlurmJob(folder=entry.folder, job_id=entry.job_id)
+            running = states.get(entry.job_id, State("RUNNING")).alive
+            if entry.work == work(job) and (running or _result(submitted) == "success" and _made(job)):
+                self.logger.info(f"{job.name}: found job {entry.job_id} of an earlier start again")
+                self._watch(job, submitted)
+                continue
+            if running:
+                self.logger.info(f"{job.name}: cancelled job {entry.job_id} of an earlier start, its settings differ")
+                subprocess.run(["scancel", "--", entry.job_id], capture_output=True)
+            self.ledger.remove(job)
+            new.append(job)
+        return new
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Report every job that has ended; yield those that go on."""
-        from submitit.core.utils import pickle_load
-
+        if not active_jobs:  # also the case before `__post_init__` has ended
+            return
+        going = []
         for info in active_jobs:
-            submitted = info.aux["submitted"]
-            result = submitted.paths.result_pickle
-            async with self.status_rate_limiter:
-                ended = submitted.done() or result.exists()
-            if not ended:
-                yield info
-            elif result.exists() and pickle_load(result)[0] == "success":
-                self.report_job_success(info)
+            if _result(info.aux["submitted"]) == "success":
+                self._succeed(info)
             else:
-                logs = [str(path) for path in (submitted.paths.stdout, submitted.paths.stderr)]
-                self.report_job_error(info, msg=f"submitit job {submitted.job_id} failed. ", aux_logs=logs)
+                going.append(info)
+        if self.cluster == "local":
+            states = {info.external_jobid: _local_state(info.aux["submitted"]) for info in going}
+        elif going and time.monotonic() >= self.next_poll:
+            states = await asyncio.to_thread(ask, [info.external_jobid for info in going])
+            self.next_poll = time.monotonic() + self.settings.poll_seconds
+        else:
+            states = {}
+        for info in going:
+            state = states.get(info.external_jobid, State("RUNNING"))
+            result = _result(info.aux["submitted"])
+            self.missed[info.external_jobid] = self.missed[info.external_jobid] + 1 if state.name == GONE else 0
+            if result == "success" or state.name == "COMPLETED":
+                self._succeed(info)
+            elif info.external_jobid not in states or state.alive:
+                yield info  # also one that wrote down an error, and that SLURM has queued again
+            elif self.missed[info.external_jobid] == 1 and result is None:
+                yield info  # its result may still be on its way through the file system
+            else:
+                self._report_failure(info, state)
+
+    def _succeed(self, info: SubmittedJobInfo) -> None:
+        self._forget(info)
+        self.report_job_success(info)
+
+    def _report_failure(self, info: SubmittedJobInfo, state: State) -> None:
+        """Say why a job failed and where its logs are."""
+        paths = info.aux["submitted"].paths
+        if state.name == GONE and paths.result_pickle.exists():
+            state = State("FAILED")
+        message = f"Job {info.external_jobid} {in_words(state, dict(info.job.resources))}. "
+        logs = [path for path in (paths.stdout, paths.stderr) if path.exists()]
+        if not logs and self.cluster == "slurm":
+            message += f"It left nothing in {paths.folder}: is that folder shared between the nodes? "
+        self._forget(info)
+        self._fail(info, message, logs)
+
+    def _fail(self, info: SubmittedJobInfo, message: str, logs: list[Path]) -> None:
+        if info.job.is_group():  # Snakemake shows no message for a group
+            self.logger.error(message)
+        self.report_job_error(info, msg=message, aux_logs=[str(path) for path in logs])
+
+    def _forget(self, info: SubmittedJobInfo) -> None:
+        self.watched.pop(info.external_jobid, None)
+        self.missed.pop(info.external_jobid, None)
+        self.ledger.remove(info.job)
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
-        """Cancel what runs, when the workflow is interrupted."""
-        for info in active_jobs:
-            info.aux["submitted"].cancel(check=False)
+        """Cancel what runs, when the workflow is interrupted: one `scancel` for all jobs."""
+        # a look at the jobs that is under way has emptied Snakemake's own list
+        infos = list(self.watched.values())
+        if self.cluster == "slurm" and infos:
+            subprocess.run(["scancel", "--", *self.watched], capture_output=True)
+        for info in infos:
+            if self.cluster == "local":
+                info.aux["submitted"].cancel(check=False)
+            self._forget(info)
+
+
+def _distinct(several) -> list[dict]:
+    return list({repr(one): one for one in several}.values())
+
+
+def _known(job: JobExecutorInterface) -> bool:
+    """Whether a job is submitted, with resources that can be known before its inputs are there."""
+    asked = {name: str(value) for name, value in dict(job.resources).items() if name != "tmpdir"}
+    return not job.is_local and "<TBD>" not in asked.values()
+
+
+def _made(job: JobExecutorInterface) -> bool:
+    return all(Path(path).exists() for path in job.output)
+
+
+def _result(submitted) -> str | None:
+    """What a job has written down of its end: "success", "error", or nothing yet."""
+    from submitit.core.utils import pickle_load
+
+    try:
+        return pickle_load(submitted.paths.result_pickle)[0]
+    except (FileNotFoundError, EOFError):
+        return None
+
+
+def _local_state(submitted) -> State:
+    return State("FAILED" if submitted.done() else "RUNNING")

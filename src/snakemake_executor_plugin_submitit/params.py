@@ -1,25 +1,61 @@
 """From the resources of a Snakemake job to the parameters of `submitit.AutoExecutor`."""
 
+import shlex
+
+from snakemake_interface_common.exceptions import WorkflowError
+
 CLUSTERS = ("auto", "slurm", "local")
 MINUTES = 60  # where a job says no runtime
+NAMED = "account comment constraint exclude mail_type mail_user nodelist partition qos".split()  # slurm_*, to sbatch
 
 
-def parameters(name: str, resources: dict, threads: int, cluster: str) -> dict:
-    """Resources `nodes`, `gpus` (of each node), `mem_mb` (of each node), `runtime` (minutes) and `slurm_*`.
+def parameters(name: str, resources: dict, threads: int, cluster: str, signal_delay: int = 120) -> dict:
+    """Resources `nodes`, `gpus` (of each node), `mem_mb` (of each node), `runtime` (minutes), `requeues`, `slurm_*`.
 
+    `requeues`: a job that saves and goes on is warned `signal_delay` seconds before its time limit, and queued again.
     Locally there is one node, and what only SLURM knows is left out.
+    Raises WorkflowError for a `slurm_*` that is not known.
     """
     slurm = cluster == "slurm"
+    cpus = max(1, threads)
     chosen = {
         "name": name,
         "nodes": resources.get("nodes", 1) if slurm else 1,
         "tasks_per_node": 1,
-        "cpus_per_task": max(1, threads),
-        "gpus_per_node": resources.get("gpus", 0),
+        "cpus_per_task": cpus,
         "timeout_min": resources.get("runtime", MINUTES),
     }
+    if resources.get("gpus"):
+        chosen["gpus_per_node"] = resources["gpus"]
+    if not slurm:
+        return chosen
+    for key, value in resources.items():
+        option = key.removeprefix("slurm_")
+        if option in NAMED and option != key:
+            chosen[key] = str(value)
+        elif option != key and option != "extra":
+            raise WorkflowError(f"{name}: resource {key} is not known: write slurm_extra='--{option}={value}'")
+    # since SLURM 22.05 a step has one CPU unless it asks for more
+    chosen["slurm_srun_args"] = [f"--cpus-per-task={cpus}"]
+    if chosen["nodes"] > 1:
+        chosen["slurm_srun_args"] += ["--nodes=1", "--ntasks=1"]  # one Snakemake; src/launch.py reaches the other nodes
+    extra = _options(name, str(resources.get("slurm_extra") or ""))
     if resources.get("mem_mb"):
-        chosen["mem_gb"] = resources["mem_mb"] / 1000
-    if slurm:
-        chosen |= {key: str(value) for key, value in resources.items() if key.startswith("slurm_")}
+        extra["mem"] = f"{resources['mem_mb']}M"
+    if resources.get("requeues"):
+        extra["requeue"] = True
+        chosen["slurm_signal_delay_s"] = signal_delay
+    if extra:
+        chosen["slurm_additional_parameters"] = extra
     return chosen
+
+
+def _options(name: str, line: str) -> dict[str, str | bool]:
+    """`--exclusive --mail-type=END` as {"exclusive": True, "mail-type": "END"}."""
+    options = {}
+    for word in shlex.split(line):
+        option, given, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not option:
+            raise WorkflowError(f"{name}: slurm_extra takes options like --exclusive or --mail-type=END, not '{word}'")
+        options[option] = value if given else True
+    return options

@@ -1,0 +1,65 @@
+"""What can be known before the first job is submitted; each mistake is one line."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+ROUTINE = ("busy", "drained", "down", "reserved", "held")  # SLURM may run such a job later
+
+
+def check_cluster(folder: Path) -> None:
+    """SLURM is there and answers, and the folder can be written. Raises WorkflowError."""
+    for program in ("sbatch", "srun", "squeue", "scancel"):
+        if shutil.which(program) is None:
+            raise WorkflowError(
+                f"no {program} on the PATH: start on a login node of the cluster, or with --submitit-cluster local"
+            )
+    ran = subprocess.run(["sinfo", "-h", "-o", "%R"], capture_output=True, text=True)
+    if ran.returncode:
+        raise WorkflowError(f"SLURM does not answer: {_line(ran.stderr)}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(b"0")
+    except OSError as error:
+        raise WorkflowError(f"cannot write to {folder} ({error.strerror}): choose another --submitit-folder") from error
+
+
+def check_parameters(parameters: dict, folder: Path) -> None:
+    """Let SLURM judge, with `sbatch --test-only`, whether it could ever run such a job. Raises WorkflowError."""
+    from submitit import AutoExecutor
+
+    executor = AutoExecutor(folder, cluster="slurm")
+    executor.update_parameters(**parameters)
+    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".sh") as script:
+        script.write(executor._executor._make_submission_file_text("true", "trial"))
+        script.flush()
+        ran = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)
+    said = _line(ran.stderr)
+    if ran.returncode and not any(word in said.lower() for word in ROUTINE):
+        asked = " ".join(f"{name}={value}" for name, value in _asked(parameters).items())
+        raise WorkflowError(f"SLURM will not run {parameters['name']} with {asked}: {said}{_most_gpus(parameters)}")
+
+
+def _asked(parameters: dict) -> dict:
+    extra = parameters.get("slurm_additional_parameters", {})
+    wanted = {"nodes": "nodes", "gpus": "gpus_per_node", "threads": "cpus_per_task", "runtime": "timeout_min"}
+    asked = {name: parameters[key] for name, key in wanted.items() if key in parameters}
+    asked |= {key: value for key, value in parameters.items() if isinstance(value, str) and key.startswith("slurm_")}
+    return asked | ({"mem_mb": extra["mem"].removesuffix("M")} if "mem" in extra else {})
+
+
+def _most_gpus(parameters: dict) -> str:
+    """Says so where a job wants more GPUs than any node has."""
+    said = subprocess.run(["sinfo", "-h", "-N", "-o", "%G"], capture_output=True, text=True).stdout
+    most = max((sum(map(int, re.findall(r"gpu(?::[^:,(]+)?:(\d+)", line))) for line in said.splitlines()), default=0)
+    return f" (no node has more than {most} GPUs)" if parameters.get("gpus_per_node", 0) > most else ""
+
+
+def _line(said: str) -> str:
+    """The last line of what a program of SLURM complains, without its own name."""
+    return re.sub(r"^(\w+: )?((error|fatal): )?", "", (said.strip().splitlines() or ["no reason given"])[-1])

@@ -1,0 +1,53 @@
+"""Which submitted job makes which files: a head that was killed finds its jobs again, and submits none twice."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job of SLURM, the folder of its logs, and what it was told to do."""
+
+    job_id: str
+    folder: str
+    work: str
+
+
+class Ledger:
+    """One small file for each job that was submitted and not yet reported."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def write(self, job: JobExecutorInterface, job_id: str, folder: Path) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self._file(job).with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(asdict(Entry(job_id, str(folder), work(job)))))
+        partial.replace(self._file(job))
+
+    def read(self, job: JobExecutorInterface) -> Entry | None:
+        try:
+            return Entry(**json.loads(self._file(job).read_text()))
+        except FileNotFoundError:
+            return None
+
+    def remove(self, job: JobExecutorInterface) -> None:
+        self._file(job).unlink(missing_ok=True)
+
+    def _file(self, job: JobExecutorInterface) -> Path:
+        return self.folder / f"{_digest([job.name, *sorted(map(str, job.output))])}.json"
+
+
+def work(job: JobExecutorInterface) -> str:
+    """What a job does, its settings included: another command that makes the same files is another work."""
+    parts = job.jobs if job.is_group() else [job]
+    return _digest(sorted(f"{part.name} {part.shellcmd}" for part in parts))
+
+
+def _digest(words: list[str]) -> str:
+    return hashlib.sha1("\n".join(words).encode()).hexdigest()

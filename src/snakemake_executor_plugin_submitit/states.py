@@ -1,0 +1,109 @@
+"""What SLURM knows of many jobs at once, and what it means in words."""
+
+import signal
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+ALIVE = """PENDING CONFIGURING RUNNING COMPLETING SUSPENDED STOPPED SIGNALING STAGE_OUT RESIZING
+REQUEUED REQUEUE_HOLD REQUEUE_FED SPECIAL_EXIT RESV_DEL_HOLD""".split()
+GONE = "GONE"  # neither accounting nor the queue has the job
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of a job by SLURM's name, its `exit code:signal`, and its nodes; empty where not known."""
+
+    name: str
+    code: str = ""
+    nodes: str = ""
+
+    @property
+    def alive(self) -> bool:
+        return self.name in ALIVE
+
+
+def ask(jobs: Iterable[str]) -> dict[str, State]:
+    """The states of these jobs: one call of `sacct`; one of `squeue` where that leaves doubt or is switched off.
+
+    Of what SLURM says nothing now, because a daemon is down, there is no entry. A failure is believed once the queue
+    does not hold the job: a job that is queued again has failed before.
+    """
+    wanted = set(jobs)
+    accounted = _sacct(wanted)
+    doubtful = {job for job in wanted if job not in accounted or not _settled(accounted[job])}
+    known = {job: accounted[job] for job in wanted - doubtful}
+    if not doubtful or (queued := _squeue()) is None:
+        return known
+    for job in doubtful:
+        listed = queued.get(job, State(GONE))
+        known[job] = listed if listed.alive or job not in accounted else accounted[job]
+        if not known[job].alive and not known[job].code and known[job].name != GONE:
+            known[job] = replace(known[job], code=_exit_code(job))
+    return known
+
+
+def _settled(state: State) -> bool:
+    return state.alive or state.name == "COMPLETED"
+
+
+def _call(*command: str) -> str | None:
+    """What a command prints; None where it fails."""
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return ran.stdout if ran.returncode == 0 else None
+
+
+def _sacct(jobs: set[str]) -> dict[str, State]:
+    from submitit.slurm.slurm import SlurmInfoWatcher
+
+    numbers = ",".join(sorted({job.split("_")[0] for job in jobs}))
+    said = _call("sacct", "-X", "--parsable2", "-o", "JobID,State,ExitCode,NodeList", "-j", numbers)
+    lines = SlurmInfoWatcher().read_info(said or "")
+    return {job: State(line["State"].split()[0], line["ExitCode"], line["NodeList"]) for job, line in lines.items()}
+
+
+def _squeue() -> dict[str, State] | None:
+    said = _call("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%N")
+    if said is None:
+        return None
+    lines = [line.strip().split("|") for line in said.splitlines()]
+    return {job: State(state, nodes=nodes) for job, state, nodes in lines}
+
+
+def _exit_code(job: str) -> str:
+    """The `exit code:signal` of a job that ended minutes ago, where there is no accounting."""
+    fields = (_call("scontrol", "-o", "show", "job", job) or "").split()
+    return next((field.removeprefix("ExitCode=") for field in fields if field.startswith("ExitCode=")), "")
+
+
+def in_words(state: State, resources: dict) -> str:
+    """Why a job ended: `ran out of memory: it had 16000 MB`."""
+    where = f" on {state.nodes}" if state.nodes and state.nodes != "None assigned" else ""
+    match state.name:
+        case "OUT_OF_MEMORY":
+            return f"ran out of memory{where}: it had mem_mb={resources.get('mem_mb', 'the default')} a node"
+        case "TIMEOUT" | "DEADLINE":
+            return f"reached its time limit{where}: it had runtime={resources.get('runtime', 'the default')} minutes"
+        case "NODE_FAIL" | "BOOT_FAIL":
+            return f"lost its node{where}"
+        case "CANCELLED" | "REVOKED":
+            return f"was cancelled{where}"
+        case "PREEMPTED":
+            return f"was preempted{where} and not queued again"
+        case "GONE":
+            return "is no longer known to SLURM and left no result"
+    return f"{_exit(state.code)}{where}"
+
+
+def _exit(code: str) -> str:
+    number, _, by = (code or "?:0").partition(":")
+    if number.isdigit() and int(number) > 128:  # the shell's and srun's way to say it
+        number, by = "0", str(int(number) - 128)
+    if number == "0" and by == "53":
+        return "could not write its log: is the folder there on the node?"
+    if number == "0" and by in {str(int(known)) for known in signal.Signals}:
+        return f"was killed by {signal.Signals(int(by)).name}"
+    return "failed" if number == "?" else f"ended with exit code {number}"

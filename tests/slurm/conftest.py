@@ -1,0 +1,83 @@
+"""SLURM, started once for the tests of this folder; the Snakemake that submits to it."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _load(path: Path):
+    spec = importlib.util.spec_from_file_location(f"tests_slurm_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+cluster = _load(Path(__file__).with_name("cluster.py"))
+
+
+@dataclass
+class Head:
+    """A folder in which Snakemake submits to SLURM."""
+
+    folder: Path
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Start Snakemake in the background; its output goes to head.log."""
+        options = "--executor submitit --submitit-cluster slurm --submitit-poll-seconds 3 --jobs 40 --latency-wait 10"
+        command = [sys.executable, "-m", "snakemake", *options.split(), "--rerun-incomplete", *arguments]
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        # SIGINT is ignored where a test runs in the background
+        reset = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+        with self.log.open("a") as out:
+            return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=out, stderr=out, **reset)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "head.log"
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run Snakemake to its end: the exit code and what it printed."""
+        code = self.start(*arguments).wait(600)
+        return code, self.log.read_text()
+
+    def made(self, name: str, seconds: float = 300) -> None:
+        """Wait for a file."""
+        cluster.until((self.folder / name).exists, seconds)
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """A running SLURM of two nodes; skipped where it is not installed, unless that is asked for."""
+    if why := cluster.lacking():
+        if os.environ.get("REQUIRE_SLURM"):
+            pytest.fail(why)
+        pytest.skip(why)
+    before = dict(os.environ)
+    root = Path(tempfile.mkdtemp(prefix="slurm-"))  # short, since a socket's path is
+    started = cluster.Cluster(root)
+    try:
+        started.up()
+        yield started
+    finally:
+        started.down()
+        os.environ.clear()
+        os.environ.update(before)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def head(tmp_path, slurm) -> Iterator[Head]:
+    yield Head(tmp_path)
+    subprocess.run(["scancel", "--me"], check=False)  # what a failed test has left

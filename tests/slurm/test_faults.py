@@ -1,0 +1,106 @@
+"""What happens to jobs on a real SLURM, and to the process that watches them."""
+
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("slurm")
+FAULTS = Path(__file__).with_name("faults.smk")
+
+
+def works(command: str) -> bool:
+    return subprocess.run(command.split(), capture_output=True).returncode == 0
+
+
+def until(true, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"waited {seconds} s in vain"
+        time.sleep(0.2)
+
+
+def slurm_says(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def faults(head):
+    shutil.copy(FAULTS, head.folder / "Snakefile")
+    return head
+
+
+def test_faults_of_jobs_nodes_and_daemons(faults, slurm):
+    """All at once: each ends as it should, and the rest of the workflow is not touched."""
+    targets = "killed.txt exits.txt cancelled.txt overtime.txt lost.txt saves.txt".split()
+    arrayed = [f"array/{i}.txt" for i in range(3)]
+    running = faults.start("--keep-going", *targets, *arrayed)
+    for name in ("cancelled.runs", "lost.runs", "saves.runs", *arrayed):
+        faults.made(name)
+    jobs = dict(line.split()[::-1] for line in slurm_says("squeue", "-h", "-o", "%i %j").splitlines())
+
+    slurm.stop("slurmdbd")  # from here on only the queue is there to ask
+    slurm_says("scancel", jobs["cancelled"])
+    slurm_says("scancel", "--signal=USR2", jobs["saves"])  # as a preemption does
+    slurm_says("scontrol", "update", "nodename=node2", "state=down", "reason=test")
+    until(lambda: "saves PENDING" in slurm_says("squeue", "-h", "-o", "%j %T"))
+    slurm.stop("slurmctld")
+    slurm.start("slurmctld")
+    slurm.start("slurmdbd")
+    (faults.folder / "go").touch()
+    until(lambda: works("sinfo"))
+    works("scontrol update nodename=node2 state=resume")  # refused where the restart has done it
+
+    assert running.wait(600) == 1
+    said = faults.log.read_text()
+    reasons = dict(re.findall(r"Error in rule (\w+),.*?message: Job \d+ (.*?)\. ", said, re.DOTALL))
+    assert reasons.keys() == {"killed", "exits", "cancelled", "overtime"}, said
+    assert "SIGKILL" in reasons["killed"]
+    assert "exit code 1" in reasons["exits"]
+    assert "was cancelled" in reasons["cancelled"]
+    assert "reached its time limit" in reasons["overtime"]
+    assert "_log.err" in said and "logs/exits.log" in said
+    assert (faults.folder / "saves.txt").read_text() == "step 5\n" and (faults.folder / "resumed").exists()
+    assert (faults.folder / "lost.txt").exists()
+    assert (faults.folder / "lost.starts").read_text().split()[-1] == "1", "it was started anew by SLURM"
+    assert {(faults.folder / name).read_text().split(":")[0] for name in arrayed} == {"0", "1", "2"}
+
+
+def test_a_killed_head_finds_its_jobs_and_ctrl_c_cancels_them(faults):
+    files = ["waits/1.txt", "waits/2.txt", "waits/3.txt"]
+    first = faults.start("--nolock", *files)
+    for number in "123":
+        faults.made(f"starts-{number}")
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    (faults.folder / "go-1").touch()  # ends while nobody looks
+    faults.made("waits/1.txt")
+
+    second = faults.start("--nolock", *files)
+    (faults.folder / "go-2").touch()
+    faults.made("waits/2.txt")
+    assert all((faults.folder / f"starts-{number}").read_text() == "start\n" for number in "123"), "none twice"
+
+    until(lambda: "found job" in faults.log.read_text())
+    second.send_signal(signal.SIGINT)
+    assert second.wait(120) == 1
+    until(lambda: "waits" not in slurm_says("squeue", "-h", "-t", "running,pending", "-o", "%j"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("slurm_partition=nowhere", r"SLURM will not run array with .*slurm_partition=nowhere.*[Pp]artition"),
+        ("slurm_account=nobody", r"SLURM will not run array with .*slurm_account=nobody.*[Aa]ccount"),
+        ("gpus=3", r"SLURM will not run array with .*gpus=3.*no node has more than 2 GPUs"),
+    ],
+)
+def test_what_slurm_would_never_run_is_one_line_at_the_start(faults, setting, message):
+    code, said = faults.run("array/1.txt", "--set-resources", f"array:{setting}")
+    assert code == 1
+    assert any(re.search(message, line) for line in said.splitlines()), said
+    assert not (faults.folder / ".snakemake/submitit/array").exists()

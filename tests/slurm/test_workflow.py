@@ -1,0 +1,36 @@
+"""The whole workflow, with scripts that pretend, through SLURM."""
+
+import importlib.util
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("slurm")
+
+
+def _pretend(folder: Path):
+    path = Path(__file__).parents[1] / "workflow/conftest.py"
+    spec = importlib.util.spec_from_file_location("tests_workflow_conftest", path)
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.pretend(folder)
+
+
+def test_table_2_with_the_gpus_that_were_asked_for(head):
+    _pretend(head.folder)
+    asked = ["--set-resources", "train_gan:gpus=2", "train_gan:nodes=2", "generate_pairs:gpus=1", "score:gpus=1"]
+    code, said = head.run("--config", "scale=smoke", *asked, "--", "results/table2.csv")
+    assert code == 0, said
+    assert (head.folder / "results/table2.csv").exists()
+    command = ["sacct", "-X", "-n", "-P", "-S", "now-1hour", "-o", "JobName,State,AllocTRES"]
+    lines = [line.split("|") for line in subprocess.check_output(command, text=True).splitlines()]
+    gpus = {"train_gan": "gres/gpu=4,", "generate_pairs": "gres/gpu=1,", "score": "gres/gpu=1,"}
+    for rule, wanted in gpus.items():
+        jobs = [(state, given) for name, state, given in lines if name == rule]
+        ran = said.count(f"\nrule {rule}:")
+        assert len(jobs) == ran > 0
+        assert all(state == "COMPLETED" and wanted in f"{given}," for state, given in jobs), jobs

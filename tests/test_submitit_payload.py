@@ -1,0 +1,81 @@
+"""The command of a submitit job: its end, and its end before time."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from snakemake_executor_plugin_submitit.payload import Command
+
+RUN = """
+import pickle, signal, sys
+from snakemake_executor_plugin_submitit.payload import Command
+command = Command(sys.argv[1], sys.argv[2] == "resumes", grace=20)
+if command.resumes:
+    def checkpoint(*_):
+        again = command.checkpoint()
+        print("again", again.function.line == command.line, flush=True)
+        sys.exit(7)
+    signal.signal(signal.SIGUSR2, checkpoint)
+command()
+"""
+# what a training does: it saves on SIGTERM; its parent, as Snakemake's shell, knows nothing of it
+SAVING = """python - <<'X'
+import pathlib, signal, sys, time
+def save(*_):
+    time.sleep(0.3)
+    pathlib.Path("saved").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path("started").touch()
+time.sleep(60)
+X
+touch ended"""
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str, kind: str) -> subprocess.Popen:
+        process = subprocess.Popen([sys.executable, "-c", RUN, line, kind], stdout=subprocess.PIPE, text=True)
+        end = time.monotonic() + 60
+        while not (tmp_path / "started").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        return process
+
+    yield run
+
+
+def test_success_and_failure():
+    Command("true", False, 1)()
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):
+        Command("exit 3", False, 1)()
+
+
+def test_a_warned_training_saves_and_is_queued_again(start, tmp_path):
+    process = start(SAVING, "resumes")
+    process.send_signal(signal.SIGUSR2)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (7, "again True\n")
+    assert (tmp_path / "saved").exists()
+
+
+def test_only_the_first_process_heeds_the_warning(start, tmp_path):
+    """SLURM sends it to every process of the job."""
+    process = start("touch started; sleep 2; touch ended", "ends")
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    assert children
+    for pid in [process.pid, *map(int, children)]:
+        os.kill(pid, signal.SIGUSR2)
+    assert process.wait(60) == 0 and (tmp_path / "ended").exists()
+
+
+def test_a_job_that_is_ended_leaves_no_result(start):
+    """submitit writes a result for exceptions, not for an exit."""
+    process = start("touch started; sleep 1; exit 5", "ends")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
