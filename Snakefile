@@ -26,14 +26,19 @@ localrules:
     unavailable,
     make_run,
     make_table,
+    check_claims,
     make_figure1,
+    make_figure2,
+    make_figure3,
+    make_plan,
 
 
 rule all:
     """Every table and figure that this scale has the data for."""
     input:
         [f"results/{table}.csv" for table in possible(STUDY.tables)],
-        [f"results/figures/{figure}.png" for figure in possible(STUDY.figures)],
+        [f"results/figures/{figure}.png" for figure in [*possible(STUDY.figures), "figure2", "figure3"]],
+        "results/claims.csv",
 
 
 include: "rules/data.smk"
@@ -43,6 +48,7 @@ include: "rules/distill.smk"
 include: "rules/evaluate.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/plan.smk"
 
 
 if "assets" in CONFIG:
@@ -51,6 +57,7 @@ if "assets" in CONFIG:
 
 
 onstart:
+    refuse_what_does_not_fit()
     for name, target in (STUDY.tables | STUDY.figures).items():
         if STUDY.lacks(target):
             print(

@@ -1,12 +1,15 @@
 """Paths and look-ups; no rules."""
 
+import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from functools import cache
 from pathlib import Path
 
+from diffusion2gan import claims
 from diffusion2gan.configuration import load
 from diffusion2gan.errors import UserError
 from diffusion2gan.study import SPEED, Study
@@ -39,8 +42,10 @@ wildcard_constraints:
 
 
 def logged(command):
-    """A command whose every word goes to the log; if it fails, the last line is shown too."""
-    return f"{command} > {{log}} 2>&1 || {{{{ tail -n 1 {{log}} >&2; exit 1; }}}}"
+    """A command whose every word goes to the log; if it fails, the user's mistake or the last line is shown too."""
+    return (
+        f"{command} > {{log}} 2>&1 || {{{{ (grep '^error: ' {{log}} || tail -n 1 {{log}}) | head -n 1 >&2; exit 1; }}}}"
+    )
 
 
 def training(command):
@@ -91,15 +96,25 @@ def student(run):
     return f"{WORK}/runs/{run}/student"
 
 
+def metric(trunk):
+    """The calibrated metric of a trunk."""
+    return f"{WORK}/latentlpips/{trunk}/lpips.safetensors"
+
+
 def metric_of(run):
     """The calibrated metric that a run's loss needs, if any."""
     trunk = STUDY.trunk_of(run)
-    return f"{WORK}/latentlpips/{trunk}/lpips.safetensors" if trunk else []
+    return metric(trunk) if trunk else []
+
+
+def latent_files(folder, split):
+    """The files of a split of labelled latents."""
+    return [f"{folder}/{split}-{shard:05d}.safetensors" for shard in range(STUDY.latent_shards(split))]
 
 
 def labelled(trunk, split):
-    """The file of labelled latents of a trunk; pixels are read from their source."""
-    return [] if trunk == "pixel" else f"{WORK}/latents/{trunk.removeprefix('latent-')}/{split}.safetensors"
+    """The files of labelled latents of a trunk; pixels are read from their source."""
+    return [] if trunk == "pixel" else latent_files(f"{WORK}/latents/{trunk.removeprefix('latent-')}", split)
 
 
 def calibration(trunk):
@@ -121,6 +136,12 @@ def shards(dataset):
     return [f"{WORK}/pairs/{dataset}/shard-{shard:05d}.safetensors" for shard in range(STUDY.datasets[dataset].shards)]
 
 
+def prompts_of(dataset):
+    """Where the prompts of a data set are from, and which of them are taken."""
+    settings = dict(STUDY.prompts[STUDY.datasets[dataset].prompts] or {"path": None})
+    return {"source": settings.pop("path")} | settings
+
+
 def solving(dataset):
     """How the ODE of a data set is solved."""
     data = STUDY.datasets[dataset]
@@ -128,6 +149,7 @@ def solving(dataset):
     return {
         "teacher": teacher.path,
         "steps": STUDY.steps(teacher.name, teacher.solver),
+        "spacing": teacher.spacing,
         "guidance": data.guidance,
         "count": data.pairs,
         "shards": data.shards,
@@ -146,7 +168,8 @@ def drawing(row):
     if row in STUDY.runs:
         return {"scheduler": "student", "steps": 1, "guidance": 0}
     model = STUDY.models[row]
-    return {"scheduler": model.solver, "steps": STUDY.steps(model.teacher, model.solver), "guidance": model.guidance}
+    steps, spacing = STUDY.steps(model.teacher, model.solver), STUDY.teachers[model.teacher].spacing
+    return {"scheduler": model.solver, "steps": steps, "spacing": spacing, "guidance": model.guidance}
 
 
 def scoring(row, benchmark):
@@ -171,6 +194,21 @@ def metrics_files(rows, benchmark=None):
         for name in STUDY.metrics_of(row)
         if benchmark in (None, name)
     ]
+
+
+def refuse_what_does_not_fit():
+    """End before the first job if the disk has no room for what all jobs together will leave on it."""
+    # here: it imports pandas, which a job of the workflow need not wait for
+    from diffusion2gan.cost import output_bytes
+
+    needed = sum(output_bytes(STUDY, job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs())
+    Path(WORK).mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(WORK).free
+    if needed > free:
+        raise WorkflowError(
+            f"{WORK} has {free / 1e9:,.0f} GB left and what is to be made needs {needed / 1e9:,.0f} GB: free some, "
+            "point `work` in config.yaml at a larger disk, or ask for less; `snakemake -- results/plan.md` says what it is"
+        )
 
 
 def shipped():

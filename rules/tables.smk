@@ -2,10 +2,11 @@
 
 `results/` holds the scale that ran last; the scale is a parameter, so that another one rebuilds them.
 
-Needs: metrics. Makes: results/table1.csv … table7.csv, results/runs/{run}.csv
+Needs: metrics. Makes: results/table1.csv … table7.csv, results/runs/{run}.csv, results/claims.csv
 """
 
 REPORTED = "src/diffusion2gan/reported.csv"
+CLAIMS = claims.read(Path("claims.yaml"))
 
 
 rule make_run:
@@ -55,4 +56,27 @@ rule make_table:
         logged(
             "python src/make_table.py --table {wildcards.table} --rows {params.rows} --metrics {input.metrics} "
             "--reported {input.reported} --scale {params.scale} --out {output}"
+        )
+
+
+rule check_claims:
+    """Say of each claim of the paper whether it holds here."""
+    input:
+        "src/check_claims.py",
+        claims="claims.yaml",
+        tables=[f"results/{table}.csv" for table in sorted({claim["table"] for claim in CLAIMS.values()})],
+    output:
+        "results/claims.csv",
+    log:
+        f"{WORK}/logs/check_claims.log",
+    benchmark:
+        f"{WORK}/timings/check_claims.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        scale=SCALE,
+    shell:
+        logged(
+            "python src/check_claims.py --claims {input.claims} --tables {input.tables} --scale {params.scale} "
+            "--out {output}"
         )

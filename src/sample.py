@@ -23,6 +23,7 @@ class Arguments:
     steps: int = 1
     guidance: float = 0.0
     scheduler: str = "student"
+    spacing: str = "own"
     batch_size: int = 16
     seed: int = 0
 
@@ -38,7 +39,7 @@ def main(args: Arguments):
         raise UserError(f"{args.prompts} holds {len(captions)} prompts, {args.count} pictures were asked for")
 
     recipe = {
-        **cli.settings_of(args, ["model", "count", "steps", "guidance", "scheduler", "batch_size", "seed"]),
+        **cli.settings_of(args, ["model", "count", "steps", "guidance", "scheduler", "spacing", "batch_size", "seed"]),
         "precision": str(model.unet.dtype).removeprefix("torch."),
         "captions_sha256": sha256(captions),
     }
@@ -47,7 +48,7 @@ def main(args: Arguments):
         batch = range(first, min(first + args.batch_size, args.count))
         z = noise(samples.noise_seeds(args.seed, batch), model.latent_shape)
         texts = [captions[i] for i in batch]
-        x = model.solve(z, texts, args.steps, args.guidance, args.scheduler)
+        x = model.solve(z, texts, args.steps, args.guidance, args.scheduler, args.spacing)
         for i, picture in zip(batch, to_uint8(model.decode(x)), strict=True):
             save_png(picture, args.out / f"{i:05d}.png")
 

@@ -14,9 +14,8 @@ from diffusion2gan.metrics.clip_score import CLIP, clip_score, scene_top1
 from diffusion2gan.metrics.features import Features
 from diffusion2gan.metrics.fid import fid
 from diffusion2gan.metrics.precision_recall import precision_recall
-from diffusion2gan.metrics.speed import inference_seconds, parameters
+from diffusion2gan.metrics.speed import parameters, seconds
 from diffusion2gan.samples import Pictures
-from diffusion2gan.teacher import Teacher, noise
 from diffusion2gan.training.checkpoint import atomic
 
 METRICS = ("fid", "clip_score", "precision", "recall")
@@ -91,6 +90,8 @@ def main(args: Arguments):
 @torch.no_grad()
 def _size_and_speed(args: Arguments, caption: str, device: torch.device) -> tuple[dict, dict]:
     """Weights of the model's U-Net, and seconds of one picture, drawn as those of `images` were."""
+    from diffusion2gan.teacher import Teacher, noise  # diffusers starts slowly, and most rows do without
+
     drawn = samples.recipe(args.images)
     if drawn is None:
         raise UserError(f"{args.images} has no sample.json that says how to time {args.model}: draw it with sample.py")
@@ -98,10 +99,10 @@ def _size_and_speed(args: Arguments, caption: str, device: torch.device) -> tupl
     z = noise(samples.noise_seeds(args.seed, [0]), model.latent_shape)
 
     def draw():
-        x = model.solve(z, [caption], drawn["steps"], drawn["guidance"], drawn["scheduler"])
+        x = model.solve(z, [caption], drawn["steps"], drawn["guidance"], drawn["scheduler"], drawn["spacing"])
         return model.decode(x).cpu()
 
-    timing = inference_seconds(draw, device)
+    timing = seconds(draw, device)
     size = {"params_billion": parameters(model.unet) / 1e9, "steps": drawn["steps"]}
     return {**size, "inference_seconds": timing.median}, asdict(timing)
 

@@ -32,7 +32,8 @@ def benchmark(tmp_path):
         Image.fromarray(scenes[i].image).save(folder / "images" / f"{i:05d}.png")
     captions = [scenes[i].prompt.caption for i in range(12)]
     pd.DataFrame({"prompt_id": range(12), "caption": captions}).to_parquet(folder / "prompts.parquet")
-    recipe = {"count": COUNT, "steps": 2, "guidance": 2.0, "scheduler": "ddim", "seed": 0, "precision": "float32"}
+    recipe = {"count": COUNT, "steps": 2, "guidance": 2.0, "scheduler": "ddim", "spacing": "own", "seed": 0}
+    recipe["precision"] = "float32"
     samples.create(tmp_path / "drawn", recipe)
     for i in range(COUNT):
         Image.fromarray(others[i].image).save(tmp_path / "drawn" / f"{i:05d}.png")
@@ -115,7 +116,7 @@ def test_a_model_is_sized_and_timed_as_it_drew(benchmark, colours, teacher_folde
     assert result["metrics"]["params_billion"] == pytest.approx(weights / 1e9)
     assert result["metrics"]["steps"] == 2
     assert 0 < result["metrics"]["inference_seconds"] == result["speed"]["median"]
-    assert len(solved) > result["speed"]["repeats"] and set(solved) == {(1, 2, 2.0, "ddim")}
+    assert len(solved) > result["speed"]["repeats"] and set(solved) == {(1, 2, 2.0, "ddim", "own")}
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,9 @@ def test_the_papers_sizes():
     assert paper.runs["gan-diffusion"].batch == Batch(256, nodes=2, gpus=8)
     assert paper.runs["diffusion2gan"].batch == Batch(1024, nodes=8, gpus=8)
     assert paper.runs["gan-diffusion-z-r1"].r1_every == 16
+    lpips = paper.runs["regression-lpips"].batch
+    assert (lpips.size, lpips.accumulation, lpips.size // lpips.accumulation) == (256, 4, 64)
+    assert lpips.fitting == {"accumulation": 4, "gradient_checkpointing": True, "shard": False}
     reported = pd.read_csv(ROOT / "src/diffusion2gan/reported.csv")
     evaluations = reported[reported["metric"] == "nfe_million"].set_index("row")["value"].astype(float)
     for row in paper.tables["table6"].rows[1:]:  # training, and two evaluations a step but the last: 35 of 18 steps
@@ -131,6 +134,10 @@ def test_an_unknown_row():
         ),
         ({"runs": {"x": {"dataset": "sd-cfg-33"}}}, "runs.x: no dataset 'sd-cfg-33', did you mean 'sd-cfg-3'?"),
         ({"runs": {"x": {"batch": "larg"}}}, "scales/toy.yaml: regression: no batch 'larg', did you mean 'large'?"),
+        (
+            {"regression": {"batch": {"base": {"size": 36, "gpus": 4, "accumulation": 2}}}},
+            "regression: batch.base is of 36, which does not divide among 1 nodes of 4 GPUs with 2 micro-batches",
+        ),
         ({"runs": {"x": {"iterations": "brief"}}}, "scales/toy.yaml: regression: no number of iterations 'brief'"),
         ({"datasets": {"sd-cfg-3": {"teacher": "sd16"}}}, "datasets.sd-cfg-3: no teacher 'sd16', did you mean 'sd15'?"),
         ({"datasets": {"sd-cfg-3": {"prompts": "laion"}}}, "datasets.sd-cfg-3: no list of prompts 'laion'"),

@@ -14,13 +14,17 @@ from diffusion2gan.errors import UserError
 def run(main: Callable) -> None:
     """Call `main` with its settings dataclass, filled in from the command line.
 
-    A field is an option (`batch_size` is `--batch-size`), without a default a required one.
+    A field is an option (`batch_size` is `--batch-size`), without a default a required one. A first word
+    that is no option is the first field's.
     UserError is printed as one line, exit status 1; Ctrl-C ends quietly, exit status 130.
     """
     settings = next(iter(typing.get_type_hints(main).values()))
     parser = HfArgumentParser(settings, description=sys.modules[main.__module__].__doc__)
+    words = sys.argv[1:]
+    if words and not words[0].startswith("-"):
+        words.insert(0, f"--{dataclasses.fields(settings)[0].name}")
     try:
-        main(*parser.parse_args_into_dataclasses())
+        main(*parser.parse_args_into_dataclasses(words))
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

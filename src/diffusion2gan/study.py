@@ -15,13 +15,19 @@ SPEED = ("steps", "params_billion", "inference_seconds")  # metrics of the model
 
 @dataclass(frozen=True)
 class Teacher:
-    """A multi-step diffusion model: a diffusers folder or hub id, None where the scale has none."""
+    """A multi-step diffusion model: a diffusers folder or hub id, None where the scale has none.
+
+    `latent` is (channels, height, width) of what its pairs hold, `weights` counts those of the `unet` and the `others`.
+    """
 
     name: str
     space: str
     solver: str
     path: str | None
     steps: dict[str, int]
+    latent: list[int]
+    weights: dict[str, int]
+    spacing: str = "own"
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,19 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Batch:
-    """The size of a training batch, and the machines it is trained on."""
+    """The size of a training batch, the machines it is trained on, and how it is made to fit them."""
 
     size: int
     nodes: int = 1
     gpus: int = 0  # of each node
+    accumulation: int = 1  # micro-batches of each GPU
+    gradient_checkpointing: bool = False
+    shard: bool = False
+
+    @property
+    def fitting(self) -> dict:
+        """The options of the training script that move no result."""
+        return {name: getattr(self, name) for name in ("accumulation", "gradient_checkpointing", "shard")}
 
 
 @dataclass(frozen=True)
@@ -145,6 +159,10 @@ class Study:
             _known("teacher", data.teacher, self.teachers, f"datasets.{data.name}")
             _known("list of prompts", data.prompts, self.prompts, f"datasets.{data.name}")
             self.steps(data.teacher, self.teachers[data.teacher].solver)
+            if data.shards > data.pairs:
+                raise UserError(
+                    f"scales/{self.scale}.yaml: datasets.{data.name} has more shards than pairs: make fewer"
+                )
         for model in self.models.values():
             self._check_model(model)
         for table in [*self.tables.values(), *self.figures.values()]:
@@ -183,9 +201,12 @@ class Study:
         return _named(Figure, self.config["figures"])
 
     @property
-    def prompts(self) -> dict[str, str | None]:
-        """The source of each list of prompts, None where the scale has none."""
-        return self.config["prompts"]
+    def prompts(self) -> dict[str, dict | None]:
+        """The `path` of each list of prompts, and which of its captions are taken; None where the scale has none."""
+        return {
+            name: {"path": source} if isinstance(source, str) else source
+            for name, source in self.config["prompts"].items()
+        }
 
     @property
     def scale(self) -> str:
@@ -209,6 +230,11 @@ class Study:
     def steps(self, teacher: str, solver: str) -> int:
         """How many steps a solver of a teacher takes at this scale."""
         return _known("solver", solver, self.teachers[teacher].steps, f"teachers.{teacher}.steps")
+
+    def latent_shards(self, split: str) -> int:
+        """How many files the labelled latents of a split are in."""
+        latents = self.config["latentlpips"]["latents"]
+        return -(-latents[split] // latents["shard"])
 
     def trunk_of(self, run: str) -> str | None:
         """The network that a run's loss sees through: `pixel`, `latent-TEACHER`, or None."""
@@ -247,7 +273,12 @@ class Study:
         sizes = self.config[said["stage"]]
         where = f"scales/{self.scale}.yaml: {said['stage']}"
         settings = sizes | said
-        settings["batch"] = Batch(**_known("batch", said["batch"], sizes["batch"], where))
+        settings["batch"] = batch = Batch(**_known("batch", said["batch"], sizes["batch"], where))
+        if batch.size % (pieces := batch.nodes * max(1, batch.gpus) * batch.accumulation):
+            raise UserError(
+                f"{where}: batch.{said['batch']} is of {batch.size}, which does not divide among {batch.nodes} nodes "
+                f"of {max(1, batch.gpus)} GPUs with {batch.accumulation} micro-batches: choose a multiple of {pieces}"
+            )
         settings["iterations"] = _known("number of iterations", said["iterations"], sizes["iterations"], where)
         try:
             return Run(name=name, **settings)

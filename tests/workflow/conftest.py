@@ -26,7 +26,7 @@ if failing.exists() and failing.read_text() in sys.argv:
     sys.exit(f"error: {script.stem} fails, as it should")
 for name, value in options:
     out = pathlib.Path(value)
-    writes = name in ("--out", "--history") or name == "--metrics" and script.stem in ("train_vgg", "calibrate_lpips")
+    writes = name in ("--out", "--history") or name == "--metrics" and script.stem.startswith(("train_", "calibrate_"))
     if not writes:
         continue
     if script.stem == "make_benchmark":
@@ -83,12 +83,13 @@ def pretend(folder: Path) -> Workflow:
     """Copy the workflow, with scripts that pretend, and empty files for the shipped weights."""
     for name in ("rules", "scales", "schemas", "envs", "slurm", "local"):
         shutil.copytree(ROOT / name, folder / name)
-    for name in ("Snakefile", "config.yaml"):
+    for name in ("Snakefile", "config.yaml", "claims.yaml"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "src/diffusion2gan").mkdir(parents=True)
     shutil.copy(ROOT / "src/diffusion2gan/reported.csv", folder / "src/diffusion2gan")
     for script in (ROOT / "src").glob("*.py"):
         (folder / "src" / script.name).write_text(SCRIPT)
+    shutil.copy(ROOT / "src/launch.py", folder / "src")
     for shipped in ("teacher/model_index.json", "clip/weights.safetensors", "vgg-latent.safetensors"):
         path = folder / "assets/toy" / shipped
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,8 @@ def planned(workflow, *arguments: str) -> dict[str, list[list[str]]]:
     ran = workflow.run("-n", "-p", *arguments)
     assert ran.returncode == 0, ran.stdout
     commands = {}
-    for script, options in re.findall(r"python src/(\w+)\.py (.*) > \S+ 2>&1", ran.stdout):
+    launched = r"(?:src/launch\.py --nodes \d+ --gpus \d+ )?"
+    for script, options in re.findall(rf"python {launched}src/(\w+)\.py (.*) > \S+ 2>&1", ran.stdout):
         commands.setdefault(script, []).append(shlex.split(options))
     return commands
 
@@ -33,7 +34,15 @@ def settings(script: str) -> type:
 @pytest.mark.parametrize(
     "targets",
     [
-        ("--config", "scale=smoke", "--", *TABLES, "results/figures/figure1.png", "results/runs/regression-mse.csv"),
+        (
+            "--config",
+            "scale=smoke",
+            "--",
+            *TABLES,
+            "results/figures/figure1.png",
+            "results/runs/regression-mse.csv",
+            "results/plan.md",
+        ),
         ("--", "assets"),
     ],
     ids=["study", "assets"],

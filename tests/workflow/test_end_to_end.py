@@ -39,3 +39,12 @@ def test_one_ablation(real):
     assert record["scale"] == "smoke" and record["count"] == 64
 
     assert not real.plan(*TARGET)
+
+
+def test_the_cost_of_a_table(real):
+    ran = real.run("--cores", "1", "--config", "scale=smoke", "plan=[results/table2.csv]", "--", "results/plan.md")
+    assert ran.returncode == 0, ran.stdout
+    table = pd.read_csv(real.folder / "results/plan.csv")
+    planned = real.plan("--config", "scale=smoke", "--", "results/table2.csv")
+    assert table.groupby("rule")["jobs"].sum().to_dict() == planned
+    assert "For `results/table2.csv`, from nothing." in (real.folder / "results/plan.md").read_text()

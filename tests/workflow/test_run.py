@@ -33,7 +33,7 @@ def test_a_change_reruns_what_it_touches(made):
 
 def test_a_change_of_hardware_or_an_ablation_more_reruns_nothing(made):
     more = "runs={gan-2: {stage: gan, init: regression-mse, discriminator: gigagan}}"
-    assert replan(made, "gan={batch: {base: {nodes: 4, gpus: 8}}}", more) == {}
+    assert replan(made, "gan={batch: {base: {nodes: 2, gpus: 2, accumulation: 2}}}", more) == {}
 
 
 def test_another_scale_rebuilds_the_tables(made):
@@ -64,7 +64,8 @@ def test_what_the_scripts_are_told(made):
     assert "--lpips work/smoke/latentlpips/latent-sd15/lpips.safetensors" in told
     assert "--lpips" not in (runs / "regression-mse/student/made.txt").read_text()
     drawn = (runs / "teacher-sd15/samples/openmoji/made.txt").read_text()
-    assert "--model assets/toy/teacher" in drawn and "--scheduler ddim --steps 4 --guidance 3" in drawn
+    assert "--model assets/toy/teacher" in drawn
+    assert "--scheduler ddim --steps 4 --spacing trailing --guidance 3" in drawn
     scored = (runs / "teacher-sd15/metrics/openmoji.json").read_text()
     assert "--metrics fid clip_score precision recall" in scored and "--model assets/toy/teacher" in scored
     assert "--model" not in (runs / "gan-gigagan/metrics/openmoji.json").read_text()
