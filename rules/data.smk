@@ -89,10 +89,11 @@ rule make_benchmark:
     params:
         source=lambda w: STUDY.benchmarks[w.benchmark].source,
         number=lambda w: STUDY.benchmarks[w.benchmark].pictures,
+        resolution=lambda w: STUDY.benchmarks[w.benchmark].resolution,
         folder=lambda w, output: os.path.dirname(output.prompts),
         seed=SEED,
     shell:
         logged(
-            "python src/make_benchmark.py --source {params.source:q} --count {params.number} --seed {params.seed} "
-            "--out {params.folder}"
+            "python src/make_benchmark.py --source {params.source:q} --count {params.number} "
+            "--resolution {params.resolution} --seed {params.seed} --out {params.folder}"
         )

@@ -7,6 +7,7 @@ import torch
 
 from diffusion2gan import cli
 from diffusion2gan.errors import UserError
+from diffusion2gan.noise import noise
 from diffusion2gan.pairs import (
     NOISE,
     bytes_of,
@@ -18,7 +19,7 @@ from diffusion2gan.pairs import (
     unfinished,
     write_shard,
 )
-from diffusion2gan.teacher import Teacher, noise
+from diffusion2gan.teacher import Teacher
 from diffusion2gan.training.progress import track
 
 

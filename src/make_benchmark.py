@@ -8,7 +8,6 @@ import pandas as pd
 from diffusion2gan import cli
 from diffusion2gan.datasets import openmoji
 from diffusion2gan.images import save_png
-from diffusion2gan.networks import toy
 from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.progress import track
 
@@ -17,12 +16,13 @@ from diffusion2gan.training.progress import track
 class Arguments:
     source: str
     count: int
+    resolution: int
     out: Path
     seed: int = 0
 
 
 def main(args: Arguments):
-    scenes = openmoji.Scenes("benchmark", args.seed, toy.PICTURE)
+    scenes = openmoji.Scenes("benchmark", args.seed, args.resolution)
     (args.out / "images").mkdir(parents=True, exist_ok=True)
     rows = []
     for i in track(range(args.count), "drawing the benchmark"):

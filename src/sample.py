@@ -9,8 +9,9 @@ import torch
 from diffusion2gan import cli, samples
 from diffusion2gan.errors import UserError
 from diffusion2gan.images import save_png, to_uint8
+from diffusion2gan.noise import noise
 from diffusion2gan.provenance import sha256
-from diffusion2gan.teacher import Teacher, noise
+from diffusion2gan.teacher import Teacher
 from diffusion2gan.training.progress import track
 
 

@@ -15,6 +15,7 @@ from diffusion2gan.metrics.features import Features
 from diffusion2gan.metrics.fid import fid
 from diffusion2gan.metrics.precision_recall import precision_recall
 from diffusion2gan.metrics.speed import parameters, seconds
+from diffusion2gan.noise import noise
 from diffusion2gan.samples import Pictures
 from diffusion2gan.training.checkpoint import atomic
 
@@ -90,7 +91,7 @@ def main(args: Arguments):
 @torch.no_grad()
 def _size_and_speed(args: Arguments, caption: str, device: torch.device) -> tuple[dict, dict]:
     """Weights of the model's U-Net, and seconds of one picture, drawn as those of `images` were."""
-    from diffusion2gan.teacher import Teacher, noise  # diffusers starts slowly, and most rows do without
+    from diffusion2gan.teacher import Teacher  # diffusers starts slowly, and most rows do without
 
     drawn = samples.recipe(args.images)
     if drawn is None:

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.noise import noise
 from diffusion2gan.pairs import (
     PairDataset,
     bytes_of,
@@ -25,7 +26,6 @@ from diffusion2gan.pairs import (
     unfinished,
     write_shard,
 )
-from diffusion2gan.teacher import noise
 
 SHAPE = (4, 8, 8)
 COUNT = 10

@@ -8,7 +8,8 @@ import torch
 from diffusion2gan import images, samples
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
-from diffusion2gan.teacher import Teacher, noise
+from diffusion2gan.noise import noise
+from diffusion2gan.teacher import Teacher
 from sample import Arguments, main
 
 CAPTIONS = ["a red apple on a blue background", "a fox on a green background", "an owl on a red background"]

@@ -17,7 +17,8 @@ from diffusion2gan.metrics.clip_score import CLIP, clip_score, scene_classes, sc
 from diffusion2gan.metrics.features import Features
 from diffusion2gan.metrics.fid import fid
 from diffusion2gan.networks import toy
-from diffusion2gan.teacher import Teacher, noise
+from diffusion2gan.noise import noise
+from diffusion2gan.teacher import Teacher
 from diffusion2gan.training.data_order import mix
 from diffusion2gan.training.progress import track
 

@@ -1,7 +1,7 @@
 """The ODE-pair dataset: write, verify, index, read (Sec. 3.1).
 
 A shard is one safetensors file of `latents` fp16 (N, C, h, w), `seeds` int64 (N) and `prompt_ids`
-int64 (N). The noise is not stored: `teacher.noise` draws it again from its seed. Pair i of a
+int64 (N). The noise is not stored: `noise` draws it again from its seed. Pair i of a
 dataset has seed `mix(dataset seed, i)` and prompt i modulo the number of prompts, so that the pairs
 do not depend on how they are cut into shards. A shard's metadata hold its recipe, the number of its
 first pair and the checksum of its tensors.
@@ -28,11 +28,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.teacher import noise
+from diffusion2gan.noise import noise
 from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.data_order import mix
 
-NOISE = "numpy default_rng(seed).standard_normal, float32"  # as `teacher.noise` draws it
+NOISE = "numpy default_rng(seed).standard_normal, float32"  # as `noise` draws it
 
 
 @dataclass

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -30,15 +29,6 @@ KINDS = {
     "StableDiffusionPipeline": {"safety_checker": None, "requires_safety_checker": False},
     "StableDiffusionXLPipeline": {"add_watermarker": False},
 }
-
-
-def noise(seeds: Sequence[int], shape: tuple[int, ...]) -> torch.Tensor:
-    """Standard normal z (N, *shape), float32: row i is drawn from `seeds[i]` alone.
-
-    NumPy's PCG64 and ziggurat: unlike torch's, their bits depend on neither device nor vector unit.
-    """
-    rows = [np.random.default_rng(int(seed)).standard_normal(shape, dtype=np.float32) for seed in seeds]
-    return torch.from_numpy(np.stack(rows))
 
 
 class Teacher:

@@ -10,8 +10,9 @@ from diffusion2gan.discriminators.mix_and_match import Fractions, mix_and_match
 from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
+from diffusion2gan.noise import noise
 from diffusion2gan.pairs import Pairs
-from diffusion2gan.teacher import Teacher, noise
+from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import adversarial
 from diffusion2gan.training.adversarial import AdversarialTraining, Adversary, Fake
 from diffusion2gan.training.regression import RegressionTraining, TextEmbeddings

@@ -20,8 +20,8 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.images import load, to_uint8
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.noise import noise
 from diffusion2gan.pairs import index_shards, pair_seeds, sha256, write_shard
-from diffusion2gan.teacher import noise
 from diffusion2gan.training import checkpoint, distillation
 from diffusion2gan.training.loop import train
 from diffusion2gan.training.regression import RegressionTraining

@@ -14,8 +14,9 @@ from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import regression_loss
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.noise import noise
 from diffusion2gan.pairs import Pairs
-from diffusion2gan.teacher import Teacher, noise
+from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import parallel
 from diffusion2gan.training.adversarial import AdversarialTraining, Adversary
 from diffusion2gan.training.classification import LatentBatches, VGGTraining
