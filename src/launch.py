@@ -4,6 +4,9 @@
 
 Becomes `python`, `torchrun --standalone`, or, within a SLURM allocation of the nodes, `srun … torchrun`:
 its process is replaced, so that signals reach the program and its exit code is the answer.
+
+SLURM warns every process of a job by SIGUSR2 before the job's time limit or its preemption: a training saves and
+ends, and torchrun, which the warning would kill, is shielded from it.
 """
 
 import argparse
@@ -12,6 +15,7 @@ import re
 import shlex
 import sys
 
+SHIELDED = ["sh", "-c", "trap '' USR2; exec \"$@\"", "sh"]
 PORTS = range(20000, 30000)  # where the processes of several nodes meet                          # ours
 
 
@@ -41,16 +45,17 @@ def command(nodes: int, gpus: int, program: list[str], environment: dict[str, st
         job = environment["SLURM_JOB_ID"]
         port = PORTS[int(re.sub(r"\D", "", job)) % len(PORTS)]
         meeting = ["--rdzv-backend", "c10d", "--rdzv-id", job, "--rdzv-endpoint", f"{_first_node(environment)}:{port}"]
-        # the job's own step holds all that it was given; --overlap lets this one use it too
+        # the job's own step holds all that it was given; with these two options this one may use it too
         srun = [
             "srun",
             "--overlap",
+            "--mem=0",
             f"--nodes={nodes}",
             f"--ntasks={nodes}",
             "--ntasks-per-node=1",
             "--kill-on-bad-exit=1",
         ]
-        return [*srun, *torchrun, "--nnodes", str(nodes), *meeting, *program]
+        return [*srun, *SHIELDED, *torchrun, "--nnodes", str(nodes), *meeting, *program]
     return [*torchrun, "--standalone", *program] if gpus > 1 else [*python, *program]
 
 

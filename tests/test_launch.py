@@ -28,7 +28,8 @@ def test_several_gpus_are_torchrun():
 def test_several_nodes_are_torchrun_on_each_of_them():
     line = launch.command(2, 8, ["train.py", "--seed", "1"], SLURM)
     assert line[: line.index(sys.executable)] == [
-        "srun", "--overlap", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--kill-on-bad-exit=1",
+        "srun", "--overlap", "--mem=0", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--kill-on-bad-exit=1",
+        *launch.SHIELDED,
     ]  # fmt: skip
     assert line[line.index(sys.executable) :] == [
         *TORCHRUN, "--nproc-per-node", "8", "--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-id", "4711",
@@ -81,7 +82,7 @@ def test_signals_reach_the_program(tmp_path):
 def test_srun_gets_a_process_for_each_node(tmp_path):
     """With a stand-in for srun that runs its command once."""
     (tmp_path / "srun").write_text(
-        '#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\necho "on a node: $*"\nexit 3\n'
+        '#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nshift 4\necho "on a node: $*"\nexit 3\n'
     )
     (tmp_path / "srun").chmod(0o755)
     environment = os.environ | SLURM | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}

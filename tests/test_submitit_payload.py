@@ -22,14 +22,14 @@ if command.resumes:
     signal.signal(signal.SIGUSR2, checkpoint)
 command()
 """
-# what a training does: it saves on SIGTERM; its parent, as Snakemake's shell, knows nothing of it
+# what a training does: it saves when it is warned; its parent, as Snakemake's shell, knows nothing of it
 SAVING = """python - <<'X'
 import pathlib, signal, sys, time
 def save(*_):
     time.sleep(0.3)
     pathlib.Path("saved").touch()
     sys.exit(143)
-signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGUSR2, save)
 pathlib.Path("started").touch()
 time.sleep(60)
 X

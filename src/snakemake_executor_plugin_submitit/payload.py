@@ -9,8 +9,9 @@ import sys
 class Command:
     """A shell command. If it `resumes`, a warning ends it in time to save, and the job is queued again.
 
-    submitit calls `checkpoint` on SIGUSR2, which SLURM sends to every process of a job before its time limit and
-    before a preemption. Only this process heeds it: the command gets SIGTERM, and `grace` seconds to save.
+    The warning is SIGUSR2, which SLURM sends to every process of a job before its time limit and before a preemption:
+    submitit calls `checkpoint`, a training saves within `grace` seconds and ends, and all else ignores it. It is not
+    SIGTERM, at which srun kills its processes on all nodes, and torchrun its own after 30 s.
     """
 
     def __init__(self, line: str, resumes: bool, grace: int):
@@ -28,7 +29,7 @@ class Command:
         try:
             code = process.wait()
         finally:
-            self._end(grace=1)
+            _end(signal.SIGTERM, grace=1)
         if code and told:
             sys.exit(128 + signal.SIGTERM)  # leaves no result: SLURM says what became of the job
         if code:
@@ -36,28 +37,30 @@ class Command:
             raise subprocess.CalledProcessError(code, "snakemake")
 
     def checkpoint(self):
-        """End the command, and what it started, by SIGTERM; the same command goes on where it was."""
+        """Let the command save and end, also where its processes have not heard the warning; it is to be run again."""
         from submitit.helpers import DelayedSubmission
 
-        self._end(self.grace)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        _end(signal.SIGUSR2, self.grace)
         return DelayedSubmission(self)
 
-    def _end(self, grace: float) -> None:
-        """SIGTERM to all that this process started, then SIGKILL to what is left after `grace` seconds."""
-        import psutil
 
-        started = psutil.Process().children(recursive=True)
-        for process in started:
-            _send(process.terminate)
-        _, left = psutil.wait_procs(started, timeout=grace)
-        for process in left:
-            _send(process.kill)
+def _end(by: signal.Signals, grace: float) -> None:
+    """Send a signal to all that this process started, then SIGKILL to what is left after `grace` seconds."""
+    import psutil
+
+    started = psutil.Process().children(recursive=True)
+    for process in started:
+        _send(process, by)
+    _, left = psutil.wait_procs(started, timeout=grace)
+    for process in left:
+        _send(process, signal.SIGKILL)
 
 
-def _send(signalling) -> None:
+def _send(process, number: signal.Signals) -> None:
     import psutil
 
     try:
-        signalling()
+        process.send_signal(number)
     except psutil.NoSuchProcess:
         return

@@ -38,6 +38,7 @@ class Head:
         options = "--executor submitit --submitit-cluster slurm --submitit-poll-seconds 3 --jobs 40 --latency-wait 10"
         command = [sys.executable, "-m", "snakemake", *options.split(), "--rerun-incomplete", *arguments]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # `python` of a rule is this one
         # SIGINT is ignored where a test runs in the background
         reset = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
         with self.log.open("a") as out:

@@ -63,9 +63,10 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path):
     torch.testing.assert_close(run(Noisy(), tmp_path / "killed")[0], expected, rtol=0, atol=0)
 
 
-def test_termination_saves_and_exits(tmp_path):
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGUSR2])
+def test_termination_saves_and_exits(tmp_path, told):
     with pytest.raises(SystemExit) as exited:
-        run(Noisy({5: lambda: os.kill(os.getpid(), signal.SIGTERM)}), tmp_path, checkpoint_every=1000)
+        run(Noisy({5: lambda: os.kill(os.getpid(), told)}), tmp_path, checkpoint_every=1000)
     assert exited.value.code == 143
     assert torch.load(tmp_path / "state.pt", weights_only=True)["state"]["step"] == 6
     torch.testing.assert_close(run(Noisy(), tmp_path)[0], run(Noisy(), tmp_path / "whole")[0], rtol=0, atol=0)

@@ -76,7 +76,7 @@ def train(
     is that whenever `show` is called, after every `show_every` steps, with their number. In the end only
     the main process is sure to have the weights, where they were cut among processes.
     Raises Diverged when a loss is not finite, UserError when `folder` holds a checkpoint made under
-    other settings, and SystemExit(143) after saving on SIGTERM.
+    other settings, and SystemExit(143) after saving on SIGTERM or SIGUSR2.
     """
     path = folder / "state.pt"
     settings = {**settings, "seed": seed, "ema_decay": ema_decay, **asdict(schedule)}
@@ -169,10 +169,16 @@ def _swap(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
 
 @contextmanager
 def _until_terminated():
-    """Within, SIGTERM only sets the flag that the yielded function reads."""
+    """Within, SIGTERM and SIGUSR2 only set the flag that the yielded function reads.
+
+    SIGUSR2 is a cluster's warning to every process; torchrun, on SIGTERM, would give its processes 30 s to save.
+    """
     received = []
-    previous = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+    previous = {
+        number: signal.signal(number, lambda *_: received.append(True)) for number in (signal.SIGTERM, signal.SIGUSR2)
+    }
     try:
         yield lambda: bool(received)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
