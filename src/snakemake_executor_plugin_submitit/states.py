@@ -60,9 +60,15 @@ def _sacct(jobs: set[str]) -> dict[str, State]:
     from submitit.slurm.slurm import SlurmInfoWatcher
 
     numbers = ",".join(sorted({job.split("_")[0] for job in jobs}))
-    said = _call("sacct", "-X", "--parsable2", "-o", "JobID,State,ExitCode,NodeList", "-j", numbers)
+    said = _call("sacct", "-X", "--parsable2", "-o", "JobID,State,ExitCode,DerivedExitCode,NodeList", "-j", numbers)
     lines = SlurmInfoWatcher().read_info(said or "")
-    return {job: State(line["State"].split()[0], line["ExitCode"], line["NodeList"]) for job, line in lines.items()}
+    return {job: State(line["State"].split()[0], _code(line), line["NodeList"]) for job, line in lines.items()}
+
+
+def _code(line: dict[str, str]) -> str:
+    """The exit code of a job, or the signal that ended its step: of 137, which is SIGKILL, sacct shows 9."""
+    steps = line["DerivedExitCode"]
+    return steps if steps.startswith("0:") and steps != "0:0" else line["ExitCode"]
 
 
 def _squeue() -> dict[str, State] | None:

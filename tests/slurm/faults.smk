@@ -9,7 +9,7 @@ SAVES = (
     "import pathlib, signal, sys, time; "
     "saved = pathlib.Path('checkpoint'); "
     "pathlib.Path('resumed').touch() if saved.exists() else None; "
-    "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), saved.write_text('step 5'), sys.exit(143))); "
+    "signal.signal(signal.SIGUSR2, lambda *_: (time.sleep(1), saved.write_text('step 5'), sys.exit(143))); "
     "[time.sleep(0.5) for _ in range(1000) if not saved.exists()]; "
     "print(saved.read_text())"
 )
@@ -61,6 +61,14 @@ rule saves:
     log: "logs/saves.log",
     resources: requeues=3, runtime=30, slurm_nodelist="node1",
     shell: 'touch saves.runs; python -c "{SAVES}" > {output} 2> {log}'
+
+
+rule trains:
+    output: "training/outcome.pt",
+    log: "logs/trains.log",
+    resources: nodes=2, gpus=2, requeues=1, runtime=30,
+    shell: "CUDA_VISIBLE_DEVICES= python {config[root]}/src/launch.py --nodes 2 --gpus 2 "
+        "{config[root]}/tests/slurm/warned.py {config[teacher]} {config[metric]} training > {log} 2>&1"
 
 
 rule waits:
