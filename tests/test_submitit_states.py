@@ -28,7 +28,8 @@ def slurm(tmp_path, monkeypatch):
 
 
 def test_one_sacct_for_all_jobs_and_tasks(slurm):
-    calls = slurm(sacct=HEADER + "7|RUNNING|0:0|0:0|node1\n8_0|COMPLETED|0:0|0:0|node1\n8_[1-3%2]|PENDING|0:0|0:0|None assigned\n")
+    lines = ["7|RUNNING|0:0|0:0|node1", "8_0|COMPLETED|0:0|0:0|node1", "8_[1-3%2]|PENDING|0:0|0:0|None assigned"]
+    calls = slurm(sacct=HEADER + "\n".join(lines))
     states = ask(["7", "8_0", "8_1", "8_3"])
     assert {job: state.name for job, state in states.items()} == {
         "7": "RUNNING",
@@ -80,7 +81,7 @@ def test_nothing_is_concluded_while_slurm_is_silent(slurm):
         (State("FAILED", "3:0", "node1"), "ended with exit code 3 on node1"),
         (State("FAILED", "0:9"), "was killed by SIGKILL"),
         (State("FAILED", "137:0"), "was killed by SIGKILL"),
-        (State("FAILED", "0:53"), "could not write its log: is the folder there on the node?"),
+        (State("FAILED", "0:53"), "could not write its log"),
         (State("FAILED"), "failed"),
         (State(GONE), "is no longer known to SLURM and left no result"),
     ],

@@ -21,7 +21,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
-from snakemake_executor_plugin_submitit.checks import check_cluster, check_parameters
+from snakemake_executor_plugin_submitit.checks import check_cluster, check_parameters, unwritable
 from snakemake_executor_plugin_submitit.ledger import Ledger, work
 from snakemake_executor_plugin_submitit.params import CLUSTERS, parameters
 from snakemake_executor_plugin_submitit.payload import Command
@@ -217,6 +217,8 @@ class Executor(RemoteExecutor):
         logs = [path for path in (paths.stdout, paths.stderr) if path.exists()]
         if not logs and self.cluster == "slurm":
             message += f"It left nothing in {paths.folder}: is that folder shared between the nodes? "
+        if why := unwritable(paths.folder):
+            message += f"Nothing can be written to {paths.folder} now: {why}. "
         self._forget(info)
         self._fail(info, message, logs)
 

@@ -21,12 +21,19 @@ def check_cluster(folder: Path) -> None:
     ran = subprocess.run(["sinfo", "-h", "-o", "%R"], capture_output=True, text=True)
     if ran.returncode:
         raise WorkflowError(f"SLURM does not answer: {_line(ran.stderr)}")
+    if why := unwritable(folder):
+        raise WorkflowError(f"cannot write to {folder} ({why}): free some space, or choose another --submitit-folder")
+
+
+def unwritable(folder: Path) -> str | None:
+    """Why nothing can be written to a folder, for example because its disk is full."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as trial:
-            trial.write(b"0")
+            trial.write(bytes(4096))
     except OSError as error:
-        raise WorkflowError(f"cannot write to {folder} ({error.strerror}): choose another --submitit-folder") from error
+        return error.strerror
+    return None
 
 
 def check_parameters(parameters: dict, folder: Path) -> None:

@@ -4,6 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
+
+from snakemake_executor_plugin_submitit.checks import unwritable
 
 
 class Command:
@@ -35,6 +38,9 @@ class Command:
         if code:
             print(f"the command ended with exit code {code}", file=sys.stderr, flush=True)
             raise subprocess.CalledProcessError(code, "snakemake")
+        if why := unwritable(Path(os.environ.get("SUBMITIT_FOLDER", "."))):
+            print(f"the command has succeeded, which cannot be written down: {why}", file=sys.stderr)
+            sys.exit(0)  # leaves no result: SLURM says that it has completed
 
     def checkpoint(self):
         """Let the command save and end, also where its processes have not heard the warning; it is to be run again."""

@@ -109,7 +109,7 @@ def _exit(code: str) -> str:
     if number.isdigit() and int(number) > 128:  # the shell's and srun's way to say it
         number, by = "0", str(int(number) - 128)
     if number == "0" and by == "53":
-        return "could not write its log: is the folder there on the node?"
+        return "could not write its log"
     if number == "0" and by in {str(int(known)) for known in signal.Signals}:
         return f"was killed by {signal.Signals(int(by)).name}"
     return "failed" if number == "?" else f"ended with exit code {number}"

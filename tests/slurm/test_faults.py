@@ -91,6 +91,53 @@ def test_a_killed_head_finds_its_jobs_and_ctrl_c_cancels_them(faults):
     until(lambda: "waits" not in slurm_says("squeue", "-h", "-t", "running,pending", "-o", "%j"))
 
 
+def test_a_full_disk_loses_no_success(faults):
+    """The disk of the submission folder fills up while a job runs: it ends well, and the next is not submitted."""
+    folder = faults.folder / "full"
+    folder.mkdir()
+    if not works(f"mount -t tmpfs -o size=64k tmpfs {folder}"):
+        pytest.skip("nothing can be mounted here")
+    try:
+        running = faults.start("--jobs", "1", "--submitit-folder", "full", "waits/1.txt", "exits.txt")
+        faults.made("starts-1")
+        with pytest.raises(OSError, match="No space left"):
+            (folder / "filler").write_bytes(bytes(2**16))
+        (faults.folder / "go-1").touch()
+        assert running.wait(120) == 1
+        assert (faults.folder / "waits/1.txt").exists(), faults.log.read_text()
+        assert "submitit cannot submit exits to slurm: [Errno 28] No space left on device" in faults.log.read_text()
+        code, said = faults.run("--submitit-folder", "full", "waits/2.txt")
+        assert code == 1 and "free some space, or choose another --submitit-folder" in said
+    finally:
+        works(f"umount --lazy {folder}")
+
+
+def test_a_folder_that_a_node_does_not_see_is_told(faults, slurm):
+    plain = slurm.commands["node2"]
+    hidden = f"mount -t tmpfs tmpfs {faults.folder} && exec {' '.join(plain)}"
+    slurm.stop("node2")
+    slurm.commands["node2"] = ["unshare", "--mount", "sh", "-c", hidden]
+    slurm.start("node2")
+    try:
+        code, said = faults.run("lost.txt")
+        assert code == 1
+        reason = (
+            r"Job \d+ could not write its log on node2. It left nothing in .*: is that folder shared between the nodes"
+        )
+        assert re.search(reason, said), said
+    finally:
+        slurm.stop("node2")
+        slurm.commands["node2"] = plain
+        slurm.start("node2")
+        until(lambda: slurm_says("sinfo", "-h", "-n", "node2", "-o", "%T").strip() == "idle")
+
+
+def test_without_slurm_the_start_is_refused_in_one_line(faults, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, said = faults.run("array/1.txt")
+    assert code == 1 and "no sbatch on the PATH: start on a login node" in said
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
