@@ -1,7 +1,7 @@
 """The resources of a job as parameters of submitit."""
 
 import pytest
-from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_common.exceptions import ApiError
 from submitit import AutoExecutor
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
@@ -74,7 +74,7 @@ def test_a_job_that_cannot_go_on_is_not_queued_again():
     ],
 )
 def test_what_is_not_known_is_said_in_one_line(resources, message):
-    with pytest.raises(WorkflowError, match=message):
+    with pytest.raises(ApiError, match=message):
         parameters("score", resources, 1, "slurm")
 
 

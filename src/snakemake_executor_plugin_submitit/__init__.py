@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_common.exceptions import ApiError  # shown as one line, without a traceback
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
@@ -66,10 +66,10 @@ class Executor(RemoteExecutor):
         settings = self.workflow.executor_settings
         if settings.cluster not in CLUSTERS:
             choices = ", ".join(CLUSTERS)
-            raise WorkflowError(f"no cluster '{settings.cluster}': set --submitit-cluster to one of {choices}")
+            raise ApiError(f"no cluster '{settings.cluster}': set --submitit-cluster to one of {choices}")
         for name in ("poll_seconds", "array_width", "signal_delay"):
             if getattr(settings, name) < 1:
-                raise WorkflowError(f"--submitit-{name.replace('_', '-')} must be at least 1")
+                raise ApiError(f"--submitit-{name.replace('_', '-')} must be at least 1")
         self.settings = settings
         self.cluster = AutoExecutor.which() if settings.cluster == "auto" else settings.cluster
         self.folder = Path(settings.folder).absolute()

@@ -6,23 +6,23 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_common.exceptions import ApiError  # shown as one line, without a traceback
 
 ROUTINE = ("busy", "drained", "down", "reserved", "held")  # SLURM may run such a job later
 
 
 def check_cluster(folder: Path) -> None:
-    """SLURM is there and answers, and the folder can be written. Raises WorkflowError."""
+    """SLURM is there and answers, and the folder can be written. Raises ApiError."""
     for program in ("sbatch", "srun", "squeue", "scancel"):
         if shutil.which(program) is None:
-            raise WorkflowError(
+            raise ApiError(
                 f"no {program} on the PATH: start on a login node of the cluster, or with --submitit-cluster local"
             )
     ran = subprocess.run(["sinfo", "-h", "-o", "%R"], capture_output=True, text=True)
     if ran.returncode:
-        raise WorkflowError(f"SLURM does not answer: {_line(ran.stderr)}")
+        raise ApiError(f"SLURM does not answer: {_line(ran.stderr)}")
     if why := unwritable(folder):
-        raise WorkflowError(f"cannot write to {folder} ({why}): free some space, or choose another --submitit-folder")
+        raise ApiError(f"cannot write to {folder} ({why}): free some space, or choose another --submitit-folder")
 
 
 def unwritable(folder: Path) -> str | None:
@@ -37,7 +37,7 @@ def unwritable(folder: Path) -> str | None:
 
 
 def check_parameters(parameters: dict, folder: Path) -> None:
-    """Let SLURM judge, with `sbatch --test-only`, whether it could ever run such a job. Raises WorkflowError."""
+    """Let SLURM judge, with `sbatch --test-only`, whether it could ever run such a job. Raises ApiError."""
     from submitit import AutoExecutor
 
     executor = AutoExecutor(folder, cluster="slurm")
@@ -49,7 +49,7 @@ def check_parameters(parameters: dict, folder: Path) -> None:
     said = _line(ran.stderr)
     if ran.returncode and not any(word in said.lower() for word in ROUTINE):
         asked = " ".join(f"{name}={value}" for name, value in _asked(parameters).items())
-        raise WorkflowError(f"SLURM will not run {parameters['name']} with {asked}: {said}{_most_gpus(parameters)}")
+        raise ApiError(f"SLURM will not run {parameters['name']} with {asked}: {said}{_most_gpus(parameters)}")
 
 
 def _asked(parameters: dict) -> dict:

@@ -2,7 +2,7 @@
 
 import shlex
 
-from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_common.exceptions import ApiError  # shown as one line, without a traceback
 
 CLUSTERS = ("auto", "slurm", "local")
 MINUTES = 60  # where a job says no runtime
@@ -14,7 +14,7 @@ def parameters(name: str, resources: dict, threads: int, cluster: str, signal_de
 
     `requeues`: a job that saves and goes on is warned `signal_delay` seconds before its time limit, and queued again.
     Locally there is one node, and what only SLURM knows is left out.
-    Raises WorkflowError for a `slurm_*` that is not known.
+    Raises ApiError for a `slurm_*` that is not known.
     """
     slurm = cluster == "slurm"
     cpus = max(1, threads)
@@ -34,7 +34,7 @@ def parameters(name: str, resources: dict, threads: int, cluster: str, signal_de
         if option in NAMED and option != key:
             chosen[key] = str(value)
         elif option != key and option != "extra":
-            raise WorkflowError(f"{name}: resource {key} is not known: write slurm_extra='--{option}={value}'")
+            raise ApiError(f"{name}: resource {key} is not known: write slurm_extra='--{option}={value}'")
     # since SLURM 22.05 a step has one CPU unless it asks for more
     chosen["slurm_srun_args"] = [f"--cpus-per-task={cpus}"]
     if chosen["nodes"] > 1:
@@ -56,6 +56,6 @@ def _options(name: str, line: str) -> dict[str, str | bool]:
     for word in shlex.split(line):
         option, given, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not option:
-            raise WorkflowError(f"{name}: slurm_extra takes options like --exclusive or --mail-type=END, not '{word}'")
+            raise ApiError(f"{name}: slurm_extra takes options like --exclusive or --mail-type=END, not '{word}'")
         options[option] = value if given else True
     return options
