@@ -57,7 +57,7 @@ def test_faults_of_jobs_nodes_and_daemons(faults, slurm):
 
     assert running.wait(600) == 1
     said = faults.log.read_text()
-    reasons = dict(re.findall(r"Error in rule (\w+),.*?message: Job \d+ (.*?)\. ", said, re.DOTALL))
+    reasons = dict(re.findall(r"Error in rule (\w+):.*?message: Job \d+ (.*?)\. ", said, re.DOTALL))
     assert reasons.keys() == {"killed", "exits", "cancelled", "overtime"}, said
     assert "SIGKILL" in reasons["killed"]
     assert "exit code 1" in reasons["exits"]
