@@ -63,13 +63,15 @@ def test_a_job_that_asks_for_nothing():
 
 
 def test_a_job_that_cannot_go_on_is_not_queued_again():
-    assert "#SBATCH --requeue" not in script(parameters("score", {"requeues": 0}, 1, "slurm"))
+    lines = script(parameters("score", {"requeues": 0}, 1, "slurm"))
+    assert "#SBATCH --requeue" not in lines and "#SBATCH --signal=USR2@0" in lines, "and is not warned"
 
 
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
         ({"slurm_reservation": "mine"}, "score: resource slurm_reservation is not known.*--reservation=mine"),
+        ({"requeues": 3, "runtime": 2}, "score: runtime=2 minutes leaves no time before the warning, 120 s ahead"),
         ({"slurm_extra": "-x node1"}, "score: slurm_extra takes options.*not '-x'"),
     ],
 )

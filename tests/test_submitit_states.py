@@ -4,7 +4,7 @@ import pytest
 
 from snakemake_executor_plugin_submitit.states import GONE, State, ask, in_words
 
-HEADER = "JobID|State|ExitCode|DerivedExitCode|NodeList\n"
+HEADER = "JobID|State|ExitCode|NodeList\n"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def slurm(tmp_path, monkeypatch):
 
 
 def test_one_sacct_for_all_jobs_and_tasks(slurm):
-    lines = ["7|RUNNING|0:0|0:0|node1", "8_0|COMPLETED|0:0|0:0|node1", "8_[1-3%2]|PENDING|0:0|0:0|None assigned"]
+    lines = ["7|RUNNING|0:0|node1", "8_0|COMPLETED|0:0|node1", "8_[1-3%2]|PENDING|0:0|None assigned"]
     calls = slurm(sacct=HEADER + "\n".join(lines))
     states = ask(["7", "8_0", "8_1", "8_3"])
     assert {job: state.name for job, state in states.items()} == {
@@ -38,12 +38,6 @@ def test_one_sacct_for_all_jobs_and_tasks(slurm):
         "8_3": "PENDING",
     }
     assert calls() == ["sacct"]
-
-
-def test_a_signal_is_not_an_exit_code(slurm):
-    slurm(sacct=HEADER + "7|FAILED|9:0|0:9|node1\n8|FAILED|9:0|9:0|node1\n", squeue="")
-    words = {job: in_words(state, {}) for job, state in ask(["7", "8"]).items()}
-    assert words == {"7": "was killed by SIGKILL on node1", "8": "ended with exit code 9 on node1"}
 
 
 def test_the_queue_is_asked_where_there_is_no_accounting(slurm):
@@ -59,7 +53,7 @@ def test_the_queue_is_asked_where_there_is_no_accounting(slurm):
 
 
 def test_a_job_that_is_queued_again_has_not_failed(slurm):
-    slurm(sacct=HEADER + "7|NODE_FAIL|1:0|1:0|node1\n8|FAILED|1:0|1:0|node1\n", squeue="7|PENDING|\n")
+    slurm(sacct=HEADER + "7|NODE_FAIL|1:0|node1\n8|FAILED|1:0|node1\n", squeue="7|PENDING|\n")
     states = ask(["7", "8"])
     assert states["7"].alive and states["8"] == State("FAILED", "1:0", "node1")
 
@@ -67,7 +61,7 @@ def test_a_job_that_is_queued_again_has_not_failed(slurm):
 def test_nothing_is_concluded_while_slurm_is_silent(slurm):
     slurm()
     assert ask(["7"]) == {}
-    slurm(sacct=HEADER + "7|FAILED|1:0|1:0|node1\n")
+    slurm(sacct=HEADER + "7|FAILED|1:0|node1\n")
     assert ask(["7"]) == {}, "without the queue it is not known whether it starts again"
 
 
@@ -81,6 +75,7 @@ def test_nothing_is_concluded_while_slurm_is_silent(slurm):
         (State("FAILED", "3:0", "node1"), "ended with exit code 3 on node1"),
         (State("FAILED", "0:9"), "was killed by SIGKILL"),
         (State("FAILED", "137:0"), "was killed by SIGKILL"),
+        (State("FAILED", "9:0"), "was killed by SIGKILL"),
         (State("FAILED", "0:53"), "could not write its log"),
         (State("FAILED"), "failed"),
         (State(GONE), "is no longer known to SLURM and left no result"),

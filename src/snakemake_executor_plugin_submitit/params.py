@@ -14,7 +14,7 @@ def parameters(name: str, resources: dict, threads: int, cluster: str, signal_de
 
     `requeues`: a job that saves and goes on is warned `signal_delay` seconds before its time limit, and queued again.
     Locally there is one node, and what only SLURM knows is left out.
-    Raises ApiError for a `slurm_*` that is not known.
+    Raises ApiError for a `slurm_*` that is not known, and for a job that is too short to be warned.
     """
     slurm = cluster == "slurm"
     cpus = max(1, threads)
@@ -42,9 +42,15 @@ def parameters(name: str, resources: dict, threads: int, cluster: str, signal_de
     extra = _options(name, str(resources.get("slurm_extra") or ""))
     if resources.get("mem_mb"):
         extra["mem"] = f"{resources['mem_mb']}M"
+    # submitit's own is 90 s, and kills a job that is warned before it has begun
+    chosen["slurm_signal_delay_s"] = signal_delay if resources.get("requeues") else 0
     if resources.get("requeues"):
         extra["requeue"] = True
-        chosen["slurm_signal_delay_s"] = signal_delay
+        if 60 * (chosen["timeout_min"] - 1) < signal_delay:
+            raise ApiError(
+                f"{name}: runtime={chosen['timeout_min']} minutes leaves no time before the warning, {signal_delay} s "
+                "ahead of its end: give it more, or choose a smaller --submitit-signal-delay"
+            )
     if extra:
         chosen["slurm_additional_parameters"] = extra
     return chosen

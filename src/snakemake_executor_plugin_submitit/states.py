@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 ALIVE = """PENDING CONFIGURING RUNNING COMPLETING SUSPENDED STOPPED SIGNALING STAGE_OUT RESIZING
 REQUEUED REQUEUE_HOLD REQUEUE_FED SPECIAL_EXIT RESV_DEL_HOLD""".split()
+ENDING = {signal.SIGABRT, signal.SIGBUS, signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGUSR2}
 GONE = "GONE"  # neither accounting nor the queue has the job
 
 
@@ -60,15 +61,9 @@ def _sacct(jobs: set[str]) -> dict[str, State]:
     from submitit.slurm.slurm import SlurmInfoWatcher
 
     numbers = ",".join(sorted({job.split("_")[0] for job in jobs}))
-    said = _call("sacct", "-X", "--parsable2", "-o", "JobID,State,ExitCode,DerivedExitCode,NodeList", "-j", numbers)
+    said = _call("sacct", "-X", "--parsable2", "-o", "JobID,State,ExitCode,NodeList", "-j", numbers)
     lines = SlurmInfoWatcher().read_info(said or "")
-    return {job: State(line["State"].split()[0], _code(line), line["NodeList"]) for job, line in lines.items()}
-
-
-def _code(line: dict[str, str]) -> str:
-    """The exit code of a job, or the signal that ended its step: of 137, which is SIGKILL, sacct shows 9."""
-    steps = line["DerivedExitCode"]
-    return steps if steps.startswith("0:") and steps != "0:0" else line["ExitCode"]
+    return {job: State(line["State"].split()[0], line["ExitCode"], line["NodeList"]) for job, line in lines.items()}
 
 
 def _squeue() -> dict[str, State] | None:
@@ -106,8 +101,9 @@ def in_words(state: State, resources: dict) -> str:
 
 def _exit(code: str) -> str:
     number, _, by = (code or "?:0").partition(":")
-    if number.isdigit() and int(number) > 128:  # the shell's and srun's way to say it
-        number, by = "0", str(int(number) - 128)
+    # a job's own exit code is 0 or 1; srun says 128 + signal, from which sacct takes the 128 away
+    if number.isdigit() and int(number) % 128 in ENDING:
+        number, by = "0", str(int(number) % 128)
     if number == "0" and by == "53":
         return "could not write its log"
     if number == "0" and by in {str(int(known)) for known in signal.Signals}:

@@ -142,9 +142,9 @@ class Cluster:
         (root / "gres.conf").write_text(f"NodeName={','.join(NODES)} Name=gpu File={root}/gpu[0-{GPUS - 1}]\n")
         for folder in ("ctld", "sql", *(f"spool.{node}" for node in NODES)):
             (root / folder).mkdir()
-        # processes of several nodes meet by the names of the nodes
-        known = HOSTS.read_text()
-        HOSTS.write_text(known + "".join(f"127.0.0.1 {node}\n" for node in NODES if f" {node}\n" not in known))
+        # processes of several nodes meet by the names of the nodes; another test run may have lines of its own
+        with HOSTS.open("a") as hosts:
+            hosts.write(f"127.0.0.1 {' '.join(NODES)} # {root}\n")
 
     def start(self, name: str, command: str | None = None) -> None:
         """Start a daemon, for the first time with its command."""
@@ -174,7 +174,7 @@ class Cluster:
             if name in self.daemons:
                 self.stop(name)
         lines = HOSTS.read_text().splitlines(keepends=True)
-        HOSTS.write_text("".join(line for line in lines if line.strip() not in {f"127.0.0.1 {node}" for node in NODES}))
+        HOSTS.write_text("".join(line for line in lines if not line.endswith(f"# {self.root}\n")))
 
 
 def call(command: str) -> str:

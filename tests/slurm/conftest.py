@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +33,11 @@ class Head:
     """A folder in which Snakemake submits to SLURM."""
 
     folder: Path
+    process: subprocess.Popen | None = None
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start Snakemake in the background; its output goes to head.log."""
-        options = "--executor submitit --submitit-cluster slurm --submitit-poll-seconds 3 --jobs 40 --latency-wait 10"
+        options = "--executor submitit --submitit-cluster slurm --submitit-poll-seconds 1 --jobs 40 --latency-wait 10"
         command = [sys.executable, "-m", "snakemake", *options.split(), "--rerun-incomplete", *arguments]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
         environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # `python` of a rule is this one
@@ -80,5 +82,26 @@ def slurm():
 
 @pytest.fixture
 def head(tmp_path, slurm) -> Iterator[Head]:
-    yield Head(tmp_path)
-    subprocess.run(["scancel", "--me"], check=False)  # what a failed test has left
+    with _started_in(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def overtime(tmp_path_factory, slurm) -> Iterator[Head]:
+    """A head whose only job reaches its time limit, which takes more than a minute."""
+    with _started_in(tmp_path_factory.mktemp("overtime")) as started:
+        shutil.copy(Path(__file__).with_name("faults.smk"), started.folder / "Snakefile")
+        started.process = started.start("overtime.txt")
+        yield started
+
+
+@contextmanager
+def _started_in(folder: Path) -> Iterator[Head]:
+    """A head, whose jobs are cancelled in the end, should a failed test have left any."""
+    head = Head(folder)
+    try:
+        yield head
+    finally:
+        jobs = subprocess.run(["squeue", "-h", "-o", "%i %Z"], capture_output=True, text=True).stdout.splitlines()
+        left = [job.split()[0] for job in jobs if job.endswith(f" {folder}")]
+        subprocess.run(["scancel", *left], check=False) if left else None

@@ -44,7 +44,7 @@ rule cancelled:
 rule overtime:
     output: "overtime.txt",
     log: "logs/overtime.log",
-    resources: runtime=1,
+    resources: runtime=1, slurm_nodelist="node1",
     shell: "sleep 600; touch {output} 2> {log}"
 
 
@@ -52,7 +52,7 @@ rule lost:
     output: "lost.txt",
     log: "logs/lost.log",
     resources: slurm_nodelist="node2",
-    shell: "touch lost.runs; echo $SLURM_RESTART_COUNT >> lost.starts; "
+    shell: "touch lost.runs; echo ${{SLURM_RESTART_COUNT:-0}} >> lost.starts; "
         "until [ -e go ]; do sleep 0.5; done; touch {output} 2> {log}"
 
 
@@ -74,5 +74,6 @@ rule trains:
 rule waits:
     output: "waits/{i}.txt",
     log: "logs/waits-{i}.log",
+    priority: 1
     shell: "echo start >> starts-{wildcards.i}; until [ -e go-{wildcards.i} ]; do sleep 0.5; done; "
         "touch {output} 2> {log}"

@@ -34,9 +34,10 @@ def faults(head):
     return head
 
 
+@pytest.mark.usefixtures("overtime")  # its job runs meanwhile
 def test_faults_of_jobs_nodes_and_daemons(faults, slurm):
     """All at once: each ends as it should, and the rest of the workflow is not touched."""
-    targets = "killed.txt exits.txt cancelled.txt overtime.txt lost.txt saves.txt".split()
+    targets = "killed.txt exits.txt cancelled.txt lost.txt saves.txt".split()
     arrayed = [f"array/{i}.txt" for i in range(3)]
     running = faults.start("--keep-going", *targets, *arrayed)
     for name in ("cancelled.runs", "lost.runs", "saves.runs", *arrayed):
@@ -58,11 +59,10 @@ def test_faults_of_jobs_nodes_and_daemons(faults, slurm):
     assert running.wait(600) == 1
     said = faults.log.read_text()
     reasons = dict(re.findall(r"Error in rule (\w+):.*?message: Job \d+ (.*?)\. ", said, re.DOTALL))
-    assert reasons.keys() == {"killed", "exits", "cancelled", "overtime"}, said
+    assert reasons.keys() == {"killed", "exits", "cancelled"}, said
     assert "SIGKILL" in reasons["killed"]
     assert "exit code 1" in reasons["exits"]
     assert "was cancelled" in reasons["cancelled"]
-    assert "reached its time limit" in reasons["overtime"]
     assert "_log.err" in said and "logs/exits.log" in said
     assert (faults.folder / "saves.txt").read_text() == "step 5\n" and (faults.folder / "resumed").exists()
     assert (faults.folder / "lost.txt").exists()
@@ -151,3 +151,8 @@ def test_what_slurm_would_never_run_is_one_line_at_the_start(faults, setting, me
     assert code == 1
     assert any(re.search(message, line) for line in said.splitlines()), said
     assert not (faults.folder / ".snakemake/submitit/array").exists()
+
+
+def test_a_time_limit_is_told_in_words(overtime):
+    assert overtime.process.wait(180) == 1
+    assert re.search(r"Job \d+ reached its time limit on node\d: it had runtime=1 minutes", overtime.log.read_text())
