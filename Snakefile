@@ -57,6 +57,7 @@ if "assets" in CONFIG:
 
 
 onstart:
+    refuse_what_is_missing()
     refuse_what_does_not_fit()
     for name, target in (STUDY.tables | STUDY.figures).items():
         if STUDY.lacks(target):

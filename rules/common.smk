@@ -211,6 +211,17 @@ def refuse_what_does_not_fit():
         )
 
 
+def refuse_what_is_missing():
+    """End before the first job if a benchmark that will be prepared is not where the scale says."""
+    from diffusion2gan.datasets import coco  # here, for the same reason
+
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name == "make_benchmark":
+            source = STUDY.benchmarks[job.wildcards.benchmark].source
+            if source and Path(source).name in coco.SIZES and (lacking := coco.missing(Path(source))):
+                raise WorkflowError(f"there are not {lacking}, or set `benchmarks` in scales/{SCALE}.yaml")
+
+
 def shipped():
     """The weights under assets/ that this scale starts from."""
     paths = [teacher.path for teacher in STUDY.teachers.values()]

@@ -80,6 +80,7 @@ rule make_benchmark:
     output:
         prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
         images=directory(f"{WORK}/benchmarks/{{benchmark}}/images"),
+        recipe=f"{WORK}/benchmarks/{{benchmark}}/benchmark.json",
     log:
         f"{WORK}/logs/make_benchmark/{{benchmark}}.log",
     benchmark:

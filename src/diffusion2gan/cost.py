@@ -128,7 +128,8 @@ def output_bytes(study: Study, rule: str, wildcards: dict[str, str]) -> int:
         return round(study.benchmarks[wildcards["benchmark"]].pictures * PNG * side**2)
     if rule == "make_benchmark":
         benchmark = study.benchmarks[wildcards["benchmark"]]
-        return round(benchmark.pictures * PNG * benchmark.resolution**2)
+        drawn = benchmark.source == "openmoji"  # others are linked
+        return round(benchmark.pictures * PNG * benchmark.resolution**2) if drawn else 0
     return 0
 
 

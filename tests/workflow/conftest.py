@@ -31,6 +31,7 @@ for name, value in options:
         continue
     if script.stem == "make_benchmark":
         (out / "images").mkdir(parents=True, exist_ok=True)
+        (out / "benchmark.json").touch()
         out = out / "prompts.parquet"
     elif not out.suffix:
         out = out / "made.txt"
