@@ -31,6 +31,7 @@ localrules:
     make_figure2,
     make_figure3,
     make_plan,
+    measure_cost,
 
 
 rule all:

@@ -1,7 +1,7 @@
-"""Pictures, prompts and latents.
+"""Pictures, prompts and latents; the teachers that a small scale trains itself.
 
 Needs: the teacher's VAE; labelled pictures, lists of prompts and benchmark pictures, as the scale says.
-Makes: work/{scale}/latents/, pairs/{dataset}/prompts.parquet, benchmarks/{benchmark}/
+Makes: work/{scale}/teachers/, latents/, pairs/{dataset}/prompts.parquet, benchmarks/{benchmark}/
 """
 
 
@@ -17,6 +17,31 @@ rule unavailable:
         message=lambda w: f"error: scale {SCALE} has no {w.name}: set it under `{w.kind}` in scales/{SCALE}.yaml",
     shell:
         logged("(echo {params.message:q}; exit 1)")
+
+
+rule train_small_teacher:
+    """Train a teacher that a small scale has no weights of: an SDXL in miniature, on the toy teacher's codec."""
+    input:
+        vae=lambda w: f"{STUDY.teachers['sd15'].path}/vae",
+    output:
+        directory(f"{WORK}/teachers/{{teacher}}"),
+    log:
+        f"{WORK}/logs/train_small_teacher/{{teacher}}.log",
+    benchmark:
+        f"{WORK}/timings/train_small_teacher/{{teacher}}.tsv"
+    wildcard_constraints:
+        teacher="|".join(re.escape(name) for name, teacher in STUDY.teachers.items() if teacher.training) or "none",
+    priority: 1
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=lambda w: arguments({"xl": True, "seed": SEED} | STUDY.teachers[w.teacher].training),
+        checkpoints=f"{WORK}/teachers/checkpoints-{{teacher}}",
+    shell:
+        training(
+            "python src/train_teacher.py --vae {input.vae} {params.options} --checkpoints {params.checkpoints} "
+            "--out {output}"
+        )
 
 
 rule encode_latents:
