@@ -22,7 +22,7 @@ rule unavailable:
 rule train_small_teacher:
     """Train a teacher that a small scale has no weights of: an SDXL in miniature, on the toy teacher's codec."""
     input:
-        vae=lambda w: f"{STUDY.teachers['sd15'].path}/vae",
+        teacher_files("sd15"),
     output:
         directory(f"{WORK}/teachers/{{teacher}}"),
     log:
@@ -35,11 +35,12 @@ rule train_small_teacher:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
+        vae=f"{STUDY.teachers['sd15'].path}/vae",
         options=lambda w: arguments({"xl": True, "seed": SEED} | STUDY.teachers[w.teacher].training),
         checkpoints=f"{WORK}/teachers/checkpoints-{{teacher}}",
     shell:
         training(
-            "python src/train_teacher.py --vae {input.vae} {params.options} --checkpoints {params.checkpoints} "
+            "python src/train_teacher.py --vae {params.vae} {params.options} --checkpoints {params.checkpoints} "
             "--out {output}"
         )
 

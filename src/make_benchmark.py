@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffusion2gan import cli
+from diffusion2gan import cli, samples
 from diffusion2gan.datasets import coco, openmoji
 from diffusion2gan.images import save_png
 from diffusion2gan.provenance import sha256
@@ -36,7 +36,7 @@ def main(args: Arguments):
         "source": args.source,
         "seed": args.seed,
         "prompts": len(prompts),
-        "pictures": len(list(images.iterdir())),
+        "pictures": len(samples.paths(images)),
         "captions_sha256": sha256(prompts["caption"].tolist()),
     }
     with atomic(args.out / "benchmark.json") as temporary:
