@@ -13,6 +13,7 @@ from diffusion2gan import cli, provenance, samples
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap
 from diffusion2gan.metrics.clip_score import CLIP, cosines, scene_top1
+from diffusion2gan.metrics.dreamsim import DreamSim, distances, diversities
 from diffusion2gan.metrics.features import Features, cached
 from diffusion2gan.metrics.fid import Reference, resampled_fid
 from diffusion2gan.metrics.kid import resampled_kid
@@ -134,8 +135,6 @@ class Scores:
         """DreamSim-5k, against the teacher from the same noise; DreamDiv-5k, among the pictures of one prompt."""
         if not self.wanted & {"dreamsim", "dreamdiv"}:
             return
-        from diffusion2gan.metrics.dreamsim import DreamSim, distances, diversities
-
         with self._part("dreamsim"):
             network = DreamSim(self.args.dreamsim, self.device)
             self.recipe |= network.recipe
@@ -151,11 +150,11 @@ class Scores:
         """Weights, steps, and seconds of one picture: text encoding and decoding included, drawn as all were."""
         if not self.args.time:
             return
-        from diffusion2gan.drawing import Drawing  # diffusers starts slowly, and most rows do without
-
         if self.sample is None:
             raise UserError(f"{self.args.images} has no sample.json that says how to time it: draw it with sample.py")
         with self._part("time"):
+            from diffusion2gan.drawing import Drawing  # diffusers starts slowly, and most rows do without
+
             drawing = Drawing.of(self.sample)
             draw, denoiser = drawing.load(self.device)
             seed = samples.noise_seeds(self.args.seed, [0])
