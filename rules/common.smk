@@ -151,6 +151,7 @@ def solving(dataset):
     return {
         "teacher": teacher.path,
         "steps": STUDY.steps(teacher.name, teacher.solver),
+        "solver": teacher.solver,
         "spacing": teacher.spacing,
         "guidance": data.guidance,
         "count": data.pairs,

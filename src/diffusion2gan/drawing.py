@@ -7,7 +7,7 @@ import torch
 
 from diffusion2gan.noise import noise
 from diffusion2gan.peers import Peer
-from diffusion2gan.teacher import SOLVERS, Teacher
+from diffusion2gan.teacher import SOLVERS, load_teacher
 
 
 @dataclass(kw_only=True)
@@ -30,8 +30,12 @@ class Drawing:
         return cls(**{each.name: recipe[each.name] for each in fields(cls) if each.name in recipe})
 
     def precision(self, device: torch.device) -> torch.dtype:
-        """One step turns ε into x₀, which amplifies rounding fifteenfold: it is never in half precision."""
-        return torch.float16 if device.type == "cuda" and self.steps > 1 else torch.float32
+        """One step turns ε into x₀, which amplifies rounding fifteenfold: it is never in half precision.
+
+        Nor is EDM, whose last noise levels are finer than that.
+        """
+        half = device.type == "cuda" and self.steps > 1 and self.scheduler != "heun"
+        return torch.float16 if half else torch.float32
 
     def load(
         self, device: torch.device
@@ -41,11 +45,11 @@ class Drawing:
         Raises UserError when there is no such model.
         """
         dtype = self.precision(device)
-        if self.scheduler not in SOLVERS:
+        if self.scheduler not in (*SOLVERS, "heun"):
             how = {name: value for name, value in vars(self).items() if name in _HOW}
             peer = Peer(self.model, device, dtype, **how)
             return peer.draw, peer.denoiser
-        teacher = Teacher(self.model, device, dtype)
+        teacher = load_teacher(self.model, device, dtype)
 
         @torch.no_grad()
         def draw(seeds: Sequence[int], captions: Sequence[str]) -> torch.Tensor:

@@ -21,6 +21,7 @@ from diffusers.utils import logging
 from transformers.utils import logging as transformers_logging
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.pixels import PixelTeacher, is_pixel_model
 
 # a student's own scheduler is a DDIM that takes its one step to x₀
 SOLVERS = {"ddim": DDIMScheduler, "dpm-solver": DPMSolverMultistepScheduler, "student": DDIMScheduler}
@@ -156,6 +157,13 @@ class Teacher:
         # schedulers that cannot clip do not say so, and DDIM would cut latents off at ±1
         config = {"clip_sample": False, **self.scheduler.config}
         return SOLVERS[name].from_config(config, **({} if spacing == "own" else {"timestep_spacing": spacing}))
+
+
+def load_teacher(
+    path: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Teacher | PixelTeacher:
+    """The teacher, or the student as one, at a path: in latents, or in pixels, where it is always float32."""
+    return PixelTeacher(path, device) if is_pixel_model(path) else Teacher(path, device, dtype)
 
 
 def load_pipeline(path: str, dtype: torch.dtype, kinds: dict[str, dict], kind: str | None = None) -> DiffusionPipeline:

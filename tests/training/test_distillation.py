@@ -146,7 +146,7 @@ def test_speed_memory_and_sample_grids_are_left(undisturbed, files):
     assert grids == [f"{step:06d}.png" for step in range(1, STEPS + 1)]
     shown = load(folder / "samples" / grids[-1])
     assert shown.shape == (2 * 66 + 2, 8 * 66 + 2, 3)
-    teacher = sample.Teacher(files["teacher"])
+    teacher = sample.load_teacher(files["teacher"])
     x = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half().float()
     with torch.no_grad():
         decoded = to_uint8(teacher.decode(x[:1]))[0].astype(int)

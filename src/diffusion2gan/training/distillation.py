@@ -9,7 +9,7 @@ import torch
 
 from diffusion2gan import cli, provenance
 from diffusion2gan.errors import UserError
-from diffusion2gan.generator import Generator
+from diffusion2gan.generator import load_student
 from diffusion2gan.losses import regression_loss
 from diffusion2gan.pairs import PairDataset, shard_recipe
 from diffusion2gan.teacher import Teacher
@@ -57,7 +57,7 @@ def start(args: Arguments, teacher: Teacher, init: str | Path) -> dict:
     """The arguments of a RegressionTraining whose student has the weights of a pipeline, `init`."""
     _check_origin(args.pairs, args.teacher)
     return {
-        "student": Generator.from_teacher(init),
+        "student": load_student(init),
         "teacher": teacher,
         "pairs": PairDataset(args.pairs),
         "loss": regression_loss(args.loss, args.lpips, teacher.decode, args.ensemble, teacher.device),
