@@ -30,6 +30,8 @@ localrules:
     make_figure1,
     make_figure2,
     make_figure3,
+    make_figure_nfe,
+    fetch,
     make_plan,
     measure_cost,
 
@@ -39,6 +41,7 @@ rule all:
     input:
         [f"results/{table}.csv" for table in possible(STUDY.tables)],
         [f"results/figures/{figure}.png" for figure in [*possible(STUDY.figures), "figure2", "figure3"]],
+        "results/figures/nfe.png" if STUDY.lacks(STUDY.tables["table6"]) is None else [],
         "results/claims.csv",
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from diffusion2gan import claims
 from diffusion2gan.configuration import load
+from diffusion2gan.sources import CIFAR10, EDM_CIFAR10
 from diffusion2gan.errors import UserError
 from diffusion2gan.study import COST, SPEED, Study
 
@@ -87,7 +88,7 @@ def teacher_files(name):
     teacher = STUDY.teachers[name]
     if teacher.path is None:
         return unavailable("teachers", name)
-    return teacher.path if teacher.training else files(teacher.path)
+    return teacher.path if teacher.made else files(teacher.path)
 
 
 def pairs_folder(run):
@@ -107,6 +108,21 @@ def metric_of(run):
     """The calibrated metric that a run's loss needs, if any."""
     trunk = STUDY.trunk_of(run)
     return metric(trunk) if trunk else []
+
+
+def seeing(run, lpips):
+    """How a run's loss sees: its metric, and the side that pixels are resized to for it."""
+    side = STUDY.teacher_of(run).lpips_side
+    return (
+        {}
+        if not lpips
+        else {"lpips": lpips} | ({"lpips_side": side} if side and STUDY.runs[run].loss == "lpips" else {})
+    )
+
+
+def real_pictures(run):
+    """The pictures that Consistency Distillation learns from."""
+    return f"{WORK}/benchmarks/{STUDY.benchmark(STUDY.runs[run].images).name}/images"
 
 
 def latent_files(folder, split):
@@ -206,8 +222,10 @@ def compared_pictures(row, benchmark):
 def upstream(run):
     """Where the jobs that a run could not do without say how long they took: its pairs, and its metric's."""
     dataset, trunk = STUDY.runs[run].dataset, {STUDY.trunk_of(each) for each in STUDY.lineage(run)} - {None}
-    names = [f"prepare_prompts/{dataset}", f"index_pairs/{dataset}"]
-    names += [f"generate_pairs/{dataset}-{shard:05d}" for shard in range(STUDY.datasets[dataset].shards)]
+    names = []
+    if dataset:
+        names += [f"prepare_prompts/{dataset}", f"index_pairs/{dataset}"]
+        names += [f"generate_pairs/{dataset}-{shard:05d}" for shard in range(STUDY.datasets[dataset].shards)]
     for each in sorted(trunk - LATENTLPIPS["metrics"].keys()):
         names.append(f"calibrate_lpips/{each}")
         names += [] if each in LATENTLPIPS["weights"] else [f"train_vgg/{each}"]
@@ -248,7 +266,10 @@ def refuse_what_is_missing():
 
     for job in workflow.dag.needrun_jobs():
         if job.rule.name == "make_benchmark":
-            source = STUDY.benchmarks[job.wildcards.benchmark].source
+            benchmark = STUDY.benchmarks[job.wildcards.benchmark]
+            source = benchmark.source
+            if benchmark.references and source not in ("openmoji", *FETCHED) and not Path(source).exists():
+                raise WorkflowError(f"there are no pictures at {source}: set `benchmarks` in scales/{SCALE}.yaml")
             if source and Path(source).name in coco.SIZES and (lacking := coco.missing(Path(source))):
                 raise WorkflowError(f"there are not {lacking}, or set `benchmarks` in scales/{SCALE}.yaml")
 

@@ -1,13 +1,14 @@
-"""Add up what a run took: the device-days of its pairs, its metric, and its trainings (Table 7)."""
+"""Add up what a run took: device-days (Table 7) and network evaluations (Table 6), from its pairs on."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from diffusion2gan import cli
 from diffusion2gan.errors import UserError
+from diffusion2gan.evaluations import Evaluations, together
 from diffusion2gan.training.checkpoint import atomic
 
 DAY = 24 * 3600
@@ -31,13 +32,17 @@ def main(args: Arguments):
     days = {"training": sum(record["seconds"] * record["processes"] for record in trainings) / DAY}
     for path in args.timings:
         days[path.parent.name] = days.get(path.parent.name, 0.0) + seconds(path) / DAY
+    spent = together([Evaluations(**record["evaluations"]) for record in trainings])
     a100 = "A100" in device
     result = {
         "run": args.run,
         "benchmark": None,
         "scale": args.scale,
         "seed": trainings[0]["seed"],
-        "metrics": {"device_days": sum(days.values())} | ({"a100_days": sum(days.values())} if a100 else {}),
+        "metrics": {"device_days": sum(days.values())}
+        | ({"a100_days": sum(days.values())} if a100 else {})
+        | spent.metrics,
+        "evaluations": asdict(spent),
         "days": days,
         "device": device,
         "conversion": f"one device day is one day of one {device}"

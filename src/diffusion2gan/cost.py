@@ -18,7 +18,7 @@ ON_GPU = (
     "generate_pairs", "encode_latents", "train_vgg", "calibrate_lpips", "sample", "sample_diversity", "score",
     "time_losses", "reconstruct"
 )  # fmt: skip
-TRAININGS = ("train_regression", "train_gan")
+TRAININGS = ("train_regression", "train_gan", "train_consistency")
 SAMPLINGS = ("sample", "sample_diversity")
 PNG = 1.7  # bytes a pixel of a compressed picture                                             # ours
 FLOAT32 = 4

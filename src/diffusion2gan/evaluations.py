@@ -1,5 +1,7 @@
 """Counting network evaluations (NFE), the compute of Table 6: one is one picture through one network once."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 MILLION = 1e6
@@ -43,3 +45,11 @@ class Evaluations:
     def times(self, steps: int) -> "Evaluations":
         """Those of several steps that spend these each."""
         return Evaluations(**{name: steps * count for name, count in asdict(self).items()})
+
+
+def together(trainings: Sequence[Evaluations]) -> Evaluations:
+    """Those of a training and of what it started from, whose pairs are the same and were solved once."""
+    counts = Counter()
+    for each in trainings:
+        counts.update(asdict(each))
+    return Evaluations(**counts | {"pairs_forward": max(each.pairs_forward for each in trainings)})

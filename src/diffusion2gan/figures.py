@@ -126,6 +126,27 @@ def against(frame: pd.DataFrame, column: str, reported: str, title: str) -> Figu
     return figure
 
 
+def quality_of_compute(table: pd.DataFrame, methods: dict[str, str]) -> Figure:
+    """Table 6 drawn: FID against millions of evaluations, a curve a method over its rows, the paper's behind them.
+
+    `table` has the columns row, fid, nfe_million and their `_paper`; `methods` the start of a method's row names, and
+    its own name. A point that was not measured, or not reported, is left out.
+    """
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(4.2, 3), layout="constrained")
+        axes = figure.subplots()
+        for number, (start, name) in enumerate(methods.items()):
+            rows = table[table["row"].str.startswith(start)]
+            paper = rows.dropna(subset=["nfe_million_paper", "fid_paper"]).sort_values("nfe_million_paper")
+            ours = rows.dropna(subset=["nfe_million", "fid"]).sort_values("nfe_million")
+            behind = {"color": f"C{number}", "alpha": 0.35, "marker": "s", "linestyle": "--", "markersize": 3}
+            axes.plot(paper["nfe_million_paper"], paper["fid_paper"], **behind, label=f"{name}, paper")
+            axes.plot(ours["nfe_million"], ours["fid"], color=f"C{number}", marker="o", markersize=4, label=name)
+        axes.set(xscale="log", yscale="log", xlabel="evaluations, millions", ylabel="FID")
+        axes.legend(fontsize=5)
+    return figure
+
+
 def contact_sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
     """Pictures uint8 (H, W, 3) in rows, each over its caption."""
     rows = -(-len(pictures) // columns)

@@ -65,8 +65,7 @@ class PixelTeacher:
         z = z.to(self.device)
         if solver == "student":
             return PixelGenerator(self.unet)(z)
-        denoise = lambda x, sigma: self.unet(x, sigma)  # noqa: E731
-        return heun(denoise, z, steps).float()
+        return heun(self.unet, z, steps).float()
 
 
 class PixelGenerator(nn.Module):
@@ -84,9 +83,9 @@ class PixelGenerator(nn.Module):
             unet.register_to_config(boundary=boundary)
         return cls(unet)
 
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """x = G(z): pictures (N, C, s, s) from standard normal z."""
-        return self.unet(SIGMA_MAX * z, SIGMA_MAX)
+    def forward(self, z: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
+        """x = G(z): pictures (N, C, s, s) from standard normal z; with levels σ (N,), f(z, σ) of noisy pictures z."""
+        return self.unet(SIGMA_MAX * z, SIGMA_MAX) if sigma is None else self.unet(z, sigma)
 
     def save(self, folder: str | Path, teacher_path: str | Path) -> None:
         """Write the network as `EDM.from_pretrained` reads it; an existing folder is replaced by a complete one."""

@@ -11,7 +11,7 @@ from diffusion2gan.configuration import nearest
 from diffusion2gan.errors import UserError
 
 SPEED = ("steps", "params_billion", "inference_seconds")  # metrics of the model itself, not of its pictures
-COST = ("device_days",)  # metrics of how a run was made
+COST = ("device_days", "nfe_million")  # metrics of how a run was made
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,13 @@ class Teacher:
     weights: dict[str, int]
     spacing: str = "own"
     training: dict | None = None  # of one that the workflow itself trains, as small scales do
+    pickle: str | None = None  # the official checkpoint that the workflow makes it of, as of EDM
+    lpips_side: int = 0  # pixels that its pictures are resized to before LPIPS; 0: as they are
+
+    @property
+    def made(self) -> bool:
+        """Whether the workflow makes its files."""
+        return self.training is not None or self.pickle is not None
 
 
 @dataclass(frozen=True)
@@ -63,13 +70,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Run:
-    """One student to train. What only the gan stage has is None in a regression."""
+    """One student to train. What only the gan stage has is None in a regression.
+
+    Consistency Distillation has no `dataset` of pairs, but a `teacher`, and the `images` of a benchmark.
+    """
 
     name: str
     stage: str
     loss: str
     ensemble: str
-    dataset: str
+    dataset: str | None
     batch: Batch
     iterations: int
     discriminator: str
@@ -90,6 +100,10 @@ class Run:
     mix_fraction_latent: float | None = None
     mix_fraction_text: float | None = None
     mix_fraction_noise: float | None = None
+    teacher: str | None = None
+    images: str | None = None
+    noise_levels: int | None = None
+    target_decay: float | None = None
 
     @property
     def options(self) -> dict:
@@ -102,6 +116,8 @@ class Run:
             names += ["z_conditioning", "r1", "multi_scale", "mix_and_match"]
             names += ["r1_gamma", "r1_every"] if self.r1 else []
             names += [f"mix_fraction_{part}" for part in ("latent", "text", "noise")] if self.mix_and_match else []
+        if self.stage == "consistency":
+            names += ["noise_levels", "target_decay"]
         return {"batch_size": self.batch.size} | {name: getattr(self, name) for name in names}
 
 
@@ -136,13 +152,17 @@ class Model:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Prompts with reference pictures; `source` is None where the scale has none."""
+    """Prompts with reference pictures; `source` is None where the scale has none.
+
+    One without captions says how many pictures to compare with, `references`.
+    """
 
     name: str
     source: str | None
     pictures: int
     resolution: int
     resize_filter: str
+    references: int | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +194,7 @@ class Study:
 
     def __post_init__(self):
         for run in self.runs.values():
-            _known("dataset", run.dataset, self.datasets, f"runs.{run.name}")
+            self._check_data(run)
             self._check_stage(run)
         for data in self.datasets.values():
             _known("teacher", data.teacher, self.teachers, f"datasets.{data.name}")
@@ -197,11 +217,9 @@ class Study:
 
     @cached_property
     def teachers(self) -> dict[str, Teacher]:
-        made = f"{self.config['work']}/{self.scale}/teachers"
-        return {
-            name: Teacher(name=name, **stanza | ({"path": f"{made}/{name}"} if "training" in stanza else {}))
-            for name, stanza in self.config["teachers"].items()
-        }
+        made, stanzas = f"{self.config['work']}/{self.scale}/teachers", self.config["teachers"].items()
+        paths = {name: {"path": f"{made}/{name}"} for name, said in stanzas if said.keys() & {"training", "pickle"}}
+        return {name: Teacher(name=name, **said | paths.get(name, {})) for name, said in stanzas}
 
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
@@ -261,8 +279,8 @@ class Study:
 
     def teacher_of(self, row: str) -> Teacher:
         """The teacher that a run learns from, or that a model is."""
-        name = self.datasets[self.runs[row].dataset].teacher if row in self.runs else self.models[row].teacher
-        return self.teachers[name]
+        source = self.runs[row] if row in self.runs else self.models[row]
+        return self.teachers[source.teacher or self.datasets[source.dataset].teacher]
 
     def drawing(self, row: str) -> dict:
         """The options of `sample.py` but for the model: a student in one step, a teacher with its solver, a peer."""
@@ -324,13 +342,15 @@ class Study:
         for row in target.rows if isinstance(target, Table) else target.columns:
             if row in self.measured and not self.is_peer(row) and self.teacher_of(row).path is None:
                 missing.append(f"teacher {self.teacher_of(row).name}")
-            if row in self.runs and self.prompts[self.datasets[self.runs[row].dataset].prompts] is None:
-                missing.append(f"list of prompts {self.datasets[self.runs[row].dataset].prompts}")
+            if row in self.runs and (pairs := self.datasets.get(self.runs[row].dataset)) is None:
+                continue
+            if row in self.runs and self.prompts[pairs.prompts] is None:
+                missing.append(f"list of prompts {pairs.prompts}")
         return missing[0] if missing else None
 
     def _run(self, name: str, own: dict) -> Run:
         """A run: the sizes of its stage, over them `base`, over both its own stanza."""
-        said = self.config["base"] | own
+        said = self.config["base"] | ({"dataset": None} if own.get("stage") == "consistency" else {}) | own
         sizes = self.config[said["stage"]]
         where = f"scales/{self.scale}.yaml: {said['stage']}"
         settings = sizes | said
@@ -345,6 +365,20 @@ class Study:
             return Run(name=name, **settings)
         except TypeError as error:
             raise UserError(f"config.yaml: runs.{name} lacks a setting: {str(error).split(':')[-1].strip()}") from error
+
+    def _check_data(self, run: Run) -> None:
+        """Consistency Distillation learns from a teacher and from pictures, every other stage from pairs."""
+        where = f"runs.{run.name}"
+        if run.stage != "consistency":
+            _known("dataset", run.dataset, self.datasets, where)
+            if run.teacher or run.images:
+                raise UserError(f"config.yaml: {where} learns from pairs: it takes no teacher and no images")
+            return
+        if run.dataset or not (run.teacher and run.images):
+            raise UserError(f"config.yaml: {where} learns without pairs: give it teacher and images, and no dataset")
+        if _known("teacher", run.teacher, self.teachers, where).space != "pixel" or run.loss not in ("lpips", "mse"):
+            raise UserError(f"config.yaml: {where} is in pixels: give it such a teacher, and the loss lpips or mse")
+        self.benchmark(run.images, f"{where}.images")
 
     def _check_stage(self, run: Run) -> None:
         """A gan has a discriminator and starts from another run; a regression does neither."""

@@ -47,7 +47,8 @@ def pairs(folder, teacher, latents):
     folder.mkdir()
     prompts = pd.DataFrame({"prompt_id": range(3), "caption": PROMPTS})
     prompts.to_parquet(folder / "prompts.parquet")
-    recipe = {"teacher": str(teacher), "prompts_sha256": sha256(folder / "prompts.parquet")}
+    recipe = {"teacher": str(teacher), "scheduler": "ddim, eta 0", "steps": 3, "guidance": 2.0}
+    recipe |= {"prompts_sha256": sha256(folder / "prompts.parquet")}
     ids = [pair % 3 for pair in range(len(latents))]
     path = folder / "shard-00000.safetensors"
     write_shard(path, latents, pair_seeds(range(len(latents)), 0), ids, 0, recipe)
@@ -142,6 +143,8 @@ def test_speed_memory_and_sample_grids_are_left(undisturbed, files):
     result = json.loads((folder / "metrics/training.json").read_text())
     assert result["metrics"]["images_per_second"] > 0 and result["metrics"]["peak_memory_gib"] > 0.05
     assert (result["metrics"]["batch_size"], result["processes"], result["seed"]) == (4, 1, 3)
+    counts = {"pairs_forward": 16 * 6, "student_forward": 4 * STEPS, "student_backward": 4 * STEPS}
+    assert {name: count for name, count in result["evaluations"].items() if count} == counts
     grids = sorted(path.name for path in (folder / "samples").iterdir())
     assert grids == [f"{step:06d}.png" for step in range(1, STEPS + 1)]
     shown = load(folder / "samples" / grids[-1])

@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from diffusion2gan import safe_pickle
+from diffusion2gan import safe_pickle, sources
 from diffusion2gan.datasets.openmoji import Scenes
 from diffusion2gan.errors import UserError
 from diffusion2gan.training.progress import track
 
 SIDE = 32
-URL, MD5, BYTES = CIFAR10.url, CIFAR10.tgz_md5, 170_498_071
+URL, MD5, BYTES = *sources.CIFAR10.values(), 170_498_071
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 

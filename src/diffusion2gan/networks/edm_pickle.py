@@ -13,9 +13,9 @@ import torch
 from diffusion2gan import safe_pickle
 from diffusion2gan.errors import UserError
 from diffusion2gan.networks.edm import EDM
+from diffusion2gan.sources import EDM_CIFAR10
 
-SOURCE = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/edm-cifar10-32x32-uncond-vp.pkl"
-BYTES = 223_000_000
+SOURCE = EDM_CIFAR10["url"]
 
 
 class Record(dict):
@@ -34,7 +34,7 @@ def read(path: Path) -> EDM:
     Raises UserError when there is none, when it names anything that could do harm, or is of another design.
     """
     if not path.is_file():
-        raise UserError(f"there is no '{path}': fetch {SOURCE} (about {BYTES / 1e6:.0f} MB)")
+        raise UserError(f"there is no '{path}': fetch {SOURCE} (about 223 MB)")
     with open(path, "rb") as file:
         content = safe_pickle.load(file, str(path), ALLOWED)
     if not isinstance(content, dict) or not isinstance(content.get("ema"), Record):

@@ -130,7 +130,7 @@ def time_ids(count: int) -> torch.Tensor:
 
 def edm() -> EDM:
     """The teacher of Table 6 for pictures of 32 × 32: three levels, most channels where there are few places."""
-    denoiser = EDM(model_channels=16, channel_mult=(1, 4, 4), num_blocks=1, attn_resolutions=(8,), augment_dim=0)
+    denoiser = EDM(model_channels=16, channel_mult=(1, 2, 4), num_blocks=1, attn_resolutions=(8,), augment_dim=0)
     return denoiser.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
 
 
