@@ -275,7 +275,7 @@ class PictureDataset:
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> Pairs:
         """The pictures at `indices` (N) as x, in [-1, 1]; z is empty."""
-        x = images.to_tensor(self.pictures[torch.as_tensor(indices)])
+        x = images.to_tensor(self.pictures[np.asarray(indices)])
         return Pairs(torch.empty(len(x), 0), [""] * len(x), x)
 
 
