@@ -30,7 +30,10 @@ localrules:
     make_figure1,
     make_figure2,
     make_figure3,
+    make_figure_nfe,
+    fetch,
     make_plan,
+    measure_cost,
 
 
 rule all:
@@ -38,6 +41,7 @@ rule all:
     input:
         [f"results/{table}.csv" for table in possible(STUDY.tables)],
         [f"results/figures/{figure}.png" for figure in [*possible(STUDY.figures), "figure2", "figure3"]],
+        "results/figures/nfe.png" if STUDY.lacks(STUDY.tables["table6"]) is None else [],
         "results/claims.csv",
 
 
@@ -57,6 +61,7 @@ if "assets" in CONFIG:
 
 
 onstart:
+    refuse_what_is_missing()
     refuse_what_does_not_fit()
     for name, target in (STUDY.tables | STUDY.figures).items():
         if STUDY.lacks(target):

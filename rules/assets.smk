@@ -63,6 +63,23 @@ use rule train_teacher as continue_teacher with:
         checkpoints=f"{ASSETS}/checkpoints/teacher-again",
 
 
+rule train_asset_edm:
+    """Train the toy teacher of Table 6, in pixels."""
+    output:
+        directory(f"{ASSETS}/edm"),
+    log:
+        f"{ASSETS}/logs/train_asset_edm.log",
+    benchmark:
+        f"{ASSETS}/timings/train_asset_edm.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=arguments(CONFIG["assets"]["edm"]),
+        checkpoints=f"{ASSETS}/checkpoints/edm",
+    shell:
+        training("python src/train_edm.py {params.options} --checkpoints {params.checkpoints} --out {output}")
+
+
 rule train_clip:
     """Train the small CLIP that scores the toy scale."""
     output:
@@ -118,6 +135,7 @@ rule assets:
         vae=rules.train_vae.output,
         teacher=rules.continue_teacher.output,
         clip=rules.train_clip.output,
+        edm=rules.train_asset_edm.output,
         vgg=expand(f"{ASSETS}/vgg-{{space}}/vgg.safetensors", space=["latent", "pixel"]),
         metrics=expand(f"{ASSETS}/vgg-{{space}}/vgg.json", space=["latent", "pixel"]),
     log:
@@ -131,8 +149,8 @@ rule assets:
         guidance=STUDY.datasets["sd-cfg-3"].guidance,
     shell:
         logged(
-            "python src/ship_assets.py --vae {input.vae} --teacher {input.teacher} --clip {input.clip} "
+            "(python src/ship_edm.py --edm {input.edm} --out assets/toy/edm && python src/ship_assets.py --vae {input.vae} --teacher {input.teacher} --clip {input.clip} "
             "--vgg_latent {input.vgg[0]} --vgg_pixel {input.vgg[1]} "
             "--vgg_latent_metrics {input.metrics[0]} --vgg_pixel_metrics {input.metrics[1]} "
-            "--steps {params.steps} --guidance {params.guidance} --out assets/toy"
+            "--steps {params.steps} --guidance {params.guidance} --out assets/toy)"
         )

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from diffusion2gan import claims
 from diffusion2gan.configuration import load
+from diffusion2gan.sources import CIFAR10, EDM_CIFAR10
 from diffusion2gan.errors import UserError
-from diffusion2gan.study import SPEED, Study
+from diffusion2gan.study import COST, SPEED, Study
 
 try:
     CONFIG = load(config, Path(workflow.basedir))
@@ -84,8 +85,10 @@ def files(path):
 
 
 def teacher_files(name):
-    path = STUDY.teachers[name].path
-    return unavailable("teachers", name) if path is None else files(path)
+    teacher = STUDY.teachers[name]
+    if teacher.path is None:
+        return unavailable("teachers", name)
+    return teacher.path if teacher.made else files(teacher.path)
 
 
 def pairs_folder(run):
@@ -105,6 +108,21 @@ def metric_of(run):
     """The calibrated metric that a run's loss needs, if any."""
     trunk = STUDY.trunk_of(run)
     return metric(trunk) if trunk else []
+
+
+def seeing(run, lpips):
+    """How a run's loss sees: its metric, and the side that pixels are resized to for it."""
+    side = STUDY.teacher_of(run).lpips_side
+    return (
+        {}
+        if not lpips
+        else {"lpips": lpips} | ({"lpips_side": side} if side and STUDY.runs[run].loss == "lpips" else {})
+    )
+
+
+def real_pictures(run):
+    """The pictures that Consistency Distillation learns from."""
+    return f"{WORK}/benchmarks/{STUDY.benchmark(STUDY.runs[run].images).name}/images"
 
 
 def latent_files(folder, split):
@@ -149,6 +167,7 @@ def solving(dataset):
     return {
         "teacher": teacher.path,
         "steps": STUDY.steps(teacher.name, teacher.solver),
+        "solver": teacher.solver,
         "spacing": teacher.spacing,
         "guidance": data.guidance,
         "count": data.pairs,
@@ -159,17 +178,21 @@ def solving(dataset):
 
 
 def drawn_with(row):
-    """The model of a row: a student's folder or a teacher's path."""
-    return student(row) if row in STUDY.runs else STUDY.teacher_of(row).path
-
-
-def drawing(row):
-    """How a row draws: a student in one step, a teacher with its solver and guidance."""
+    """The model of a row: a student's folder, a teacher's path, or a peer's."""
     if row in STUDY.runs:
-        return {"scheduler": "student", "steps": 1, "guidance": 0}
-    model = STUDY.models[row]
-    steps, spacing = STUDY.steps(model.teacher, model.solver), STUDY.teachers[model.teacher].spacing
-    return {"scheduler": model.solver, "steps": steps, "spacing": spacing, "guidance": model.guidance}
+        return student(row)
+    return STUDY.models[row].pipeline if STUDY.is_peer(row) else STUDY.teacher_of(row).path
+
+
+def model_files(row):
+    """What a row is drawn with, so that a change of it is noticed."""
+    if row in STUDY.runs:
+        return student(row)
+    return files(STUDY.models[row].pipeline) if STUDY.is_peer(row) else teacher_files(STUDY.teacher_of(row).name)
+
+
+def wants(row, benchmark, metric):
+    return metric in STUDY.metrics_of(row)[benchmark]
 
 
 def scoring(row, benchmark):
@@ -177,23 +200,49 @@ def scoring(row, benchmark):
     wanted = STUDY.metrics_of(row)[benchmark]
     reference = STUDY.benchmarks[benchmark]
     options = {
-        "metrics": [metric for metric in wanted if metric not in SPEED],
+        "metrics": [metric for metric in wanted if metric not in (*SPEED, *COST)],
         "resolution": reference.resolution,
         "resize_filter": reference.resize_filter,
+        "time": bool(set(wanted) & set(SPEED)),
     }
-    options |= {name: EVALUATION[name] for name in ("features", "feature_side", "clip", "clip_prefix")}
-    return options | ({"model": drawn_with(row)} if set(wanted) & set(SPEED) else {})
+    names = ("features", "second_features", "feature_side", "clip", "clip_prefix", "dreamsim", "resamples")
+    return options | {name: EVALUATION[name] for name in names}
+
+
+def compared_pictures(row, benchmark):
+    """The folders of pictures that a row's are compared with besides the benchmark's, by the option of score.py."""
+    folders = {}
+    if wants(row, benchmark, "dreamsim"):
+        folders["teacher_images"] = f"{WORK}/runs/{STUDY.compared_with(row, benchmark)}/samples/{benchmark}"
+    if wants(row, benchmark, "dreamdiv"):
+        folders["diversity"] = f"{WORK}/runs/{row}/diversity/{benchmark}"
+    return folders
+
+
+def upstream(run):
+    """Where the jobs that a run could not do without say how long they took: its pairs, and its metric's."""
+    dataset, trunk = STUDY.runs[run].dataset, {STUDY.trunk_of(each) for each in STUDY.lineage(run)} - {None}
+    names = []
+    if dataset:
+        names += [f"prepare_prompts/{dataset}", f"index_pairs/{dataset}"]
+        names += [f"generate_pairs/{dataset}-{shard:05d}" for shard in range(STUDY.datasets[dataset].shards)]
+    for each in sorted(trunk - LATENTLPIPS["metrics"].keys()):
+        names.append(f"calibrate_lpips/{each}")
+        names += [] if each in LATENTLPIPS["weights"] else [f"train_vgg/{each}"]
+    return [f"{WORK}/timings/{name}.tsv" for name in names]
 
 
 def metrics_files(rows, benchmark=None):
     """The metrics of the measured rows, on one benchmark or on all of theirs."""
-    return [
-        f"{WORK}/runs/{row}/metrics/{name}.json"
-        for row in rows
-        if row in STUDY.measured
-        for name in STUDY.metrics_of(row)
-        if benchmark in (None, name)
-    ]
+    found = []
+    for row in rows:
+        for name, metrics in STUDY.metrics_of(row).items():
+            if row in STUDY.measured and benchmark in (None, name):
+                found.append(f"{WORK}/runs/{row}/metrics/{name}.json")
+                found += (
+                    [f"{WORK}/runs/{row}/metrics/cost.json"] if row in STUDY.runs and set(metrics) & set(COST) else []
+                )
+    return list(dict.fromkeys(found))
 
 
 def refuse_what_does_not_fit():
@@ -209,6 +258,20 @@ def refuse_what_does_not_fit():
             f"{WORK} has {free / 1e9:,.0f} GB left and what is to be made needs {needed / 1e9:,.0f} GB: free some, "
             "point `work` in config.yaml at a larger disk, or ask for less; `snakemake -- results/plan.md` says what it is"
         )
+
+
+def refuse_what_is_missing():
+    """End before the first job if a benchmark that will be prepared is not where the scale says."""
+    from diffusion2gan.datasets import coco  # here, for the same reason
+
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name == "make_benchmark":
+            benchmark = STUDY.benchmarks[job.wildcards.benchmark]
+            source = benchmark.source
+            if benchmark.references and source not in ("openmoji", *FETCHED) and not Path(source).exists():
+                raise WorkflowError(f"there are no pictures at {source}: set `benchmarks` in scales/{SCALE}.yaml")
+            if source and Path(source).name in coco.SIZES and (lacking := coco.missing(Path(source))):
+                raise WorkflowError(f"there are not {lacking}, or set `benchmarks` in scales/{SCALE}.yaml")
 
 
 def shipped():

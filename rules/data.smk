@@ -1,7 +1,7 @@
-"""Pictures, prompts and latents.
+"""Pictures, prompts and latents; the teachers that a small scale trains itself.
 
 Needs: the teacher's VAE; labelled pictures, lists of prompts and benchmark pictures, as the scale says.
-Makes: work/{scale}/latents/, pairs/{dataset}/prompts.parquet, benchmarks/{benchmark}/
+Makes: work/{scale}/teachers/, latents/, pairs/{dataset}/prompts.parquet, benchmarks/{benchmark}/
 """
 
 
@@ -17,6 +17,105 @@ rule unavailable:
         message=lambda w: f"error: scale {SCALE} has no {w.name}: set it under `{w.kind}` in scales/{SCALE}.yaml",
     shell:
         logged("(echo {params.message:q}; exit 1)")
+
+
+# Public data that a job can fetch: where the scale of the paper looks for it, and where it is from.
+FETCHED = {
+    "data/cifar-10-python.tar.gz": CIFAR10,
+    "data/edm-cifar10-32x32-uncond-vp.pkl": EDM_CIFAR10,
+}
+
+
+rule fetch:
+    """Fetch a public file, where the network allows."""
+    output:
+        "data/{file}",
+    log:
+        f"{WORK}/logs/fetch/{{file}}.log",
+    benchmark:
+        f"{WORK}/timings/fetch/{{file}}.tsv"
+    wildcard_constraints:
+        file="|".join(re.escape(path.removeprefix("data/")) for path in FETCHED),
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        source=lambda w, output: arguments(FETCHED[output[0]]),
+    shell:
+        logged("python src/fetch.py {params.source} --out {output}")
+
+
+rule adopt_edm:
+    """Make a teacher of an official EDM checkpoint, executing nothing of it."""
+    input:
+        lambda w: STUDY.teachers[w.teacher].pickle,
+    output:
+        directory(f"{WORK}/teachers/{{teacher}}"),
+    log:
+        f"{WORK}/logs/adopt_edm/{{teacher}}.log",
+    benchmark:
+        f"{WORK}/timings/adopt_edm/{{teacher}}.tsv"
+    wildcard_constraints:
+        teacher="|".join(re.escape(name) for name, teacher in STUDY.teachers.items() if teacher.pickle) or "none",
+    conda:
+        "../envs/diffusion2gan.yaml"
+    shell:
+        logged("python src/adopt_edm.py --pickle {input} --out {output}")
+
+
+rule train_edm:
+    """Train a teacher in pixels that the scale has no weights of."""
+    output:
+        directory(f"{WORK}/teachers/{{teacher}}"),
+    log:
+        f"{WORK}/logs/train_edm/{{teacher}}.log",
+    benchmark:
+        f"{WORK}/timings/train_edm/{{teacher}}.tsv"
+    wildcard_constraints:
+        teacher="|".join(
+            re.escape(name)
+            for name, teacher in STUDY.teachers.items()
+            if teacher.training and teacher.space == "pixel"
+        )
+        or "none",
+    priority: 1
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=lambda w: arguments({"seed": SEED} | STUDY.teachers[w.teacher].training),
+        checkpoints=f"{WORK}/teachers/checkpoints-{{teacher}}",
+    shell:
+        training("python src/train_edm.py {params.options} --checkpoints {params.checkpoints} --out {output}")
+
+
+rule train_small_teacher:
+    """Train a teacher that a small scale has no weights of: an SDXL in miniature, on the toy teacher's codec."""
+    input:
+        teacher_files("sd15"),
+    output:
+        directory(f"{WORK}/teachers/{{teacher}}"),
+    log:
+        f"{WORK}/logs/train_small_teacher/{{teacher}}.log",
+    benchmark:
+        f"{WORK}/timings/train_small_teacher/{{teacher}}.tsv"
+    wildcard_constraints:
+        teacher="|".join(
+            re.escape(name)
+            for name, teacher in STUDY.teachers.items()
+            if teacher.training and teacher.space == "latent"
+        )
+        or "none",
+    priority: 1
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        vae=f"{STUDY.teachers['sd15'].path}/vae",
+        options=lambda w: arguments({"xl": True, "seed": SEED} | STUDY.teachers[w.teacher].training),
+        checkpoints=f"{WORK}/teachers/checkpoints-{{teacher}}",
+    shell:
+        training(
+            "python src/train_teacher.py --vae {params.vae} {params.options} --checkpoints {params.checkpoints} "
+            "--out {output}"
+        )
 
 
 rule encode_latents:
@@ -76,10 +175,15 @@ rule prepare_prompts:
 rule make_benchmark:
     """Prepare the prompts and reference pictures that students are measured on."""
     input:
-        lambda w: (unavailable("benchmarks", w.benchmark) if STUDY.benchmarks[w.benchmark].source is None else []),
+        lambda w: (
+            unavailable("benchmarks", w.benchmark)
+            if STUDY.benchmarks[w.benchmark].source is None
+            else [path for path in FETCHED if path == STUDY.benchmarks[w.benchmark].source]
+        ),
     output:
         prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
         images=directory(f"{WORK}/benchmarks/{{benchmark}}/images"),
+        recipe=f"{WORK}/benchmarks/{{benchmark}}/benchmark.json",
     log:
         f"{WORK}/logs/make_benchmark/{{benchmark}}.log",
     benchmark:
@@ -90,10 +194,11 @@ rule make_benchmark:
         source=lambda w: STUDY.benchmarks[w.benchmark].source,
         number=lambda w: STUDY.benchmarks[w.benchmark].pictures,
         resolution=lambda w: STUDY.benchmarks[w.benchmark].resolution,
+        references=lambda w: STUDY.benchmarks[w.benchmark].references or 0,
         folder=lambda w, output: os.path.dirname(output.prompts),
         seed=SEED,
     shell:
         logged(
             "python src/make_benchmark.py --source {params.source:q} --count {params.number} "
-            "--resolution {params.resolution} --seed {params.seed} --out {params.folder}"
+            "--resolution {params.resolution} --references {params.references} --seed {params.seed} --out {params.folder}"
         )

@@ -1,4 +1,4 @@
-"""The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3).
+"""The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3); Consistency Distillation.
 
 Checkpoints lie beside the student and are no output, since Snakemake deletes the outputs of a job
 that it starts again: a killed training goes on where it stopped.
@@ -9,7 +9,10 @@ Needs: pairs, the calibrated metric, the teacher. Makes: work/{scale}/runs/{run}
 speed and memory of the training
 """
 
-STAGES = {stage: [name for name, run in STUDY.runs.items() if run.stage == stage] for stage in ("regression", "gan")}
+STAGES = {
+    stage: [name for name, run in STUDY.runs.items() if run.stage == stage]
+    for stage in ("regression", "gan", "consistency")
+}
 
 
 rule train_regression:
@@ -38,7 +41,7 @@ rule train_regression:
     params:
         teacher=lambda w: STUDY.teacher_of(w.run).path,
         pairs=lambda w: pairs_folder(w.run),
-        lpips=lambda w, input: arguments({"lpips": input.lpips} if input.get("lpips") else {}),
+        lpips=lambda w, input: arguments(seeing(w.run, input.get("lpips"))),
         options=lambda w: arguments(STUDY.runs[w.run].options),
         checkpoints=f"{WORK}/runs/{{run}}/checkpoints",
         samples=f"{WORK}/runs/{{run}}/samples/training",
@@ -77,7 +80,7 @@ rule train_gan:
     params:
         teacher=lambda w: STUDY.teacher_of(w.run).path,
         pairs=lambda w: pairs_folder(w.run),
-        lpips=lambda w, input: arguments({"lpips": input.lpips} if input.get("lpips") else {}),
+        lpips=lambda w, input: arguments(seeing(w.run, input.get("lpips"))),
         options=lambda w: arguments(STUDY.runs[w.run].options),
         checkpoints=f"{WORK}/runs/{{run}}/checkpoints",
         samples=f"{WORK}/runs/{{run}}/samples/training",
@@ -86,6 +89,43 @@ rule train_gan:
             "python src/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/train_gan.py "
             "--teacher {params.teacher:q} --pairs {params.pairs} {params.lpips} --init {input.init} "
             "{params.options} {resources.fitting} "
+            "--checkpoints {params.checkpoints} --samples {params.samples} "
+            "--out {output.student} --history {output.history} --metrics {output.metrics}"
+        )
+
+
+rule train_consistency:
+    """Distil the teacher by Consistency Distillation, without pairs (Table 6)."""
+    input:
+        teacher=lambda w: teacher_files(STUDY.teacher_of(w.run).name),
+        images=lambda w: real_pictures(w.run),
+        lpips=lambda w: metric_of(w.run),
+    output:
+        student=directory(f"{WORK}/runs/{{run}}/student"),
+        history=f"{WORK}/runs/{{run}}/history.csv",
+        metrics=f"{WORK}/runs/{{run}}/metrics/training.json",
+    log:
+        f"{WORK}/logs/train_consistency/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_consistency/{{run}}.tsv"
+    wildcard_constraints:
+        run="|".join(map(re.escape, STAGES["consistency"])) or "none",
+    conda:
+        "../envs/diffusion2gan.yaml"
+    resources:
+        nodes=lambda w: STUDY.runs[w.run].batch.nodes,
+        gpus=lambda w: STUDY.runs[w.run].batch.gpus,
+        fitting=lambda w: arguments(STUDY.runs[w.run].batch.fitting),
+    params:
+        teacher=lambda w: STUDY.teacher_of(w.run).path,
+        lpips=lambda w, input: arguments(seeing(w.run, input.get("lpips"))),
+        options=lambda w: arguments(STUDY.runs[w.run].options),
+        checkpoints=f"{WORK}/runs/{{run}}/checkpoints",
+        samples=f"{WORK}/runs/{{run}}/samples/training",
+    shell:
+        training(
+            "python src/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/train_consistency.py "
+            "--teacher {params.teacher:q} --images {input.images} {params.lpips} {params.options} {resources.fitting} "
             "--checkpoints {params.checkpoints} --samples {params.samples} "
             "--out {output.student} --history {output.history} --metrics {output.metrics}"
         )

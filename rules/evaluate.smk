@@ -1,13 +1,14 @@
 """Draw a benchmark's prompts with a student or a teacher, then measure the pictures.
 
-Needs: students, teachers, benchmarks. Makes: work/{scale}/runs/{run}/samples/, metrics/{benchmark}.json
+Needs: students, teachers, peers, benchmarks. Makes: work/{scale}/runs/{run}/samples/, diversity/,
+metrics/{benchmark}.json, metrics/cost.json
 """
 
 
 rule sample:
     """Draw a picture for each prompt of a benchmark."""
     input:
-        model=lambda w: (student(w.run) if w.run in STUDY.runs else teacher_files(STUDY.teacher_of(w.run).name)),
+        model=lambda w: model_files(w.run),
         prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
     output:
         directory(f"{WORK}/runs/{{run}}/samples/{{benchmark}}"),
@@ -19,7 +20,7 @@ rule sample:
         "../envs/diffusion2gan.yaml"
     params:
         model=lambda w: drawn_with(w.run),
-        options=lambda w: arguments(drawing(w.run)),
+        options=lambda w: arguments(STUDY.drawing(w.run)),
         number=lambda w: STUDY.benchmarks[w.benchmark].pictures,
         batch_size=EVALUATION["batch_size"],
         seed=SEED,
@@ -30,6 +31,21 @@ rule sample:
         )
 
 
+use rule sample as sample_diversity with:
+    output:
+        directory(f"{WORK}/runs/{{run}}/diversity/{{benchmark}}"),
+    log:
+        f"{WORK}/logs/sample_diversity/{{run}}-{{benchmark}}.log",
+    benchmark:
+        f"{WORK}/timings/sample_diversity/{{run}}-{{benchmark}}.tsv"
+    params:
+        model=lambda w: drawn_with(w.run),
+        options=lambda w: arguments(STUDY.drawing(w.run) | {"repeats": EVALUATION["diversity"]["repeats"]}),
+        number=EVALUATION["diversity"]["prompts"],
+        batch_size=EVALUATION["batch_size"],
+        seed=SEED,
+
+
 rule score:
     """Measure the pictures against the benchmark's."""
     input:
@@ -38,6 +54,7 @@ rule score:
         prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
         images=f"{WORK}/benchmarks/{{benchmark}}/images",
         clip=files(EVALUATION["clip"]),
+        compared=lambda w: list(compared_pictures(w.run, w.benchmark).values()),
     output:
         f"{WORK}/runs/{{run}}/metrics/{{benchmark}}.json",
     log:
@@ -48,11 +65,36 @@ rule score:
         "../envs/diffusion2gan.yaml"
     params:
         folder=lambda w, input: os.path.dirname(input.prompts),
-        options=lambda w: arguments(scoring(w.run, w.benchmark)),
+        options=lambda w: arguments(scoring(w.run, w.benchmark) | compared_pictures(w.run, w.benchmark)),
         scale=SCALE,
         seed=SEED,
     shell:
         logged(
             "python src/score.py --run {wildcards.run} --scale {params.scale} --images {input.samples} "
             "--benchmark {params.folder} {params.options} --seed {params.seed} --out {output}"
+        )
+
+
+rule measure_cost:
+    """Add up what a run took, from its pairs on (Table 7)."""
+    input:
+        "src/measure_cost.py",
+        trainings=lambda w: [f"{WORK}/runs/{run}/metrics/training.json" for run in STUDY.lineage(w.run)],
+    output:
+        f"{WORK}/runs/{{run}}/metrics/cost.json",
+    log:
+        f"{WORK}/logs/measure_cost/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/measure_cost/{{run}}.tsv"
+    wildcard_constraints:
+        run="|".join(map(re.escape, STUDY.runs)),
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        timings=lambda w: upstream(w.run),
+        scale=SCALE,
+    shell:
+        logged(
+            "python src/measure_cost.py --run {wildcards.run} --scale {params.scale} --trainings {input.trainings} "
+            "--timings {params.timings} --out {output}"
         )

@@ -143,3 +143,22 @@ rule make_figure3:
             "python src/make_figure3.py --losses {params.losses} --curves {input.curves} --pictures {input.pictures} "
             "--images {params.images:q} --out {output.figure} --table {output.table}"
         )
+
+
+rule make_figure_nfe:
+    """Table 6 as a figure: FID against evaluations, for regression and for Consistency Distillation."""
+    input:
+        "src/make_figure_nfe.py",
+        table="results/table6.csv",
+    output:
+        "results/figures/nfe.png",
+    log:
+        f"{WORK}/logs/make_figure_nfe.log",
+    benchmark:
+        f"{WORK}/timings/make_figure_nfe.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        scale=SCALE,
+    shell:
+        logged("python src/make_figure_nfe.py --table {input.table} --out {output}")

@@ -2,7 +2,8 @@
 
 `results/` holds the scale that ran last; the scale is a parameter, so that another one rebuilds them.
 
-Needs: metrics. Makes: results/table1.csv … table7.csv, results/runs/{run}.csv, results/claims.csv
+Needs: metrics. Makes: results/table1.csv … table7.csv, each as a page under results/pages/, results/runs/{run}.csv,
+results/claims.csv
 """
 
 REPORTED = "src/diffusion2gan/reported.csv"
@@ -38,11 +39,13 @@ rule make_table:
         "src/make_table.py",
         reported=REPORTED,
         metrics=lambda w: metrics_files(
-            STUDY.tables[w.table].rows,
+            STUDY.rows(w.table),
             STUDY.benchmark(STUDY.tables[w.table].benchmark).name,
         ),
     output:
-        "results/{table}.csv",
+        csv="results/{table}.csv",
+        markdown="results/pages/{table}.md",
+        html="results/pages/{table}.html",
     log:
         f"{WORK}/logs/make_table/{{table}}.log",
     benchmark:
@@ -50,12 +53,13 @@ rule make_table:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        rows=lambda w: STUDY.tables[w.table].rows,
+        rows=lambda w: STUDY.rows(w.table),
         scale=SCALE,
     shell:
         logged(
             "python src/make_table.py --table {wildcards.table} --rows {params.rows} --metrics {input.metrics} "
-            "--reported {input.reported} --scale {params.scale} --out {output}"
+            "--reported {input.reported} --scale {params.scale} --out {output.csv} --markdown {output.markdown} "
+            "--html {output.html}"
         )
 
 

@@ -19,8 +19,10 @@ from diffusion2gan.pairs import (
     unfinished,
     write_shard,
 )
-from diffusion2gan.teacher import Teacher
+from diffusion2gan.teacher import load_teacher
 from diffusion2gan.training.progress import track
+
+SOLVERS = {"ddim": "ddim, eta 0", "heun": "heun, edm noise levels"}
 
 
 @dataclass
@@ -34,22 +36,25 @@ class Arguments:
     guidance: float
     batch_size: int
     out: Path
+    solver: str = "ddim"
     spacing: str = "own"
     seed: int = 0
 
 
 def main(args: Arguments):
     captions = read_prompts(args.prompts)
+    if args.solver not in SOLVERS:
+        raise UserError(f"no solver of pairs '{args.solver}': use {' or '.join(SOLVERS)}")
     pairs = shard_range(args.shard, args.shards, args.count)
     if not pairs:
         raise UserError(f"shard {args.shard} of {args.shards} holds none of the {args.count} pairs: make fewer shards")
     cuda = torch.cuda.is_available()
-    teacher = Teacher(args.teacher, "cuda" if cuda else "cpu", torch.float16 if cuda else torch.float32)
+    teacher = load_teacher(args.teacher, "cuda" if cuda else "cpu", torch.float16 if cuda else torch.float32)
     check_disk(args.out.parent, bytes_of(len(pairs), teacher.latent_shape), "this shard")
 
     recipe = {
         "teacher": args.teacher,
-        "scheduler": "ddim, eta 0",
+        "scheduler": SOLVERS[args.solver],
         "spacing": args.spacing,
         "steps": args.steps,
         "guidance": args.guidance,
@@ -65,7 +70,7 @@ def main(args: Arguments):
         for batch in track(left, f"solving the ODE of shard {args.shard}"):
             z = noise(pair_seeds(batch, args.seed), teacher.latent_shape)
             texts = [captions[pair % len(captions)].as_py() for pair in batch]
-            work.append(teacher.solve(z, texts, args.steps, args.guidance, spacing=args.spacing))
+            work.append(teacher.solve(z, texts, args.steps, args.guidance, args.solver, args.spacing))
 
         prompt_ids = [pair % len(captions) for pair in pairs]
         seeds = pair_seeds(pairs, args.seed)

@@ -12,7 +12,7 @@ from diffusion2gan import cli
 from diffusion2gan.figures import contact_sheet, save
 from diffusion2gan.images import to_uint8
 from diffusion2gan.pairs import PairDataset, shard_recipe, statistics
-from diffusion2gan.teacher import Teacher
+from diffusion2gan.teacher import load_teacher
 
 
 @dataclass
@@ -36,7 +36,7 @@ def main(args: Arguments):
     for name, numbers in statistics(pairs, chosen[: args.sample]).items():
         print(f"  {name}: " + ", ".join(f"{what} {number:.4g}" for what, number in numbers.items()))
 
-    teacher = Teacher(recipe["teacher"], "cuda" if torch.cuda.is_available() else "cpu")
+    teacher = load_teacher(recipe["teacher"], "cuda" if torch.cuda.is_available() else "cpu")
     shown = pairs.batch(chosen[: args.pictures].sort().values)
     pictures = [to_uint8(teacher.decode(x[None].to(teacher.device)))[0] for x in shown.x]
     out = args.out or args.dataset / "contact-sheet.png"

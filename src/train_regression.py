@@ -3,7 +3,7 @@
 import torch
 
 from diffusion2gan import cli
-from diffusion2gan.teacher import Teacher
+from diffusion2gan.teacher import load_teacher
 from diffusion2gan.training import distillation, parallel
 from diffusion2gan.training.distillation import Arguments
 from diffusion2gan.training.regression import RegressionTraining
@@ -11,7 +11,7 @@ from diffusion2gan.training.regression import RegressionTraining
 
 def main(args: Arguments):
     torch.manual_seed(args.seed)
-    teacher = Teacher(args.teacher, parallel.device())
+    teacher = load_teacher(args.teacher, parallel.device())
     training = RegressionTraining(**distillation.start(args, teacher, init=args.teacher))
     distillation.finish(training, args)
 

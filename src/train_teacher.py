@@ -1,4 +1,4 @@
-"""Train the toy teacher, U-Net and text encoder, on latents of captioned scenes; save the whole pipeline."""
+"""Train a toy teacher, U-Net and text encoders, on latents of captioned scenes; save the whole pipeline."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ class Arguments:
     checkpoints: Path
     out: Path
     init: Path | None = None  # a pipeline to start from, instead of from nothing
+    xl: bool = False  # an SDXL in miniature, instead of a Stable Diffusion
     seed: int = 0
 
 
@@ -34,6 +35,8 @@ def main(args: Arguments):
         tokenizer = toy.tokenizer([prompt.caption for prompt in prompts("all")])
         encoder, unet = toy.text_encoder(tokenizer), toy.unet()
     parts = torch.nn.ModuleDict({"unet": unet.train(), "text_encoder": encoder.train()})
+    if args.xl:
+        parts.update({"unet": toy.xl_unet().train(), "text_encoder_2": toy.second_text_encoder(tokenizer).train()})
 
     vae = toy.load_vae(args.vae)
     scenes = Scenes("all", args.seed, toy.PICTURE)
@@ -41,11 +44,15 @@ def main(args: Arguments):
     training = DenoisingTraining(
         latents, tokens, toy.tokenize(tokenizer, [""]), parts, args.batch_size, args.learning_rate, args.seed
     )
-    settings = cli.settings_of(args, ["scenes", "batch_size", "learning_rate", "init"])
+    settings = cli.settings_of(args, ["scenes", "batch_size", "learning_rate", "init", "xl"])
     schedule = Schedule(args.iterations, warmup=200, decay="cosine")
     history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
 
-    pipeline = toy.pipeline(vae, tokenizer, parts["text_encoder"].eval(), parts["unet"].eval())
+    parts.eval()
+    if args.xl:
+        pipeline = toy.xl_pipeline(vae, tokenizer, (parts["text_encoder"], parts["text_encoder_2"]), parts["unet"])
+    else:
+        pipeline = toy.pipeline(vae, tokenizer, parts["text_encoder"], parts["unet"])
     pipeline.save_pretrained(args.out)
     history.to_csv(args.out / "history.csv", index=False)
 

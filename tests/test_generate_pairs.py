@@ -29,7 +29,7 @@ def teacher(teacher_folder):
 @pytest.fixture
 def make(teacher, tmp_path, monkeypatch):
     """Make shards in a folder, in this process."""
-    monkeypatch.setattr(generate_pairs, "Teacher", lambda *settings: teacher)
+    monkeypatch.setattr(generate_pairs, "load_teacher", lambda *settings: teacher)
     prompts = tmp_path / "prompts.parquet"
     captions = [f"a fox on a {colour} background" for colour in ("red", "green", "blue", "white", "pink")]
     pd.DataFrame({"prompt_id": range(5), "caption": captions}).to_parquet(prompts, index=False)

@@ -11,6 +11,7 @@ from PIL import Image
 import make_figure1
 import make_run
 import make_table
+import measure_cost
 from diffusion2gan import samples
 from diffusion2gan.datasets.openmoji import ATTRIBUTION
 from diffusion2gan.errors import UserError
@@ -93,3 +94,67 @@ def test_a_model_without_a_folder_is_refused(tmp_path):
     arguments = make_figure1.Arguments(prompts(tmp_path, ["a cat"]), ["teacher"], tmp_path / "f.png")
     with pytest.raises(UserError, match="NAME=FOLDER"):
         make_figure1.main(arguments)
+
+
+def test_a_page_shows_what_was_measured_with_its_interval_and_how(tmp_path):
+    record = {
+        "run": "dpm-solver", "benchmark": "coco2017", "scale": "toy", "seed": 0, "device": "an abacus",
+        "metrics": {"fid": 31.5, "inference_seconds": 0.25}, "intervals": {"fid": 1.25},
+        "recipe": {"resize_filter": "box"},
+    }  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(record))
+    pages = {"markdown": tmp_path / "t.md", "html": tmp_path / "t.html"}
+    rows = ["dpm-solver", "add-m"]
+    make_table.main(make_table.Arguments("table4", rows, "toy", tmp_path / "t.csv", [tmp_path / "a.json"], **pages))
+    first, second = lines(tmp_path / "t.csv")
+    assert (first["fid"], first["fid_interval"], first["fid_paper"]) == ("31.5", "1.25", "20.1")
+    assert (second["fid"], second["fid_interval"]) == ("", "")
+    text = pages["markdown"].read_text()
+    head, _, dpm, add = (line for line in text.splitlines() if line.startswith("|"))
+    cells = dict(zip(head.split(" | "), dpm.split(" | "), strict=True))
+    assert cells["fid"] == "31.5 ± 1.2" and cells["fid, paper"] == "20.1"
+    assert dict(zip(head.split(" | "), add.split(" | "), strict=True))["fid"] == "—"
+    assert "* resize filter: box" in text and "* device: an abacus" in text
+    page = pages["html"].read_text()
+    assert "31.5 ± 1.2" in page and page.count("data:image/png;base64") == 1
+
+
+def test_the_cost_of_a_run_is_all_that_it_could_not_do_without(tmp_path):
+    for name, seconds, processes in (("gan", 3600, 2), ("regression", 7200, 8)):
+        record = {"seconds": seconds, "processes": processes, "seed": 3, "device": "NVIDIA A100-SXM4-80GB"}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    (tmp_path / "generate_pairs").mkdir()
+    timings = [tmp_path / "generate_pairs" / f"{i}.tsv" for i in range(2)]
+    for path in timings:
+        path.write_text("s\th:m:s\n43200.0\t12:00:00\n")
+    trainings = [tmp_path / "gan.json", tmp_path / "regression.json"]
+
+    def cost(**settings):
+        defaults = {"run": "diffusion2gan", "scale": "paper", "trainings": trainings, "timings": timings}
+        measure_cost.main(measure_cost.Arguments(out=tmp_path / "cost.json", **defaults | settings))
+        return json.loads((tmp_path / "cost.json").read_text())
+
+    found = cost()
+    assert found["metrics"]["device_days"] == found["metrics"]["a100_days"] == pytest.approx(1 + (2 + 16) / 24)
+    assert found["days"] == {"training": 0.75, "generate_pairs": 1.0} and "A100" in found["conversion"]
+    for path in trainings:
+        path.write_text(path.read_text().replace("NVIDIA A100-SXM4-80GB", "cpu"))
+    found = cost()
+    assert set(found["metrics"]) == {"device_days"} and "no conversion to days of an A100" in found["conversion"]
+    with pytest.raises(UserError, match="nothing says how long generate_pairs took"):
+        cost(timings=[tmp_path / "generate_pairs" / "9.tsv"])
+    trainings[0].write_text(trainings[0].read_text().replace("cpu", "abacus"))
+    with pytest.raises(UserError, match="trained on abacus and cpu: their days do not add up"):
+        cost()
+
+
+def test_table7_puts_cost_and_quality_in_one_line(tmp_path):
+    measured = json.loads(metrics_file(tmp_path / "a.json", "diffusion2gan", 31.5).read_text())
+    cost = measured | {"benchmark": None, "metrics": {"device_days": 0.5}, "conversion": "of an abacus"}
+    (tmp_path / "cost.json").write_text(json.dumps(cost))
+    out = tmp_path / "t.csv"
+    files = [tmp_path / "a.json", tmp_path / "cost.json"]
+    make_table.main(make_table.Arguments("table7", ["instaflow", "diffusion2gan"], "smoke", out, files))
+    instaflow, ours = lines(out)
+    assert (ours["fid"], ours["device_days"], ours["a100_days"], ours["a100_days_paper"]) == ("31.5", "0.5", "", "43.6")
+    assert (instaflow["device_days"], instaflow["a100_days_paper"]) == ("", "183.2")

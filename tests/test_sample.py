@@ -29,7 +29,7 @@ def drawn(folder):
 def test_a_picture_depends_on_its_prompt_and_noise_alone(teacher_folder, prompts, tmp_path):
     def draw(name, **settings):
         settings = {"steps": 2, "guidance": 3.0, "scheduler": "ddim", **settings}
-        main(Arguments(str(teacher_folder), prompts, out=tmp_path / name, **settings))
+        main(Arguments(model=str(teacher_folder), prompts=prompts, out=tmp_path / name, **settings))
         return drawn(tmp_path / name).astype(int)
 
     three, two, other = draw("a", count=3), draw("b", count=2, batch_size=1), draw("c", count=2, seed=1)
@@ -44,7 +44,7 @@ def test_a_picture_depends_on_its_prompt_and_noise_alone(teacher_folder, prompts
 def test_a_student_draws_what_its_generator_says(teacher_folder, prompts, tmp_path):
     generator = Generator.from_teacher(teacher_folder)
     generator.save(tmp_path / "student", teacher_folder)
-    main(Arguments(str(tmp_path / "student"), prompts, count=3, out=tmp_path / "drawn"))
+    main(Arguments(model=str(tmp_path / "student"), prompts=prompts, count=3, out=tmp_path / "drawn"))
     teacher = Teacher(str(teacher_folder))
     z = noise(samples.noise_seeds(0, range(3)), teacher.latent_shape)
     with torch.no_grad():
@@ -54,4 +54,18 @@ def test_a_student_draws_what_its_generator_says(teacher_folder, prompts, tmp_pa
 
 def test_too_few_prompts_are_an_error(teacher_folder, prompts, tmp_path):
     with pytest.raises(UserError, match="holds 3 prompts, 4 pictures"):
-        main(Arguments(str(teacher_folder), prompts, count=4, out=tmp_path / "drawn"))
+        main(Arguments(model=str(teacher_folder), prompts=prompts, count=4, out=tmp_path / "drawn"))
+
+
+def test_several_pictures_of_each_prompt(teacher_folder, prompts, tmp_path):
+    arguments = {"model": str(teacher_folder), "prompts": prompts, "count": 2, "repeats": 3, "batch_size": 4}
+    main(Arguments(**arguments, out=tmp_path / "several"))
+    several = drawn(tmp_path / "several").astype(int)
+    recipe = samples.recipe(tmp_path / "several")
+    assert len(several) == recipe["count"] == 6 and recipe["repeats"] == 3
+    assert abs(several[0] - several[1]).max() > 10  # other noise
+    teacher = Teacher(str(teacher_folder))
+    z = noise(samples.noise_seeds(0, range(6)), teacher.latent_shape)
+    texts = [CAPTIONS[0]] * 3 + [CAPTIONS[1]] * 3
+    expected = images.to_uint8(teacher.decode(teacher.solve(z, texts, 1, 0, "student")).detach())
+    assert abs(several - expected.astype(int)).max() <= 1

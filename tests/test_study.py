@@ -8,10 +8,13 @@ import yaml
 
 from diffusion2gan.configuration import load, merge
 from diffusion2gan.errors import UserError
+from diffusion2gan.evaluations import Evaluations, of_a_pair, together
 from diffusion2gan.study import Batch, Study
 
 ROOT = Path(__file__).parents[1]
+CD = {"stage": "consistency", "loss": "lpips", "teacher": "edm-cifar10", "images": "cifar10"}
 GAN = {"stage": "gan", "discriminator": "diffusion"}
+SECOND = ("kid", "fid_second", "kid_second")
 
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -34,7 +37,16 @@ def test_the_rows_of_each_table_are_the_papers(scale):
     tables = study(scale).tables
     assert list(tables) == [f"table{number}" for number in range(1, 8)]
     for number, rows in reported.groupby("table")["row"].unique().items():
-        assert tables[f"table{number}"].rows == list(rows)
+        ours = tables[f"table{number}"].rows
+        assert [row for row in ours if row in set(rows)] == list(rows)
+        assert set(ours) - set(rows) <= {
+            "dmd2",
+            "dpm-solver-4",
+            "ddim-1",
+            "ddim-2",
+            "ddim-4",
+            "consistency-distillation-equal",
+        }
 
 
 def test_each_row_of_table2_adds_one_idea():
@@ -59,12 +71,36 @@ def test_the_papers_sizes():
     lpips = paper.runs["regression-lpips"].batch
     assert (lpips.size, lpips.accumulation, lpips.size // lpips.accumulation) == (256, 4, 64)
     assert lpips.fitting == {"accumulation": 4, "gradient_checkpointing": True, "shard": False}
+
+
+def test_the_papers_evaluations():
+    """Table 6's column, from the settings: what a training step and a pair evaluate is counted in their own tests."""
+    paper = study("paper")
     reported = pd.read_csv(ROOT / "src/diffusion2gan/reported.csv")
-    evaluations = reported[reported["metric"] == "nfe_million"].set_index("row")["value"].astype(float)
-    for row in paper.tables["table6"].rows[1:]:  # training, and two evaluations a step but the last: 35 of 18 steps
-        run = paper.runs[row]
-        solved = paper.datasets[run.dataset].pairs * (2 * paper.steps("edm-cifar10", "heun") - 1)
-        assert (run.batch.size * run.iterations + solved) / 1e6 == pytest.approx(evaluations[row], abs=0.051)
+    column = reported[reported["metric"] == "nfe_million"].set_index("row")["value"].astype(float)
+    for row, run in ((row, paper.runs[row]) for row in paper.tables["table6"].rows):
+        n = run.batch.size
+        if run.stage == "consistency":
+            step = Evaluations(teacher_forward=2 * n, student_forward=n, student_backward=n, target_forward=n)
+            spent = step.times(run.iterations)
+            assert spent.metrics["nfe_forward_million"] == 2 * spent.metrics["nfe_million"]
+        else:
+            pairs = paper.datasets[run.dataset].pairs * of_a_pair("heun", paper.steps("edm-cifar10", "heun"), 1)
+            step = Evaluations(student_forward=n, student_backward=n)
+            spent = together([step.times(run.iterations), Evaluations(pairs_forward=pairs)])
+            assert spent.metrics["nfe_million"] == pytest.approx(76.8 + 35 * paper.datasets[run.dataset].pairs / 1e6)
+            assert spent.metrics["nfe_backward_million"] == pytest.approx(76.8)
+        equal = row == "consistency-distillation-equal"
+        wanted = column["regression-lpips-1000k" if equal else row]
+        assert spent.metrics["nfe_million"] == pytest.approx(wanted, abs=0.051)
+
+
+def test_consistency_distillation_learns_from_a_teacher_and_pictures():
+    run = study().runs["consistency-distillation"]
+    assert (run.dataset, run.teacher, run.images) == (None, "edm-cifar10", "cifar10")
+    assert study().teacher_of(run.name).space == "pixel"
+    assert {"noise_levels", "target_decay"} <= run.options.keys()
+    assert "target_decay" not in study().runs["regression-lpips-50k"].options
 
 
 def test_a_run_overrides_base_and_the_sizes_of_its_stage():
@@ -93,22 +129,23 @@ def test_trunks():
 
 def test_a_row_of_several_tables_is_measured_once_a_benchmark():
     assert study("paper").metrics_of("diffusion2gan") == {
-        "coco2014": ["params_billion", "fid", "inference_seconds"],
-        "coco2017": ["steps", "fid", "clip_score", "inference_seconds"],
+        "coco2014": ["params_billion", "fid", "inference_seconds", *SECOND, "device_days"],
+        "coco2017": ["steps", "fid", "clip_score", "inference_seconds", *SECOND],
     }
-    both = {"openmoji": ["params_billion", "fid", "inference_seconds", "steps", "clip_score"]}
+    both = {"openmoji": ["params_billion", "fid", "inference_seconds", *SECOND, "steps", "clip_score", "device_days"]}
     assert study("toy").metrics_of("diffusion2gan") == both
 
 
 def test_a_run_in_no_table_is_measured_all_the_same():
     added = study("paper", runs={"mine": {"seed": 1}})
-    assert added.metrics_of("mine") == {"coco2014": ["fid", "clip_score", "precision", "recall"]}
+    assert added.metrics_of("mine") == {"coco2014": ["fid", "clip_score", "precision", "recall", *SECOND]}
 
 
 def test_what_a_scale_lacks():
     toy, paper = study("toy"), study("paper")
-    assert {name for name, table in toy.tables.items() if toy.lacks(table)} == {"table5", "table6"}
-    assert toy.lacks(toy.tables["table5"]) == "teacher sdxl"
+    assert {name for name, table in toy.tables.items() if toy.lacks(table)} == set()
+    without = study("toy", teachers={"edm-cifar10": {"path": None}})
+    assert without.lacks(without.tables["table6"]) == "teacher edm-cifar10"
     assert paper.lacks(paper.tables["table5"]) is None
 
 
@@ -132,6 +169,9 @@ def test_an_unknown_row():
             {"runs": {"x": GAN | {"init": "y"}, "y": GAN | {"init": "x"}}},
             "runs.x starts from itself: x -> y -> x; change an `init`",
         ),
+        ({"runs": {"x": CD | {"dataset": "sd-cfg-3"}}}, "runs.x learns without pairs: give it teacher and images"),
+        ({"runs": {"x": CD | {"teacher": "sd15"}}}, "runs.x is in pixels: give it such a teacher"),
+        ({"runs": {"x": {"images": "cifar10"}}}, "runs.x learns from pairs: it takes no teacher and no images"),
         ({"runs": {"x": {"dataset": "sd-cfg-33"}}}, "runs.x: no dataset 'sd-cfg-33', did you mean 'sd-cfg-3'?"),
         ({"runs": {"x": {"batch": "larg"}}}, "scales/toy.yaml: regression: no batch 'larg', did you mean 'large'?"),
         (
@@ -143,7 +183,16 @@ def test_an_unknown_row():
         ({"datasets": {"sd-cfg-3": {"prompts": "laion"}}}, "datasets.sd-cfg-3: no list of prompts 'laion'"),
         ({"tables": {"table2": {"benchmark": "coco2015"}}}, "tables.table2: no benchmark 'coco2015'"),
         ({"figures": {"figure1": {"columns": {"teacher": "T"}}}}, "figures.figure1: no run or model 'teacher'"),
-        ({"models": {"x": {"teacher": "sd15"}}}, "models.x needs teacher, solver, guidance, or reported_only"),
+        ({"models": {"x": {"teacher": "sd15"}}}, "models.x is a teacher: it needs solver and guidance"),
+        (
+            {"models": {"x": {}}},
+            "models.x needs teacher, solver, guidance; or, of a published pipeline, scheduler, steps",
+        ),
+        (
+            {"models": {"x": {"pipeline": "a/b", "steps": 1}}},
+            "models.x needs teacher, solver, guidance; or, of a publi",
+        ),
+        ({"tables": {"table5": {"teacher": "teacher-sdx"}}}, "no model 'teacher-sdx', did you mean 'teacher-sdxl'?"),
         ({"models": {"x": {"reported_only": True, "guidance": 3}}}, "models.x is reported only"),
         (
             {"models": {"x": {"teacher": "sd15", "solver": "heun", "guidance": 3}}},
@@ -153,3 +202,36 @@ def test_an_unknown_row():
 )
 def test_a_name_that_refers_to_nothing(changes, said):
     assert said in complaint(**changes)
+
+
+def test_the_rows_that_a_scale_measures():
+    """At small scales teachers and students; at the paper's, all whose weights are public."""
+    public = {"pixart-alpha", "instaflow", "dmd2", "sdxl-turbo", "sdxl-lightning"}
+    assert not public & set(study("toy").measured) and public < set(study("paper").measured)
+    assert not {"gigagan", "ufogen", "add-m", "dmd", "progressive-distillation"} & set(study("paper").measured)
+    assert "dmd2" not in study("toy").rows("table3") and "dmd2" in study("paper").rows("table3")
+    assert "instaflow" in study("toy").rows("table3")  # a reported row stays
+
+
+def test_a_peer_is_drawn_as_its_stanza_says():
+    paper = study("paper")
+    lightning = paper.drawing("sdxl-lightning")
+    assert lightning.pop("unet").endswith("sdxl_lightning_1step_unet_x0.safetensors")
+    assert lightning == {
+        "scheduler": "euler", "spacing": "trailing", "prediction": "sample", "steps": 1, "guidance": 0,
+        "resolution": 1024,
+    }  # fmt: skip
+    assert paper.drawing("dmd2")["timesteps"] == [999]
+    assert paper.drawing("diffusion2gan") == {"scheduler": "student", "steps": 1, "guidance": 0}
+    assert paper.drawing("teacher-sd15")["steps"] == 50 and paper.drawing("dpm-solver")["steps"] == 25
+    assert study("toy").drawing("ddim-2")["steps"] == 2
+
+
+def test_dreamsim_compares_with_the_tables_teacher():
+    assert study("paper").compared_with("sdxl-turbo", "coco2017") == "teacher-sdxl"
+    assert study("toy").compared_with("sdxl-diffusion2gan", "openmoji") == "teacher-sdxl"
+    assert study("paper").compared_with("diffusion2gan", "coco2017") is None
+
+
+def test_a_lineage_goes_back_to_the_regression():
+    assert study().lineage("diffusion2gan") == ["diffusion2gan", "regression-elatentlpips-large-batch"]

@@ -147,7 +147,7 @@ def test_a_missing_pipeline_is_told_in_one_line(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="is neither a folder nor, .*`hf download") as raised:
             Teacher(path)
         assert "\n" not in str(raised.value)
-    with pytest.raises(UserError, match="is not the folder of a Stable Diffusion pipeline"):
+    with pytest.raises(UserError, match="is not the folder of a diffusers pipeline"):
         Teacher(str(tmp_path))
 
 
@@ -163,5 +163,5 @@ def test_a_pipeline_of_another_kind_is_told_in_one_line(teacher_folder, tmp_path
     with pytest.raises(UserError, match="predicts 'sample' from 4 channels"):
         Teacher(str(folder))
     change("model_index.json", _class_name="FluxPipeline")
-    with pytest.raises(UserError, match="is a FluxPipeline, the teacher must be a StableDiffusionPipeline or a"):
+    with pytest.raises(UserError, match="is a FluxPipeline, it must be a StableDiffusionPipeline or a"):
         Teacher(str(folder))

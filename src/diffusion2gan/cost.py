@@ -15,9 +15,11 @@ import pandas as pd
 from diffusion2gan.study import Study
 
 ON_GPU = (
-    "generate_pairs", "encode_latents", "train_vgg", "calibrate_lpips", "sample", "score", "time_losses", "reconstruct"
+    "generate_pairs", "encode_latents", "train_vgg", "calibrate_lpips", "sample", "sample_diversity", "score",
+    "time_losses", "reconstruct"
 )  # fmt: skip
-TRAININGS = ("train_regression", "train_gan")
+TRAININGS = ("train_regression", "train_gan", "train_consistency")
+SAMPLINGS = ("sample", "sample_diversity")
 PNG = 1.7  # bytes a pixel of a compressed picture                                             # ours
 FLOAT32 = 4
 
@@ -84,10 +86,12 @@ def kind(study: Study, job: Job) -> tuple[str, str]:
         return job.rule, study.datasets[job.wildcards["dataset"]].teacher
     if job.rule in TRAININGS:
         return job.rule, study.teacher_of(job.wildcards["run"]).name
-    if job.rule == "sample":
+    if job.rule in SAMPLINGS:
         row = job.wildcards["run"]
+        if study.is_peer(row):
+            return "sample", row
         solver = "student" if row in study.runs else study.models[row].solver
-        return job.rule, f"{study.teacher_of(row).name}-{solver}"
+        return "sample", f"{study.teacher_of(row).name}-{solver}"
     return job.rule, subject(job)
 
 
@@ -99,9 +103,16 @@ def units(study: Study, job: Job) -> float:
     if job.rule in TRAININGS:
         run = study.runs[job.wildcards["run"]]
         return run.iterations * run.batch.size
-    if job.rule == "sample":
-        return study.benchmarks[job.wildcards["benchmark"]].pictures
+    if job.rule in SAMPLINGS:
+        return pictures(study, job.rule, job.wildcards["benchmark"])
     return 1
+
+
+def pictures(study: Study, rule: str, benchmark: str) -> int:
+    """How many pictures a job draws."""
+    if rule == "sample":
+        return study.benchmarks[benchmark].pictures
+    return math.prod(study.config["evaluation"]["diversity"].values())
 
 
 def gpus(study: Study, job: Job) -> int:
@@ -122,13 +133,18 @@ def output_bytes(study: Study, rule: str, wildcards: dict[str, str]) -> int:
     if rule == "encode_latents":
         split, a_latent = wildcards["split"], 2 * math.prod(study.teachers[wildcards["teacher"]].latent) + 8
         return round(study.config["latentlpips"]["latents"][split] / study.latent_shards(split) * a_latent)
-    if rule == "sample":
-        teacher = study.teacher_of(wildcards["run"])
-        side = teacher.latent[-1] * (8 if teacher.space == "latent" else 1)
-        return round(study.benchmarks[wildcards["benchmark"]].pictures * PNG * side**2)
+    if rule in SAMPLINGS:
+        row = wildcards["run"]
+        if study.is_peer(row):
+            side = study.models[row].resolution
+        else:
+            teacher = study.teacher_of(row)
+            side = teacher.latent[-1] * (8 if teacher.space == "latent" else 1)
+        return round(pictures(study, rule, wildcards["benchmark"]) * PNG * side**2)
     if rule == "make_benchmark":
         benchmark = study.benchmarks[wildcards["benchmark"]]
-        return round(benchmark.pictures * PNG * benchmark.resolution**2)
+        drawn = benchmark.source == "openmoji"  # others are linked
+        return round(benchmark.pictures * PNG * benchmark.resolution**2) if drawn else 0
     return 0
 
 
@@ -139,8 +155,9 @@ def pair_bytes(study: Study, dataset: str) -> int:
 
 def files(study: Study, job: Job) -> int:
     """How many files a job leaves: a folder of pictures holds one for each prompt."""
-    if job.rule in ("sample", "make_benchmark"):
-        return study.benchmarks[job.wildcards["benchmark"]].pictures + 1
+    if job.rule in (*SAMPLINGS, "make_benchmark"):
+        rule = "sample" if job.rule == "make_benchmark" else job.rule
+        return pictures(study, rule, job.wildcards["benchmark"]) + 1
     return 1
 
 

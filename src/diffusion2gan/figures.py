@@ -98,6 +98,55 @@ def reconstructions(
     return figure
 
 
+def against(frame: pd.DataFrame, column: str, reported: str, title: str) -> Figure:
+    """FID against what it costs, measured in one panel and as the paper reports it in another: the two never mix.
+
+    `column` is of the measured, `reported` of the paper's; `frame` is a table of `diffusion2gan.tables`.
+    """
+    panels = {
+        "measured": ("fid", column, frame.get("fid_interval")),
+        "reported by the paper": ("fid_paper", reported, None),
+    }
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+        for axes, (name, (vertical, across, widths)) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+            known = frame[across].notna() & frame[vertical].notna() if {across, vertical} <= set(frame) else []
+            points = frame[known] if any(known) else frame[:0]
+            for place, point in points.iterrows():
+                spread = widths[place] if widths is not None and pd.notna(widths[place]) else 0
+                axes.errorbar(float(point[across]), float(point[vertical]), yerr=spread, fmt="o", markersize=3)
+                position = (float(point[across]), float(point[vertical]))
+                axes.annotate(point["label"], position, (4, 3), textcoords="offset points", fontsize=5)
+            if len(points):
+                axes.set(xscale="log")
+            else:
+                axes.text(0.5, 0.5, "nothing", ha="center", color="0.5", transform=axes.transAxes)
+            axes.margins(0.2)
+            axes.set(xlabel=title, ylabel="FID", title=name)
+    return figure
+
+
+def quality_of_compute(table: pd.DataFrame, methods: dict[str, str]) -> Figure:
+    """Table 6 drawn: FID against millions of evaluations, a curve a method over its rows, the paper's behind them.
+
+    `table` has the columns row, fid, nfe_million and their `_paper`; `methods` the start of a method's row names, and
+    its own name. A point that was not measured, or not reported, is left out.
+    """
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(4.2, 3), layout="constrained")
+        axes = figure.subplots()
+        for number, (start, name) in enumerate(methods.items()):
+            rows = table[table["row"].str.startswith(start)]
+            paper = rows.dropna(subset=["nfe_million_paper", "fid_paper"]).sort_values("nfe_million_paper")
+            ours = rows.dropna(subset=["nfe_million", "fid"]).sort_values("nfe_million")
+            behind = {"color": f"C{number}", "alpha": 0.35, "marker": "s", "linestyle": "--", "markersize": 3}
+            axes.plot(paper["nfe_million_paper"], paper["fid_paper"], **behind, label=f"{name}, paper")
+            axes.plot(ours["nfe_million"], ours["fid"], color=f"C{number}", marker="o", markersize=4, label=name)
+        axes.set(xscale="log", yscale="log", xlabel="evaluations, millions", ylabel="FID")
+        axes.legend(fontsize=5)
+    return figure
+
+
 def contact_sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
     """Pictures uint8 (H, W, 3) in rows, each over its caption."""
     rows = -(-len(pictures) // columns)

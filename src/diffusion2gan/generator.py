@@ -1,8 +1,5 @@
 """The one-step student G(z, c): the teacher's U-Net at one timestep, its prediction turned into x₀ (Sec. 3)."""
 
-import os
-import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -10,6 +7,8 @@ from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from torch import nn
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.pixels import PixelGenerator, is_pixel_model
+from diffusion2gan.training.checkpoint import atomic_folder
 
 
 class Generator(nn.Module):
@@ -66,8 +65,13 @@ class Generator(nn.Module):
         is replaced only once the new one is complete.
         """
         pipeline = DiffusionPipeline.from_pretrained(teacher_path, unet=self.unet, scheduler=self.scheduler)
-        with _atomic_folder(Path(folder)) as temporary:
+        with atomic_folder(Path(folder)) as temporary:
             pipeline.save_pretrained(temporary)
+
+
+def load_student(path: str | Path) -> Generator | PixelGenerator:
+    """The student with the weights of a teacher or of a student, in latents or in pixels."""
+    return (PixelGenerator if is_pixel_model(path) else Generator).from_teacher(path)
 
 
 def x0(prediction: torch.Tensor, z: torch.Tensor, alpha_bar: float, prediction_type: str) -> torch.Tensor:
@@ -93,18 +97,3 @@ def _one_step(scheduler: DDIMScheduler, timestep: int | None) -> DDIMScheduler:
         betas = scheduler.betas[: timestep + 1].tolist()
         settings |= {"trained_betas": betas, "num_train_timesteps": len(betas), "rescale_betas_zero_snr": False}
     return DDIMScheduler.from_config(scheduler.config, **settings)
-
-
-@contextmanager
-def _atomic_folder(folder: Path):
-    """Give a temporary folder beside `folder`; on success it takes its place, on failure it is removed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary, previous = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    try:
-        yield temporary
-        if folder.exists():
-            os.replace(folder, previous)
-        os.replace(temporary, folder)
-        shutil.rmtree(previous, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

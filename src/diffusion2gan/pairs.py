@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +28,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from diffusion2gan import images, samples
 from diffusion2gan.errors import UserError
+from diffusion2gan.evaluations import of_a_pair
 from diffusion2gan.noise import noise
 from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.data_order import mix
@@ -221,6 +224,13 @@ class PairDataset:
         captions = self.captions.take(prompt_ids).to_pylist()
         return Pairs(noise(seeds, latents.shape[1:]), captions, latents.float())
 
+    @property
+    def evaluations(self) -> int:
+        """What the teacher was evaluated for these pairs."""
+        recipe = shard_recipe(self.folder / self.index["shard"][0])
+        solver = recipe["scheduler"].partition(",")[0]
+        return len(self) * of_a_pair(solver, recipe["steps"], recipe["guidance"])
+
     __getitems__ = batch  # what a DataLoader with a batch sampler asks for
 
     def read(self, indices: Sequence[int] | torch.Tensor) -> tuple[torch.Tensor, list[int], list[int]]:
@@ -249,6 +259,24 @@ class PairDataset:
                     raise UserError(f"the shard {path} {problem}: delete it and run again to remake it")
             self.shards[number] = load_file(path)
         return self.shards[number]
+
+
+class PictureDataset:
+    """Real pictures of a folder, where others read pairs: without a teacher's solutions, so without their noise."""
+
+    evaluations = 0
+
+    def __init__(self, folder: Path):
+        self.files, self.captions = samples.paths(folder), [""]
+        self.pictures = np.stack([images.load(file) for file in self.files])
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def batch(self, indices: Sequence[int] | torch.Tensor) -> Pairs:
+        """The pictures at `indices` (N) as x, in [-1, 1]; z is empty."""
+        x = images.to_tensor(self.pictures[np.asarray(indices)])
+        return Pairs(torch.empty(len(x), 0), [""] * len(x), x)
 
 
 def statistics(pairs: PairDataset, indices: torch.Tensor) -> dict[str, dict[str, float]]:

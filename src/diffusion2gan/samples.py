@@ -80,11 +80,27 @@ class Pictures:
         return len(self.files)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        picture = Image.open(self.files[index]).convert("RGB")
+        try:
+            picture = Image.open(self.files[index]).convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"{self.files[index]} is not a whole picture ({error}): draw or fetch it again") from error
         side = min(picture.size)
         left, top = (round((length - side) / 2) for length in picture.size)
         picture = picture.crop((left, top, left + side, top + side))
         return np.asarray(picture.resize((self.resolution, self.resolution), FILTERS[self.resize_filter]))
+
+    def check_sizes(self) -> None:
+        """Raise UserError unless all pictures are of one size, as drawings of one model are."""
+        sizes = {}
+        for file in self.files:
+            try:
+                with Image.open(file) as picture:
+                    sizes.setdefault(picture.size, file)
+            except OSError as error:
+                raise UserError(f"{file} is not a whole picture ({error}): draw it again") from error
+        if len(sizes) > 1:
+            (first, one), (second, other) = list(sizes.items())[:2]
+            raise UserError(f"{one} is of {first} pixels, {other} of {second}: draw all of them with one model")
 
     def batches(self, size: int) -> Iterator[list[np.ndarray]]:
         """The pictures in lists of `size`, read by as many threads as torch computes with."""

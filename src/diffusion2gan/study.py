@@ -11,6 +11,7 @@ from diffusion2gan.configuration import nearest
 from diffusion2gan.errors import UserError
 
 SPEED = ("steps", "params_billion", "inference_seconds")  # metrics of the model itself, not of its pictures
+COST = ("device_days", "nfe_million")  # metrics of how a run was made
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,14 @@ class Teacher:
     latent: list[int]
     weights: dict[str, int]
     spacing: str = "own"
+    training: dict | None = None  # of one that the workflow itself trains, as small scales do
+    pickle: str | None = None  # the official checkpoint that the workflow makes it of, as of EDM
+    lpips_side: int = 0  # pixels that its pictures are resized to before LPIPS; 0: as they are
+
+    @property
+    def made(self) -> bool:
+        """Whether the workflow makes its files."""
+        return self.training is not None or self.pickle is not None
 
 
 @dataclass(frozen=True)
@@ -61,13 +70,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Run:
-    """One student to train. What only the gan stage has is None in a regression."""
+    """One student to train. What only the gan stage has is None in a regression.
+
+    Consistency Distillation has no `dataset` of pairs, but a `teacher`, and the `images` of a benchmark.
+    """
 
     name: str
     stage: str
     loss: str
     ensemble: str
-    dataset: str
+    dataset: str | None
     batch: Batch
     iterations: int
     discriminator: str
@@ -88,6 +100,10 @@ class Run:
     mix_fraction_latent: float | None = None
     mix_fraction_text: float | None = None
     mix_fraction_noise: float | None = None
+    teacher: str | None = None
+    images: str | None = None
+    noise_levels: int | None = None
+    target_decay: float | None = None
 
     @property
     def options(self) -> dict:
@@ -100,29 +116,53 @@ class Run:
             names += ["z_conditioning", "r1", "multi_scale", "mix_and_match"]
             names += ["r1_gamma", "r1_every"] if self.r1 else []
             names += [f"mix_fraction_{part}" for part in ("latent", "text", "noise")] if self.mix_and_match else []
+        if self.stage == "consistency":
+            names += ["noise_levels", "target_decay"]
         return {"batch_size": self.batch.size} | {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
 class Model:
-    """A row that is no run: a teacher drawn with some solver, or numbers only the paper reports."""
+    """A row that is no run: a teacher drawn with some solver, a published pipeline, or numbers only the paper reports.
+
+    Of a published pipeline the scale names the files, `pipeline` and `unet`; without them its row holds reported
+    numbers only, or is left out where it stands in for another's, `stand_in_for`.
+    """
 
     name: str
     teacher: str | None = None
     solver: str | None = None
     guidance: float | None = None
+    steps: int | None = None  # of a teacher: other than its scale's
+    pipeline: str | None = None
+    unet: str | None = None
+    scheduler: str | None = None
+    spacing: str = "own"
+    prediction: str = "own"
+    timesteps: list[int] = field(default_factory=list)
+    resolution: int | None = None
+    stand_in_for: str | None = None
     reported_only: bool = False
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is anything to draw with."""
+        return self.teacher is not None or self.pipeline is not None
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Prompts with reference pictures; `source` is None where the scale has none."""
+    """Prompts with reference pictures; `source` is None where the scale has none.
+
+    One without captions says how many pictures to compare with, `references`.
+    """
 
     name: str
     source: str | None
     pictures: int
     resolution: int
     resize_filter: str
+    references: int | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +173,7 @@ class Table:
     benchmark: str
     metrics: list[str]
     rows: list[str]
+    teacher: str | None = None  # the row that DreamSim compares with
 
 
 @dataclass(frozen=True)
@@ -153,7 +194,7 @@ class Study:
 
     def __post_init__(self):
         for run in self.runs.values():
-            _known("dataset", run.dataset, self.datasets, f"runs.{run.name}")
+            self._check_data(run)
             self._check_stage(run)
         for data in self.datasets.values():
             _known("teacher", data.teacher, self.teachers, f"datasets.{data.name}")
@@ -170,11 +211,15 @@ class Study:
             self.benchmark(table.benchmark, where)
             for row in table.rows if isinstance(table, Table) else table.columns:
                 _known("run or model", row, self.runs | self.models, where)
+            if isinstance(table, Table) and "dreamsim" in table.metrics:
+                _known("model", table.teacher or "", self.models, f"{where}.teacher, which DreamSim needs")
         self.benchmark(self.config["evaluation"]["benchmark"], "evaluation")
 
     @cached_property
     def teachers(self) -> dict[str, Teacher]:
-        return _named(Teacher, self.config["teachers"])
+        made, stanzas = f"{self.config['work']}/{self.scale}/teachers", self.config["teachers"].items()
+        paths = {name: {"path": f"{made}/{name}"} for name, said in stanzas if said.keys() & {"training", "pickle"}}
+        return {name: Teacher(name=name, **said | paths.get(name, {})) for name, said in stanzas}
 
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
@@ -214,18 +259,52 @@ class Study:
 
     @cached_property
     def measured(self) -> list[str]:
-        """The rows that are measured: every run, and the models that are more than reported."""
-        return [*self.runs, *(name for name, model in self.models.items() if not model.reported_only)]
+        """The rows that are measured: every run, and the models that are more than reported at this scale."""
+        return [*self.runs, *(name for name, model in self.models.items() if model.measured)]
 
     def benchmark(self, name: str, where: str = "benchmarks") -> Benchmark:
         """The benchmark of a name, or what stands in for it at this scale."""
         name = self.config["stand_ins"].get(name, name)
         return _known("benchmark", name, self.benchmarks, where)
 
+    def rows(self, table: str) -> list[str]:
+        """The rows of a table, without stand-ins that this scale does not have."""
+        models = self.models
+        absent = {name for name in models if models[name].stand_in_for and not models[name].measured}
+        return [row for row in self.tables[table].rows if row not in absent]
+
+    def is_peer(self, row: str) -> bool:
+        """Whether a row is a published pipeline."""
+        return row in self.models and self.models[row].teacher is None
+
     def teacher_of(self, row: str) -> Teacher:
         """The teacher that a run learns from, or that a model is."""
-        name = self.datasets[self.runs[row].dataset].teacher if row in self.runs else self.models[row].teacher
-        return self.teachers[name]
+        source = self.runs[row] if row in self.runs else self.models[row]
+        return self.teachers[source.teacher or self.datasets[source.dataset].teacher]
+
+    def drawing(self, row: str) -> dict:
+        """The options of `sample.py` but for the model: a student in one step, a teacher with its solver, a peer."""
+        if row in self.runs:
+            return {"scheduler": "student", "steps": 1, "guidance": 0}
+        model = self.models[row]
+        if not self.is_peer(row):
+            steps = model.steps or self.steps(model.teacher, model.solver)
+            spacing = self.teachers[model.teacher].spacing
+            return {"scheduler": model.solver, "steps": steps, "spacing": spacing, "guidance": model.guidance}
+        names = ("unet", "scheduler", "spacing", "prediction", "timesteps", "steps", "guidance", "resolution")
+        return {name: value for name in names if (value := getattr(model, name)) not in (None, [])}
+
+    def compared_with(self, row: str, benchmark: str) -> str | None:
+        """The row whose pictures DreamSim compares a row's with on a benchmark."""
+        for table in self.tables.values():
+            here = row in table.rows and self.benchmark(table.benchmark).name == benchmark
+            if here and "dreamsim" in table.metrics:
+                return table.teacher
+        return None
+
+    def lineage(self, run: str) -> list[str]:
+        """A run and the runs that it starts from, itself first."""
+        return [run, *(self.lineage(self.runs[run].init) if self.runs[run].init else [])]
 
     def steps(self, teacher: str, solver: str) -> int:
         """How many steps a solver of a teacher takes at this scale."""
@@ -261,15 +340,17 @@ class Study:
         if self.benchmark(target.benchmark).source is None:
             missing.append(f"benchmark {self.benchmark(target.benchmark).name}")
         for row in target.rows if isinstance(target, Table) else target.columns:
-            if row in self.measured and self.teacher_of(row).path is None:
+            if row in self.measured and not self.is_peer(row) and self.teacher_of(row).path is None:
                 missing.append(f"teacher {self.teacher_of(row).name}")
-            if row in self.runs and self.prompts[self.datasets[self.runs[row].dataset].prompts] is None:
-                missing.append(f"list of prompts {self.datasets[self.runs[row].dataset].prompts}")
+            if row in self.runs and (pairs := self.datasets.get(self.runs[row].dataset)) is None:
+                continue
+            if row in self.runs and self.prompts[pairs.prompts] is None:
+                missing.append(f"list of prompts {pairs.prompts}")
         return missing[0] if missing else None
 
     def _run(self, name: str, own: dict) -> Run:
         """A run: the sizes of its stage, over them `base`, over both its own stanza."""
-        said = self.config["base"] | own
+        said = self.config["base"] | ({"dataset": None} if own.get("stage") == "consistency" else {}) | own
         sizes = self.config[said["stage"]]
         where = f"scales/{self.scale}.yaml: {said['stage']}"
         settings = sizes | said
@@ -284,6 +365,20 @@ class Study:
             return Run(name=name, **settings)
         except TypeError as error:
             raise UserError(f"config.yaml: runs.{name} lacks a setting: {str(error).split(':')[-1].strip()}") from error
+
+    def _check_data(self, run: Run) -> None:
+        """Consistency Distillation learns from a teacher and from pictures, every other stage from pairs."""
+        where = f"runs.{run.name}"
+        if run.stage != "consistency":
+            _known("dataset", run.dataset, self.datasets, where)
+            if run.teacher or run.images:
+                raise UserError(f"config.yaml: {where} learns from pairs: it takes no teacher and no images")
+            return
+        if run.dataset or not (run.teacher and run.images):
+            raise UserError(f"config.yaml: {where} learns without pairs: give it teacher and images, and no dataset")
+        if _known("teacher", run.teacher, self.teachers, where).space != "pixel" or run.loss not in ("lpips", "mse"):
+            raise UserError(f"config.yaml: {where} is in pixels: give it such a teacher, and the loss lpips or mse")
+        self.benchmark(run.images, f"{where}.images")
 
     def _check_stage(self, run: Run) -> None:
         """A gan has a discriminator and starts from another run; a regression does neither."""
@@ -302,15 +397,20 @@ class Study:
             seen.append(init)
 
     def _check_model(self, model: Model) -> None:
-        settings = (model.teacher, model.solver, model.guidance)
+        where = f"config.yaml: models.{model.name}"
         if model.reported_only:
-            if any(setting is not None for setting in settings):
-                raise UserError(f"config.yaml: models.{model.name} is reported only: it takes no other setting")
-            return
-        if None in settings:
-            raise UserError(f"config.yaml: models.{model.name} needs teacher, solver, guidance, or reported_only: true")
-        _known("teacher", model.teacher, self.teachers, f"models.{model.name}")
-        self.steps(model.teacher, model.solver)
+            if model != Model(model.name, reported_only=True):
+                raise UserError(f"{where} is reported only: it takes no other setting")
+        elif model.teacher is not None:
+            if None in (model.solver, model.guidance) or (model.scheduler, model.pipeline) != (None, None):
+                raise UserError(f"{where} is a teacher: it needs solver and guidance, and no scheduler or pipeline")
+            _known("teacher", model.teacher, self.teachers, f"models.{model.name}")
+            self.steps(model.teacher, model.solver)
+        elif None in (model.scheduler, model.steps, model.guidance, model.resolution):
+            raise UserError(
+                f"{where} needs teacher, solver, guidance; or, of a published pipeline, scheduler, steps, guidance and "
+                "resolution; or reported_only: true"
+            )
 
 
 def _named(kind: type, stanzas: dict[str, dict]) -> dict:

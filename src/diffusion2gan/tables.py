@@ -1,7 +1,8 @@
 """Tables of measured numbers beside the paper's.
 
 Every metric has two columns: `fid` is what this project measured, empty where it did not, and
-`fid_paper` is what the paper reports. No number ever moves from one to the other.
+`fid_paper` is what the paper reports. No number ever moves from one to the other. `fid_interval`, where it
+is known, is half of the 95 % interval of what was measured, over the pictures.
 """
 
 import difflib
@@ -85,7 +86,7 @@ def run(name: str, records: list[dict], paper: pd.DataFrame) -> pd.DataFrame:
     paper = paper[paper["row"] == name]
     if not records and paper.empty:
         raise UserError(f"the run '{name}' is neither measured nor reported: no metrics file, no row of the paper")
-    benchmarks = list(dict.fromkeys(record["benchmark"] for record in records))
+    benchmarks = list(dict.fromkeys(record["benchmark"] for record in records if record["benchmark"]))
     metrics = _metrics(records, paper)
     pairs = []
     for number in paper["table"].unique():
@@ -94,7 +95,7 @@ def run(name: str, records: list[dict], paper: pd.DataFrame) -> pd.DataFrame:
     pairs += [(None, b) for b in benchmarks if b not in {benchmark for _, benchmark in pairs}]
     lines = []
     for number, benchmark in pairs:
-        measured = [record for record in records if record["benchmark"] == benchmark]
+        measured = [record for record in records if benchmark and record["benchmark"] in (benchmark, None)]
         _check_alike(measured)
         line = _line(name, measured, paper[paper["table"] == number], metrics)
         lines.append({"table": f"table{number}" if number else None, **line})
@@ -117,9 +118,43 @@ def pretty(frame: pd.DataFrame) -> str:
     return shown.to_string(index=False) + "\nin brackets: reported by the paper"
 
 
+def page(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table as a person reads it: measured with its interval, and the paper's in a column of its own; a dash for
+    neither. Columns that hold nothing are left out."""
+    shown = pd.DataFrame({"": frame["label"]})
+    for name in [name for name in frame if f"{name}_paper" in frame]:
+        widths = frame.get(f"{name}_interval", pd.Series([None] * len(frame)))
+        measured = zip(frame[name], widths, strict=True)
+        columns = {
+            name.replace("_", " "): [
+                " ".join(filter(None, [_digits(value), _width(value, width)])) for value, width in measured
+            ],
+            f"{name.replace('_', ' ')}, paper": [_digits(value) for value in frame[f"{name}_paper"]],
+        }
+        for title, cells in columns.items():
+            if any(cells):
+                shown[title] = [cell or "—" for cell in cells]
+    return shown
+
+
+def protocol(frame: pd.DataFrame, records: list[dict]) -> list[str]:
+    """How the numbers of a table were measured, in lines; of devices and recipes each once."""
+    lines = []
+    for name in ("scale", "benchmark", "seeds"):
+        if values := sorted(set(frame[name].dropna().astype(str))):
+            lines.append(f"{name}: {', '.join(values)}")
+    recipe = {key: value for record in records for key, value in record.get("recipe", {}).items()}
+    lines += [f"{key.replace('_', ' ')}: {value}" for key, value in recipe.items()]
+    for key in ("device", "git_commit"):
+        if values := sorted({record[key] for record in records if key in record}):
+            lines.append(f"{key.replace('_', ' ')}: {', '.join(values)}")
+    notes = sorted({record["conversion"] for record in records if "conversion" in record})
+    return lines + notes
+
+
 def _line(row: str, records: list[dict], paper: pd.DataFrame, metrics: list[str]) -> dict:
     theirs = paper[paper["row"] == row].set_index("metric")
-    values = _means(records)
+    values, intervals = _means(records), _half_widths(records)
     first = records[0] if records else {}
     line = {
         "row": row,
@@ -134,6 +169,8 @@ def _line(row: str, records: list[dict], paper: pd.DataFrame, metrics: list[str]
     for metric in metrics:
         line[metric] = values.get(metric)
         line[f"{metric}_paper"] = theirs["value"].get(metric)
+        if metric in intervals:
+            line[f"{metric}_interval"] = intervals[metric]
     return line
 
 
@@ -152,6 +189,15 @@ def _means(records: list[dict]) -> dict[str, float]:
     return {metric: sum(of_seed.values()) / len(of_seed) for metric, of_seed in values.items()}
 
 
+def _half_widths(records: list[dict]) -> dict[str, float]:
+    """Half of the 95 % interval of every metric's mean over its seeds, drawn independently of each other."""
+    widths: dict[str, list[float]] = {}
+    for record in records:
+        for metric, width in record.get("intervals", {}).items():
+            widths.setdefault(metric, []).append(width)
+    return {metric: sum(width**2 for width in each) ** 0.5 / len(each) for metric, each in widths.items()}
+
+
 def _check_alike(records: list[dict]) -> None:
     """Numbers compare only where benchmark, scale and recipe (networks, resize, count of pictures) agree."""
     seen: dict[str, tuple] = {}
@@ -161,6 +207,8 @@ def _check_alike(records: list[dict]) -> None:
             "benchmark": record["benchmark"],
             "scale": record["scale"],
         }.items():
+            if value is None:
+                continue  # the cost of a run is of no benchmark
             other, path = seen.setdefault(key, (value, record["path"]))
             if value != other:
                 raise UserError(
@@ -179,6 +227,10 @@ def _number(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def _width(value: float, width: float | None) -> str:
+    return "" if pd.isna(value) or width is None or pd.isna(width) else f"± {width:.2g}"
 
 
 def _digits(value: float | str | None, form: str = "{}") -> str:

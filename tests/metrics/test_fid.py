@@ -3,7 +3,8 @@ import pytest
 import torch
 from cleanfid.fid import fid_from_feats
 
-from diffusion2gan.metrics.fid import fid, statistics
+from diffusion2gan.metrics import bootstrap
+from diffusion2gan.metrics.fid import Reference, fid, resampled_fid
 
 
 def gaussian(seed, count, mean, deviation):
@@ -24,7 +25,26 @@ def test_between_diagonal_gaussians_it_has_a_closed_form():
 def test_equals_clean_fid():
     random = np.random.default_rng(2)
     first, second = random.gamma(1.0, size=(60, 12)), random.gamma(1.5, size=(90, 12))
-    assert fid(first, second) == pytest.approx(fid_from_feats(first, second), rel=1e-9)
+    ours = fid(torch.from_numpy(first), torch.from_numpy(second))
+    assert ours == pytest.approx(fid_from_feats(first, second), rel=1e-9)
+
+
+def test_a_resample_is_the_fid_of_the_pictures_it_takes():
+    generator = torch.Generator().manual_seed(3)
+    first, second = (torch.randn(count, 5, generator=generator, dtype=torch.float64) for count in (30, 40))
+    taken = bootstrap.weights(30, 4, seed=0)
+    expected = [fid(first.repeat_interleave(each.long(), dim=0), second) for each in taken]
+    assert resampled_fid(first, Reference(second), taken).tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_interval_covers_what_other_drawings_give():
+    """The spread of FID over independent sets of pictures is what resampling one of them says."""
+    generator = torch.Generator().manual_seed(4)
+    reference = Reference(torch.randn(500, 6, generator=generator))
+    others = [fid(torch.randn(200, 6, generator=generator) + 0.3, reference) for _ in range(60)]
+    drawn = torch.randn(200, 6, generator=generator) + 0.3
+    half = bootstrap.half_width(resampled_fid(drawn, reference, bootstrap.weights(200, 200, seed=0)))
+    assert half == pytest.approx(1.96 * np.std(others), rel=0.4)
 
 
 @pytest.mark.parametrize("count", [100, 10], ids=["more pictures than features", "fewer"])
@@ -45,4 +65,6 @@ def test_with_fewer_pictures_than_features_it_is_still_right():
 
 def test_one_picture_is_too_few():
     with pytest.raises(ValueError, match="there are 1"):
-        statistics(torch.zeros(1, 4))
+        fid(torch.zeros(1, 4), torch.randn(5, 4))
+    with pytest.raises(ValueError, match="there are 1"):
+        Reference(torch.zeros(1, 4))

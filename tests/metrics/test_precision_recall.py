@@ -59,3 +59,13 @@ def test_a_point_is_not_its_own_neighbour():
 def test_too_few_pictures_are_refused():
     with pytest.raises(ValueError, match="more than 3 pictures, there are 3"):
         precision_recall(features(0, 3), features(1, 30))
+
+
+def test_equals_prdc_on_two_thousand_features(capsys):
+    prdc = pytest.importorskip("prdc")
+    generator = torch.Generator().manual_seed(0)
+    fake = torch.randn(2000, 16, generator=generator) * 0.8 + 0.2
+    real = torch.randn(2000, 16, generator=generator)
+    expected = prdc.compute_prdc(real.double().numpy(), fake.double().numpy(), nearest_k=3)
+    assert precision_recall(fake, real) == pytest.approx((expected["precision"], expected["recall"]), abs=1e-12)
+    assert 0.1 < expected["recall"] < expected["precision"] < 1

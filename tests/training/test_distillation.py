@@ -22,6 +22,7 @@ from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.noise import noise
 from diffusion2gan.pairs import index_shards, pair_seeds, sha256, write_shard
+from diffusion2gan.teacher import load_teacher
 from diffusion2gan.training import checkpoint, distillation
 from diffusion2gan.training.loop import train
 from diffusion2gan.training.regression import RegressionTraining
@@ -47,7 +48,8 @@ def pairs(folder, teacher, latents):
     folder.mkdir()
     prompts = pd.DataFrame({"prompt_id": range(3), "caption": PROMPTS})
     prompts.to_parquet(folder / "prompts.parquet")
-    recipe = {"teacher": str(teacher), "prompts_sha256": sha256(folder / "prompts.parquet")}
+    recipe = {"teacher": str(teacher), "scheduler": "ddim, eta 0", "steps": 3, "guidance": 2.0}
+    recipe |= {"prompts_sha256": sha256(folder / "prompts.parquet")}
     ids = [pair % 3 for pair in range(len(latents))]
     path = folder / "shard-00000.safetensors"
     write_shard(path, latents, pair_seeds(range(len(latents)), 0), ids, 0, recipe)
@@ -128,7 +130,8 @@ def test_plain_diffusers_draws_what_sample_draws(undisturbed, tmp_path):
     _, folder = undisturbed
     pd.DataFrame({"caption": PROMPTS}).to_parquet(tmp_path / "prompts.parquet")
     student = folder / "student"
-    sample.main(sample.Arguments(str(student), tmp_path / "prompts.parquet", 3, tmp_path / "drawn", seed=7))
+    options = {"prompts": tmp_path / "prompts.parquet", "count": 3, "out": tmp_path / "drawn", "seed": 7}
+    sample.main(sample.Arguments(model=str(student), **options))
     pipeline = DiffusionPipeline.from_pretrained(student, safety_checker=None)
     z = noise(samples.noise_seeds(7, range(3)), (4, 8, 8))
     options = {"num_inference_steps": 1, "guidance_scale": 0, "output_type": "np"}
@@ -142,11 +145,13 @@ def test_speed_memory_and_sample_grids_are_left(undisturbed, files):
     result = json.loads((folder / "metrics/training.json").read_text())
     assert result["metrics"]["images_per_second"] > 0 and result["metrics"]["peak_memory_gib"] > 0.05
     assert (result["metrics"]["batch_size"], result["processes"], result["seed"]) == (4, 1, 3)
+    counts = {"pairs_forward": 16 * 6, "student_forward": 4 * STEPS, "student_backward": 4 * STEPS}
+    assert {name: count for name, count in result["evaluations"].items() if count} == counts
     grids = sorted(path.name for path in (folder / "samples").iterdir())
     assert grids == [f"{step:06d}.png" for step in range(1, STEPS + 1)]
     shown = load(folder / "samples" / grids[-1])
     assert shown.shape == (2 * 66 + 2, 8 * 66 + 2, 3)
-    teacher = sample.Teacher(files["teacher"])
+    teacher = load_teacher(files["teacher"])
     x = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half().float()
     with torch.no_grad():
         decoded = to_uint8(teacher.decode(x[:1]))[0].astype(int)

@@ -26,11 +26,13 @@ if failing.exists() and failing.read_text() in sys.argv:
     sys.exit(f"error: {script.stem} fails, as it should")
 for name, value in options:
     out = pathlib.Path(value)
-    writes = name in ("--out", "--history") or name == "--metrics" and script.stem.startswith(("train_", "calibrate_"))
+    writes = name in ("--out", "--history", "--markdown", "--html")
+    writes |= name == "--metrics" and script.stem.startswith(("train_", "calibrate_"))
     if not writes:
         continue
     if script.stem == "make_benchmark":
         (out / "images").mkdir(parents=True, exist_ok=True)
+        (out / "benchmark.json").touch()
         out = out / "prompts.parquet"
     elif not out.suffix:
         out = out / "made.txt"

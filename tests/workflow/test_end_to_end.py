@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from diffusion2gan.generator import Generator
 
@@ -39,6 +40,31 @@ def test_one_ablation(real):
     assert record["scale"] == "smoke" and record["count"] == 64
 
     assert not real.plan(*TARGET)
+
+
+def test_coco_at_the_papers_paths(real):
+    """The official layout in miniature, under the paths and through the readers of the paper's scale."""
+    target = ("--config", "scale=paper", "benchmarks={coco2014: {pictures: 30}}", "--")
+    target += ("work/paper/benchmarks/coco2014/prompts.parquet",)
+    ran = real.run("--cores", "1", *target)
+    assert ran.returncode == 1 and not (real.folder / "work/paper/benchmarks").exists()
+    assert "the pictures data/coco/val2014: unpack http://images.cocodataset.org/zips/val2014.zip (6 GB)" in ran.stdout
+
+    folder = real.folder / "data/coco/val2014"
+    folder.mkdir(parents=True)
+    content = {"images": [], "annotations": []}
+    for i in range(40):
+        file = f"COCO_val2014_{i:012d}.jpg"
+        Image.new("RGB", (64, 48 + i), (6 * i, 90, 10)).save(folder / file)
+        content["images"].append({"id": i, "file_name": file})
+        content["annotations"] += [{"id": 10 * i + k, "image_id": i, "caption": f"Picture {i}, {k}."} for k in range(5)]
+    (folder.parent / "annotations").mkdir()
+    (folder.parent / "annotations/captions_val2014.json").write_text(json.dumps(content))
+    ran = real.run("--cores", "1", *target)
+    assert ran.returncode == 0, ran.stdout
+    made = real.folder / "work/paper/benchmarks/coco2014"
+    assert len(pd.read_parquet(made / "prompts.parquet")) == 30 and len(list((made / "images").glob("*.jpg"))) == 40
+    assert json.loads((made / "benchmark.json").read_text())["captions_sha256"]
 
 
 def test_the_cost_of_a_table(real):

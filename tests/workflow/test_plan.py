@@ -62,6 +62,17 @@ def test_what_does_not_fit_the_disk_is_refused_before_the_first_job(workflow):
     assert not (workflow.folder / "work/smoke/pairs").exists()
 
 
+def test_table5_at_small_scale_trains_the_teacher_that_it_distils(workflow):
+    jobs = workflow.plan("--config", "scale=smoke", "--", "results/table5.csv")
+    assert (jobs["train_small_teacher"], jobs["sample"], jobs["sample_diversity"], jobs["score"]) == (1, 2, 2, 2)
+    assert "train_small_teacher" not in workflow.plan("--config", "scale=smoke", "--", "results/table4.csv")
+
+
+def test_at_the_papers_scale_every_model_with_public_weights_is_measured(workflow):
+    assert workflow.plan("--config", "scale=paper", "--", "results/table5.csv")["score"] == 4
+    assert workflow.plan("--config", "scale=paper", "--", "results/table3.csv")["score"] == 5
+
+
 def test_one_run_alone(workflow):
     jobs = workflow.plan("--profile", "local", "results/runs/regression-mse.csv")
     wanted = dict.fromkeys(TABLE2, 1) | {"generate_pairs": 4, "make_run": 1}
@@ -72,7 +83,7 @@ def test_one_run_alone(workflow):
 
 def test_the_default_is_every_table_and_figure_that_the_scale_can_make(workflow):
     jobs = workflow.plan()
-    assert jobs["make_table"] == 5 and jobs["make_figure1"] == 1 and "unavailable" not in jobs
+    assert jobs["make_table"] == 6 and jobs["make_figure1"] == 1 and "unavailable" not in jobs
     assert workflow.plan("--config", "scale=paper")["make_table"] == 6
 
 

@@ -32,9 +32,12 @@ def prompts(source: str, count: int, seed: int, wanted: Filter = Filter()) -> pd
     """Exactly `count` distinct captions of a source in a seeded order: columns `prompt_id`, `caption`.
 
     `source` is a text file with one caption a line, a parquet file, a folder of them, or `openmoji`,
-    whose few captions are all taken where more are asked for, since its pairs share them. Raises
+    whose few captions are all taken where more are asked for, since its pairs share them; `unconditional`
+    is the one empty caption of a teacher that takes none. Raises
     UserError when any other source holds fewer, or lacks a column.
     """
+    if source == "unconditional":
+        return pd.DataFrame({"prompt_id": [0], "caption": [""]})
     captions = pd.Series(_read(source, wanted), dtype=str).str.strip()
     captions = captions[captions.str.len().between(max(1, wanted.shortest), wanted.longest)].drop_duplicates()
     if captions.empty:

@@ -49,13 +49,14 @@ def regression_loss(
     decode: Callable[[torch.Tensor], torch.Tensor] | None = None,
     preset: str = "bgco",
     device: torch.device | str = "cpu",
+    side: int = 0,
 ) -> Loss:
     """The loss of a name: (x0, x1, place) → scalar for scaled latents (N, C, h, w), x1 the target.
 
     `place` says which rows of which batch they are; without it they are a batch of their own.
     A perceptual loss reads its calibrated metric from `metric_file`; `lpips` decodes with `decode`
-    (scaled latents → pictures in [-1, 1]), `e_latent_lpips` draws its transforms from `preset`.
-    Raises UserError when the name is unknown or the metric is missing or of the other space.
+    (scaled latents → pictures in [-1, 1]) and resizes to `side` pixels where given, `e_latent_lpips` draws its
+    transforms from `preset`. Raises UserError when the name is unknown or the metric is missing or of the other space.
     """
     if name in POINTWISE:
         return lambda x0, x1, place=None: POINTWISE[name](x0, x1)
@@ -69,5 +70,5 @@ def regression_loss(
     if name == "e_latent_lpips":
         ensembled = ELatentLPIPS(metric, WholeEnsemble(preset))
         return lambda x0, x1, place=None: ensembled(x0, x1, place).mean()
-    distance = PixelLPIPS(metric, decode) if name == "lpips" else metric
+    distance = PixelLPIPS(metric, decode, side) if name == "lpips" else metric
     return lambda x0, x1, place=None: distance(x0, x1).mean()

@@ -91,17 +91,24 @@ class LPIPS(nn.Module):
 
 
 class PixelLPIPS(nn.Module):
-    """LPIPS of what two latents decode to (Eq. 2); `decode` maps scaled latents to pictures in [-1, 1]."""
+    """LPIPS of what two latents decode to (Eq. 2); `decode` maps scaled latents to pictures in [-1, 1].
 
-    def __init__(self, metric: LPIPS, decode: Callable[[torch.Tensor], torch.Tensor]):
+    With a `side` the pictures are resized to it, bilinearly, as Consistency Models do before LPIPS (Song et al. 2023).
+    """
+
+    def __init__(self, metric: LPIPS, decode: Callable[[torch.Tensor], torch.Tensor], side: int = 0):
         super().__init__()
-        self.metric, self.decode = metric, decode
+        self.metric, self.decode, self.side = metric, decode, side
 
     def forward(self, x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
         """Distances (N,) of scaled latents x0 from their targets x1; the gradient flows to x0 alone."""
         with torch.no_grad():
-            target = self.decode(x1)
-        return self.metric(self.decode(x0), target)
+            target = self._picture(x1)
+        return self.metric(self._picture(x0), target)
+
+    def _picture(self, x: torch.Tensor) -> torch.Tensor:
+        picture = self.decode(x)
+        return F.interpolate(picture, (self.side, self.side), mode="bilinear") if self.side else picture
 
 
 class ELatentLPIPS(nn.Module):

@@ -17,7 +17,7 @@ BATCH = 50
 
 
 class CLIP:
-    """An open_clip model: pictures and captions → unit vectors (N, D), float32 on the CPU.
+    """An open_clip model: pictures and captions → vectors (N, D), float32 on the CPU.
 
     `spec` is `local-dir:FOLDER`, an open_clip folder with its own tokenizer, or `MODEL/PRETRAINED`, as in
     `ViT-g-14/laion2b_s12b_b42k`. `prefix` comes before every caption. Raises UserError when it cannot be loaded.
@@ -43,10 +43,15 @@ class CLIP:
 
     @torch.no_grad()
     def pictures(self, pictures: Pictures) -> torch.Tensor:
-        """Unit vectors of pictures, after the preprocessing that the model was trained with."""
+        """Unit vectors of pictures."""
+        return F.normalize(self.embed(pictures))
+
+    @torch.no_grad()
+    def embed(self, pictures: Pictures) -> torch.Tensor:
+        """Vectors of pictures as they leave the model, after the preprocessing that it was trained with."""
         batches = track(pictures.batches(BATCH), "CLIP of the pictures", total=-(-len(pictures) // BATCH))
         inputs = (torch.stack([self.preprocess(Image.fromarray(picture)) for picture in batch]) for batch in batches)
-        return torch.cat([self.model.encode_image(x.to(self.device), normalize=True).float().cpu() for x in inputs])
+        return torch.cat([self.model.encode_image(x.to(self.device)).float().cpu() for x in inputs])
 
     @torch.no_grad()
     def captions(self, captions: Sequence[str]) -> torch.Tensor:
@@ -57,7 +62,12 @@ class CLIP:
 
 def clip_score(pictures: torch.Tensor, captions: torch.Tensor) -> float:
     """Mean cosine in [-1, 1] between unit vectors (N, D) of pictures and of their captions; higher is better."""
-    return (pictures * captions).sum(dim=1).double().mean().item()
+    return cosines(pictures, captions).mean().item()
+
+
+def cosines(pictures: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
+    """The cosine (N,) of each picture and its caption."""
+    return (pictures * captions).sum(dim=1).double()
 
 
 def scene_classes(clip: CLIP, pictures: torch.Tensor) -> dict[str, torch.Tensor]:

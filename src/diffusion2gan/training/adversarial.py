@@ -10,6 +10,7 @@ from torch import nn
 
 from diffusion2gan.discriminators.mix_and_match import Fractions, Mix, mix_and_match, other_caption
 from diffusion2gan.discriminators.r1 import single_sample_r1
+from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.losses import Place
 from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss, rejection_loss
 from diffusion2gan.training import parallel
@@ -51,6 +52,12 @@ class AdversarialTraining(RegressionTraining):
         self.adversary = adversary
         self.judge_alone = parallel.alone(discriminator, self.fitting.shard)
         self.discriminator = self.add("discriminator", discriminator, adversary.learning_rate)
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """What a step evaluates: of several micro-batches G draws each again for its own loss."""
+        again = 1 if len(self.parts) == 1 else 2
+        return Evaluations(student_forward=again * self.batch_size, student_backward=self.batch_size)
 
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()

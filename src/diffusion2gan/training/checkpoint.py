@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +23,21 @@ def atomic(path: Path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path):
+    """Give a temporary folder beside `folder`; on success it takes its place, on failure it is removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary, previous = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    try:
+        yield temporary
+        if folder.exists():
+            os.replace(folder, previous)
+        os.replace(temporary, folder)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def save(path: Path, state: dict, settings: dict) -> None:

@@ -30,6 +30,7 @@ def encode_scenes(
 class DenoisingTraining:
     """Fit the U-Net and its text encoder to scaled latents x (N, 4, h, w) and their captions.
 
+    `parts` hold a `unet` and a `text_encoder`, for SDXL also a `text_encoder_2`.
     The loss is the squared error of v (Salimans & Ho 2022); a caption is dropped with probability
     0.1 for classifier-free guidance (Ho & Salimans 2021).
     """
@@ -48,17 +49,25 @@ class DenoisingTraining:
         self.scheduler = toy.scheduler()
 
     def step(self, step: int) -> dict[str, float]:
-        parts = self.modules["teacher"]
-        encoder: CLIPTextModel = parts["text_encoder"]
-        denoiser: UNet2DConditionModel = parts["unet"]
+        denoiser: UNet2DConditionModel = self.modules["teacher"]["unet"]
         chosen = batch_indices(step, self.batch_size, len(self.latents), self.seed)
         x = self.latents[chosen].float()
         dropped = torch.rand(len(x)) < self.caption_dropout
         tokens = torch.where(dropped[:, None], self.empty, self.tokens[chosen])
         noise = torch.randn_like(x)
         t = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(x),))
-        text = encoder(tokens).last_hidden_state
-        predicted = denoiser(self.scheduler.add_noise(x, noise, t), t, text).sample
+        predicted = denoiser(self.scheduler.add_noise(x, noise, t), t, **self._conditions(tokens)).sample
         loss = F.mse_loss(predicted, self.scheduler.get_velocity(x, noise, t))
         update(self.optimizers["teacher"], loss)
         return {"loss": loss.item()}
+
+    def _conditions(self, tokens: torch.Tensor) -> dict:
+        """What the U-Net takes besides the noisy latent and the time, as `Teacher.encode_text` has it."""
+        parts = self.modules["teacher"]
+        encoder: CLIPTextModel = parts["text_encoder"]
+        if "text_encoder_2" not in parts:
+            return {"encoder_hidden_states": encoder(tokens).last_hidden_state}
+        first, second = (each(tokens, output_hidden_states=True) for each in (encoder, parts["text_encoder_2"]))
+        text = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        added = {"text_embeds": second.text_embeds, "time_ids": toy.time_ids(len(tokens))}
+        return {"encoder_hidden_states": text, "added_cond_kwargs": added}

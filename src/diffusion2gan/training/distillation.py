@@ -1,17 +1,19 @@
-"""What the two stages of distillation share: their settings, what a training starts from, and what it leaves."""
+"""What the stages of distillation share: their settings, what a training starts from, and what it leaves."""
 
 import json
 import resource
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from diffusion2gan import cli, provenance
 from diffusion2gan.errors import UserError
-from diffusion2gan.generator import Generator
+from diffusion2gan.generator import load_student
 from diffusion2gan.losses import regression_loss
-from diffusion2gan.pairs import PairDataset, shard_recipe
+from diffusion2gan.pairs import PairDataset, PictureDataset, shard_recipe
+from diffusion2gan.pixels import PixelTeacher
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import parallel
 from diffusion2gan.training.checkpoint import atomic
@@ -23,11 +25,10 @@ SHOWN = 10  # sample grids in a training                                        
 
 
 @dataclass(kw_only=True)
-class Arguments:
-    """The options of both stages. `batch_size` is that of all processes and micro-batches together."""
+class Settings:
+    """The options of every stage. `batch_size` is that of all processes and micro-batches together."""
 
     teacher: str
-    pairs: Path
     loss: str
     iterations: int
     batch_size: int
@@ -37,6 +38,7 @@ class Arguments:
     metrics: Path
     samples: Path | None = None
     lpips: Path | None = None
+    lpips_side: int = 0  # pixels that pictures are resized to before LPIPS; 0: as they are
     learning_rate: float = 1e-5  # ours
     warmup: int = 0
     ema_decay: float = 0.999  # ours
@@ -48,19 +50,33 @@ class Arguments:
     seed: int = 0
 
 
+@dataclass(kw_only=True)
+class Arguments(Settings):
+    """The options of the stages that train on pairs."""
+
+    pairs: Path
+
+
 # what a checkpoint need not remember: the loop remembers its own, files and machines may change under a training
 FORGOTTEN = {"iterations", "warmup", "ema_decay", "seed", "checkpoints", "out", "history", "metrics", "samples"}
 FORGOTTEN |= {"accumulation", "gradient_checkpointing", "shard"}
 
 
-def start(args: Arguments, teacher: Teacher, init: str | Path) -> dict:
-    """The arguments of a RegressionTraining whose student has the weights of a pipeline, `init`."""
+def start(args: Arguments, teacher: Teacher | PixelTeacher, init: str | Path) -> dict:
+    """The arguments of a RegressionTraining on pairs whose student has the weights of a pipeline, `init`."""
     _check_origin(args.pairs, args.teacher)
+    return common(args, teacher, load_student(init), PairDataset(args.pairs))
+
+
+def common(
+    args: Settings, teacher: Teacher | PixelTeacher, student: nn.Module, pairs: PairDataset | PictureDataset
+) -> dict:
+    """The arguments that any training of a student has."""
     return {
-        "student": Generator.from_teacher(init),
+        "student": student,
         "teacher": teacher,
-        "pairs": PairDataset(args.pairs),
-        "loss": regression_loss(args.loss, args.lpips, teacher.decode, args.ensemble, teacher.device),
+        "pairs": pairs,
+        "loss": regression_loss(args.loss, args.lpips, teacher.decode, args.ensemble, teacher.device, args.lpips_side),
         "batch_size": args.batch_size,
         "learning_rate": args.learning_rate,
         "seed": args.seed,
@@ -69,7 +85,7 @@ def start(args: Arguments, teacher: Teacher, init: str | Path) -> dict:
     }
 
 
-def finish(training: RegressionTraining, args: Arguments) -> None:
+def finish(training: RegressionTraining, args: Settings) -> None:
     """Train to the end; write the student, the history, and what a step cost."""
     settings = cli.settings_of(args, sorted(vars(args).keys() - FORGOTTEN))
     schedule = Schedule(args.iterations, args.warmup)
@@ -84,12 +100,14 @@ def finish(training: RegressionTraining, args: Arguments) -> None:
 
     training.modules["student"].save(args.out, args.teacher)
     history.to_csv(args.history, index=False)
+    spent = replace(training.evaluations.times(args.iterations), pairs_forward=training.pairs.evaluations)
     result = {
         "metrics": {
             "images_per_second": history["images_per_second"].median(),
             "batch_size": args.batch_size,
             "peak_memory_gib": memory,
         },
+        "evaluations": asdict(spent),
         "seed": args.seed,
         "processes": parallel.count(),
         "seconds": history["seconds"].iloc[-1],

@@ -13,6 +13,7 @@ from torch import nn
 from torchvision.utils import save_image
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss, Place
 from diffusion2gan.pairs import PairDataset
@@ -65,7 +66,7 @@ class RegressionTraining:
         self.parts = parallel.parts(batch_size, self.fitting.accumulation)
         self.text = TextEmbeddings(teacher, pairs.captions)
         self.precision = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=autocast)
-        if self.fitting.gradient_checkpointing:
+        if self.fitting.gradient_checkpointing and hasattr(teacher, "vae"):
             teacher.vae.enable_gradient_checkpointing()
         _check_shapes(student, pairs)
         self.modules, self.networks, self.optimizers = {}, {}, {}
@@ -77,8 +78,17 @@ class RegressionTraining:
             module.unet.enable_gradient_checkpointing()
         self.modules[name] = module.to(self.device).train()
         self.networks[name] = parallel.spread(module, self.fitting.shard)
-        self.optimizers[name] = adamw(module, learning_rate)
+        self.optimizers[name] = self.optimizer(module, learning_rate)
         return self.networks[name]
+
+    def optimizer(self, module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        """The optimizer of a module; the paper's is unknown."""
+        return torch.optim.AdamW(module.parameters(), learning_rate, betas=(0.9, 0.999), weight_decay=0.01)  # ours
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """What a step evaluates; what gradient checkpointing computes again is not counted."""
+        return Evaluations(student_forward=self.batch_size, student_backward=self.batch_size)
 
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
@@ -142,7 +152,7 @@ class RegressionTraining:
         """Pairs a second of this step, and G's evaluations up to and with it, of all processes."""
         return {
             "images_per_second": self.batch_size / (time.perf_counter() - start),
-            "generator_evaluations": (step + 1) * self.batch_size,
+            "generator_evaluations": (step + 1) * self.evaluations.student_forward,
         }
 
     @torch.no_grad()
@@ -179,11 +189,6 @@ class TextEmbeddings:
             return self.teacher.encode_text(captions)
         rows = [self.rows[caption] for caption in captions]
         return {name: each[rows] for name, each in self.table.items()}
-
-
-def adamw(module: nn.Module, learning_rate: float) -> torch.optim.AdamW:
-    """The optimizer of G and of D; the paper's is unknown."""
-    return torch.optim.AdamW(module.parameters(), learning_rate, betas=(0.9, 0.999), weight_decay=0.01)  # ours
 
 
 def _check_shapes(student: Generator, pairs: PairDataset) -> None:
