@@ -148,9 +148,11 @@ rule assets:
         steps=STUDY.steps("sd15", "ddim"),
         guidance=STUDY.datasets["sd-cfg-3"].guidance,
     shell:
-        logged(
-            "(python src/ship_edm.py --edm {input.edm} --out assets/toy/edm && python src/ship_assets.py --vae {input.vae} --teacher {input.teacher} --clip {input.clip} "
+        logged("python src/ship_edm.py --edm {input.edm} --out assets/toy/edm")
+        + "\n"
+        + logged(
+            "python src/ship_assets.py --vae {input.vae} --teacher {input.teacher} --clip {input.clip} "
             "--vgg_latent {input.vgg[0]} --vgg_pixel {input.vgg[1]} "
             "--vgg_latent_metrics {input.metrics[0]} --vgg_pixel_metrics {input.metrics[1]} "
-            "--steps {params.steps} --guidance {params.guidance} --out assets/toy)"
+            "--steps {params.steps} --guidance {params.guidance} --out assets/toy"
         )

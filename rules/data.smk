@@ -108,7 +108,7 @@ rule train_small_teacher:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        vae=f"{STUDY.teachers['sd15'].path}/vae",
+        vae=lambda w: f"{STUDY.teachers['sd15'].path}/vae",
         options=lambda w: arguments({"xl": True, "seed": SEED} | STUDY.teachers[w.teacher].training),
         checkpoints=f"{WORK}/teachers/checkpoints-{{teacher}}",
     shell:

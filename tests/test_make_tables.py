@@ -122,6 +122,7 @@ def test_a_page_shows_what_was_measured_with_its_interval_and_how(tmp_path):
 def test_the_cost_of_a_run_is_all_that_it_could_not_do_without(tmp_path):
     for name, seconds, processes in (("gan", 3600, 2), ("regression", 7200, 8)):
         record = {"seconds": seconds, "processes": processes, "seed": 3, "device": "NVIDIA A100-SXM4-80GB"}
+        record["evaluations"] = {"pairs_forward": 5_000_000, "student_forward": 1_000_000, "student_backward": 500_000}
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
     (tmp_path / "generate_pairs").mkdir()
     timings = [tmp_path / "generate_pairs" / f"{i}.tsv" for i in range(2)]
@@ -137,10 +138,11 @@ def test_the_cost_of_a_run_is_all_that_it_could_not_do_without(tmp_path):
     found = cost()
     assert found["metrics"]["device_days"] == found["metrics"]["a100_days"] == pytest.approx(1 + (2 + 16) / 24)
     assert found["days"] == {"training": 0.75, "generate_pairs": 1.0} and "A100" in found["conversion"]
+    assert (found["metrics"]["nfe_million"], found["metrics"]["nfe_backward_million"]) == (7, 1), "pairs are made once"
     for path in trainings:
         path.write_text(path.read_text().replace("NVIDIA A100-SXM4-80GB", "cpu"))
     found = cost()
-    assert set(found["metrics"]) == {"device_days"} and "no conversion to days of an A100" in found["conversion"]
+    assert "a100_days" not in found["metrics"] and "no conversion to days of an A100" in found["conversion"]
     with pytest.raises(UserError, match="nothing says how long generate_pairs took"):
         cost(timings=[tmp_path / "generate_pairs" / "9.tsv"])
     trainings[0].write_text(trainings[0].read_text().replace("cpu", "abacus"))

@@ -92,7 +92,12 @@ def pretend(folder: Path) -> Workflow:
     for script in (ROOT / "src").glob("*.py"):
         (folder / "src" / script.name).write_text(SCRIPT)
     shutil.copy(ROOT / "src/launch.py", folder / "src")
-    for shipped in ("teacher/model_index.json", "clip/weights.safetensors", "vgg-latent.safetensors"):
+    for shipped in (
+        "teacher/model_index.json",
+        "clip/weights.safetensors",
+        "edm/config.json",
+        "vgg-latent.safetensors",
+    ):
         path = folder / "assets/toy" / shipped
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

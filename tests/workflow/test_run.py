@@ -67,8 +67,8 @@ def test_what_the_scripts_are_told(made):
     assert "--model assets/toy/teacher" in drawn
     assert "--scheduler ddim --steps 4 --spacing trailing --guidance 3" in drawn
     scored = (runs / "teacher-sd15/metrics/openmoji.json").read_text()
-    assert "--metrics fid clip_score precision recall" in scored and "--model assets/toy/teacher" in scored
-    assert "--model" not in (runs / "gan-gigagan/metrics/openmoji.json").read_text()
+    assert "--metrics fid clip_score precision recall" in scored and "--time true" in scored
+    assert "--time false" in (runs / "gan-gigagan/metrics/openmoji.json").read_text()
 
 
 def test_a_failed_training_keeps_its_checkpoints_and_says_why(workflow):
@@ -87,9 +87,12 @@ def test_a_failed_training_keeps_its_checkpoints_and_says_why(workflow):
 
 
 def test_what_the_scale_lacks_fails_in_a_line(workflow):
-    ran = workflow.run(*SMOKE, "--", "work/smoke/runs/teacher-sdxl/samples/openmoji")
+    scale = workflow.folder / "scales/smoke.yaml"
+    scale.write_text(scale.read_text().replace("laion-aesthetics-6.0: openmoji", "laion-aesthetics-6.0: null"))
+    ran = workflow.run(*SMOKE, "--", "work/smoke/pairs/sd-cfg-8/prompts.parquet")
     assert ran.returncode == 1
-    assert "error: scale smoke has no sdxl: set it under `teachers` in scales/smoke.yaml" in ran.stdout.splitlines()
+    message = "error: scale smoke has no laion-aesthetics-6.0: set it under `prompts` in scales/smoke.yaml"
+    assert message in ran.stdout.splitlines()
 
 
 def test_a_job_through_submitit(workflow):
