@@ -233,16 +233,20 @@ def upstream(run):
 
 
 def metrics_files(rows, benchmark=None):
-    """The metrics of the measured rows, on one benchmark or on all of theirs."""
-    found = []
-    for row in rows:
+    """The metrics of the measured rows and their repeats, on one benchmark or on all of theirs; of runs also the cost."""
+    found = {}
+    for row in STUDY.repeated(rows):
         for name, metrics in STUDY.metrics_of(row).items():
-            if row in STUDY.measured and benchmark in (None, name):
-                found.append(f"{WORK}/runs/{row}/metrics/{name}.json")
-                found += (
-                    [f"{WORK}/runs/{row}/metrics/cost.json"] if row in STUDY.runs and set(metrics) & set(COST) else []
-                )
-    return list(dict.fromkeys(found))
+            if benchmark in (None, name):
+                found[f"{WORK}/runs/{row}/metrics/{name}.json"] = None
+                if row in STUDY.runs and set(metrics) & set(COST):
+                    found[f"{WORK}/runs/{row}/metrics/cost.json"] = None
+    return list(found)
+
+
+def seed_of(row):
+    """The seed of a row's pictures: a repeat draws from other noise."""
+    return SEED + STUDY.origins[row][1]
 
 
 def refuse_what_does_not_fit():

@@ -23,7 +23,7 @@ rule sample:
         options=lambda w: arguments(STUDY.drawing(w.run)),
         number=lambda w: STUDY.benchmarks[w.benchmark].pictures,
         batch_size=EVALUATION["batch_size"],
-        seed=SEED,
+        seed=lambda w: seed_of(w.run),
     shell:
         logged(
             "python src/sample.py --model {params.model:q} --prompts {input.prompts} --count {params.number} "
@@ -43,7 +43,7 @@ use rule sample as sample_diversity with:
         options=lambda w: arguments(STUDY.drawing(w.run) | {"repeats": EVALUATION["diversity"]["repeats"]}),
         number=EVALUATION["diversity"]["prompts"],
         batch_size=EVALUATION["batch_size"],
-        seed=SEED,
+        seed=lambda w: seed_of(w.run),
 
 
 rule score:
@@ -67,10 +67,11 @@ rule score:
         folder=lambda w, input: os.path.dirname(input.prompts),
         options=lambda w: arguments(scoring(w.run, w.benchmark) | compared_pictures(w.run, w.benchmark)),
         scale=SCALE,
-        seed=SEED,
+        row=lambda w: STUDY.origins[w.run][0],
+        seed=lambda w: seed_of(w.run),
     shell:
         logged(
-            "python src/score.py --run {wildcards.run} --scale {params.scale} --images {input.samples} "
+            "python src/score.py --run {params.row} --scale {params.scale} --images {input.samples} "
             "--benchmark {params.folder} {params.options} --seed {params.seed} --out {output}"
         )
 
@@ -93,8 +94,10 @@ rule measure_cost:
     params:
         timings=lambda w: upstream(w.run),
         scale=SCALE,
+        row=lambda w: STUDY.origins[w.run][0],
+        seed=lambda w: seed_of(w.run),
     shell:
         logged(
-            "python src/measure_cost.py --run {wildcards.run} --scale {params.scale} --trainings {input.trainings} "
+            "python src/measure_cost.py --run {params.row} --scale {params.scale} --seed {params.seed} --trainings {input.trainings} "
             "--timings {params.timings} --out {output}"
         )

@@ -20,7 +20,7 @@ def main(args: Arguments):
     measured = {path.stem: pd.read_csv(path) for path in args.tables}
     rows = [
         {"claim": name, "says": claim["says"], "check": f"{claim['table']}: {claim['check']}", "scale": args.scale}
-        | claims.judge(claim, measured[claim["table"]])
+        | claims.judge(claim, measured.get(claim["table"], pd.DataFrame(columns=["row", "seed"])))
         for name, claim in claims.read(args.claims).items()
     ]
     frame = pd.DataFrame(rows)

@@ -26,6 +26,8 @@ class Arguments:
     out: Path
     metrics: list[Path] = field(default_factory=list)
     reported: Path = tables.REPORTED
+    columns: list[str] = field(default_factory=list)
+    seeds: Path | None = None
     markdown: Path | None = None
     html: Path | None = None
 
@@ -33,9 +35,11 @@ class Arguments:
 def main(args: Arguments):
     paper = tables.reported(args.table, args.reported)
     records = tables.read_metrics(args.metrics)
-    frame = tables.table(args.table, args.rows, records, paper, args.scale)
+    frame = tables.table(args.table, args.rows, records, paper, args.scale, args.columns)
     tables.write(frame, args.out)
     shown, lines = tables.page(frame), tables.protocol(frame, records)
+    if args.seeds:
+        tables.write(tables.per_seed(records), args.seeds)
     if args.markdown:
         write(args.markdown, markdown(args.table, shown, lines))
     if args.html:
@@ -84,8 +88,8 @@ def write(path: Path, text: str) -> None:
 
 
 EXPLANATION = (
-    "Measured by this project at the scale below; ± is half of a 95 % interval over the pictures. Columns marked "
-    "“paper” hold what the paper reports and were not measured here."
+    "Measured by this project at the scale below; ± is half of a 95 % interval, over the seeds or, of one alone, over "
+    "its pictures. Columns marked “paper” hold what the paper reports and were not measured here."
 )
 STYLE = (
     "body{font:15px sans-serif;margin:2em auto;max-width:75em}table{border-collapse:collapse}"

@@ -1,4 +1,4 @@
-"""Add up what a run took: device-days (Table 7) and network evaluations (Table 6), from its pairs on."""
+"""What a run took: images a second (Table 1); device-days (Table 7) and evaluations (Table 6) from its pairs on."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -19,8 +19,9 @@ class Arguments:
     run: str
     scale: str
     out: Path
-    trainings: list[Path]  # of the run and of what it starts from
+    trainings: list[Path]  # of the run, then of what it starts from
     timings: list[Path] = field(default_factory=list)  # of one device each
+    seed: int = 0
 
 
 def main(args: Arguments):
@@ -38,8 +39,9 @@ def main(args: Arguments):
         "run": args.run,
         "benchmark": None,
         "scale": args.scale,
-        "seed": trainings[0]["seed"],
-        "metrics": {"device_days": sum(days.values())}
+        "seed": args.seed,
+        "metrics": trainings[0]["metrics"]
+        | {"device_days": sum(days.values())}
         | ({"a100_days": sum(days.values())} if a100 else {})
         | spent.metrics,
         "evaluations": asdict(spent),

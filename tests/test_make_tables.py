@@ -122,6 +122,7 @@ def test_a_page_shows_what_was_measured_with_its_interval_and_how(tmp_path):
 def test_the_cost_of_a_run_is_all_that_it_could_not_do_without(tmp_path):
     for name, seconds, processes in (("gan", 3600, 2), ("regression", 7200, 8)):
         record = {"seconds": seconds, "processes": processes, "seed": 3, "device": "NVIDIA A100-SXM4-80GB"}
+        record["metrics"] = {"images_per_second": seconds / 10}
         record["evaluations"] = {"pairs_forward": 5_000_000, "student_forward": 1_000_000, "student_backward": 500_000}
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
     (tmp_path / "generate_pairs").mkdir()
@@ -136,6 +137,7 @@ def test_the_cost_of_a_run_is_all_that_it_could_not_do_without(tmp_path):
         return json.loads((tmp_path / "cost.json").read_text())
 
     found = cost()
+    assert found["metrics"]["images_per_second"] == 360, "of the run itself, not of what it starts from"
     assert found["metrics"]["device_days"] == found["metrics"]["a100_days"] == pytest.approx(1 + (2 + 16) / 24)
     assert found["days"] == {"training": 0.75, "generate_pairs": 1.0} and "A100" in found["conversion"]
     assert (found["metrics"]["nfe_million"], found["metrics"]["nfe_backward_million"]) == (7, 1), "pairs are made once"
@@ -156,7 +158,8 @@ def test_table7_puts_cost_and_quality_in_one_line(tmp_path):
     (tmp_path / "cost.json").write_text(json.dumps(cost))
     out = tmp_path / "t.csv"
     files = [tmp_path / "a.json", tmp_path / "cost.json"]
-    make_table.main(make_table.Arguments("table7", ["instaflow", "diffusion2gan"], "smoke", out, files))
+    rows, columns = ["instaflow", "diffusion2gan"], ["fid", "device_days"]
+    make_table.main(make_table.Arguments("table7", rows, "smoke", out, files, columns=columns))
     instaflow, ours = lines(out)
     assert (ours["fid"], ours["device_days"], ours["a100_days"], ours["a100_days_paper"]) == ("31.5", "0.5", "", "43.6")
     assert (instaflow["device_days"], instaflow["a100_days_paper"]) == ("", "183.2")

@@ -233,5 +233,17 @@ def test_dreamsim_compares_with_the_tables_teacher():
     assert study("paper").compared_with("diffusion2gan", "coco2017") is None
 
 
+def test_every_row_is_repeated_from_the_next_seeds():
+    three = study("toy", seeds=3, runs={"gan-gigagan": {"seed": 5}})
+    assert set(three.runs) - set(study("toy").runs) >= {"gan-gigagan-seed1", "gan-gigagan-seed2"}
+    repeat = three.runs["gan-gigagan-seed2"]
+    assert (repeat.seed, repeat.init) == (7, "regression-elatentlpips-large-batch-seed2")
+    assert three.origins["gan-gigagan-seed2"] == ("gan-gigagan", 2) and three.origins["dmd"] == ("dmd", 0)
+    assert three.repeated(["dmd", "teacher-sd15"]) == ["teacher-sd15", "teacher-sd15-seed1", "teacher-sd15-seed2"]
+    assert three.metrics_of("gan-gigagan-seed2") == three.metrics_of("gan-gigagan")
+    assert three.compared_with("sdxl-diffusion2gan-seed1", "openmoji") == "teacher-sdxl-seed1"
+    assert three.drawing("ddim-2-seed1") == three.drawing("ddim-2")
+
+
 def test_a_lineage_goes_back_to_the_regression():
     assert study().lineage("diffusion2gan") == ["diffusion2gan", "regression-elatentlpips-large-batch"]

@@ -3,6 +3,7 @@ import json
 
 import pandas as pd
 import pytest
+import scipy.stats
 
 from diffusion2gan import tables
 from diffusion2gan.errors import UserError
@@ -95,13 +96,30 @@ def test_several_seeds_are_averaged(tmp_path):
     measured = [record("gan-diffusion", seed=seed, fid=fid) for seed, fid in ((2, 10.0), (0, 14.0), (1, 9.0))]
     (line,) = lines(tables.run("gan-diffusion", measured, tables.reported()), tmp_path / "run.csv")
     assert (line["fid"], line["seeds"], line["fid_paper"]) == ("11", "0 1 2", "12.04")
+    low, high = scipy.stats.t.interval(0.95, 2, 11, scipy.stats.sem([10, 14, 9]))
+    assert float(line["fid_interval"]) == pytest.approx((high - low) / 2, rel=1e-5)
+
+
+def test_of_one_seed_the_interval_is_that_of_its_pictures(tmp_path):
+    measured = [record("gan-diffusion", fid=10.0) | {"intervals": {"fid": 0.5}}]
+    (line,) = lines(tables.run("gan-diffusion", measured, tables.reported()), tmp_path / "run.csv")
+    assert line["fid_interval"] == "0.5"
+
+
+def test_seed_by_seed_each_number_names_its_files():
+    measured = [record("a", seed, fid=fid) | {"path": f"{seed}.json"} for seed, fid in ((0, 10.0), (1, 14.0))]
+    measured.append(record("a", 1, device_days=2.0) | {"path": "cost.json"})
+    first, second = tables.per_seed(measured).to_dict("records")
+    assert (first["row"], first["seed"], first["fid"], first["files"]) == ("a", 0, 10.0, "0.json")
+    assert (second["fid"], second["device_days"], second["files"]) == (14.0, 2.0, "1.json cost.json")
 
 
 def test_files_of_one_seed_complete_each_other_but_never_contradict():
     paper = tables.reported("table2")
     parts = [record("gan-diffusion", fid=3.0), record("gan-diffusion", a100_days=0.5)]
-    line = tables.table("table2", ["gan-diffusion"], parts, paper, "toy").iloc[0]
+    line = tables.table("table2", ["gan-diffusion"], parts, paper, "toy", ["a100_days"]).iloc[0]
     assert (line["fid"], line["a100_days"]) == (3.0, 0.5)
+    assert "a100_days" not in tables.table("table2", ["gan-diffusion"], parts, paper, "toy"), "nobody asked for it"
     with pytest.raises(UserError, match="measures fid of seed 0 a second time"):
         tables.table("table2", ["gan-diffusion"], [parts[0], parts[0]], paper, "toy")
     with pytest.raises(UserError, match="lacks fid for seed 1"):

@@ -4,14 +4,21 @@ Built from a valid configuration (`diffusion2gan.configuration`). It knows names
 of results and nothing of Snakemake; it imports no torch, because every job of the workflow reads it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from diffusion2gan.configuration import nearest
 from diffusion2gan.errors import UserError
 
 SPEED = ("steps", "params_billion", "inference_seconds")  # metrics of the model itself, not of its pictures
-COST = ("device_days", "nfe_million")  # metrics of how a run was made
+COST = (  # metrics of how a run was made
+    "images_per_second",
+    "batch_size",
+    "device_days",
+    "nfe_million",
+    "nfe_forward_million",
+    "nfe_backward_million",
+)
 
 
 @dataclass(frozen=True)
@@ -227,11 +234,24 @@ class Study:
 
     @cached_property
     def runs(self) -> dict[str, Run]:
-        return {name: self._run(name, own) for name, own in self.config["runs"].items()}
+        runs = {name: self._run(name, own) for name, own in self.config["runs"].items()}
+        return runs | {
+            again(name, number): replace(
+                run, name=again(name, number), seed=run.seed + number, init=run.init and again(run.init, number)
+            )
+            for number in self.repeats
+            for name, run in runs.items()
+        }
 
     @cached_property
     def models(self) -> dict[str, Model]:
-        return _named(Model, self.config["models"])
+        models = _named(Model, self.config["models"])
+        return models | {
+            again(name, number): replace(model, name=again(name, number))
+            for number in self.repeats
+            for name, model in models.items()
+            if model.measured
+        }
 
     @cached_property
     def benchmarks(self) -> dict[str, Benchmark]:
@@ -261,6 +281,21 @@ class Study:
     def measured(self) -> list[str]:
         """The rows that are measured: every run, and the models that are more than reported at this scale."""
         return [*self.runs, *(name for name, model in self.models.items() if model.measured)]
+
+    @property
+    def repeats(self) -> range:
+        """The numbers of the other trainings and drawings of every row, whose seeds are larger by the number."""
+        return range(1, self.config["seeds"])
+
+    @cached_property
+    def origins(self) -> dict[str, tuple[str, int]]:
+        """Every measured row and the row that it repeats, with its number; 0 for the row itself."""
+        rows = [*self.config["runs"], *self.config["models"]]
+        return {again(row, number): (row, number) for row in rows for number in (0, *self.repeats)}
+
+    def repeated(self, rows: list[str]) -> list[str]:
+        """The measured ones of some rows, each with its repeats."""
+        return [again(row, number) for row in rows if row in self.measured for number in (0, *self.repeats)]
 
     def benchmark(self, name: str, where: str = "benchmarks") -> Benchmark:
         """The benchmark of a name, or what stands in for it at this scale."""
@@ -296,10 +331,11 @@ class Study:
 
     def compared_with(self, row: str, benchmark: str) -> str | None:
         """The row whose pictures DreamSim compares a row's with on a benchmark."""
+        row, number = self.origins[row]
         for table in self.tables.values():
             here = row in table.rows and self.benchmark(table.benchmark).name == benchmark
             if here and "dreamsim" in table.metrics:
-                return table.teacher
+                return again(table.teacher, number)
         return None
 
     def lineage(self, run: str) -> list[str]:
@@ -324,7 +360,7 @@ class Study:
 
     def metrics_of(self, row: str) -> dict[str, list[str]]:
         """For each benchmark that a row is measured on, what is measured: all its tables ask for together."""
-        metrics = {}
+        metrics, (row, _) = {}, self.origins[row]
         for table in self.tables.values():
             if row in table.rows:
                 wanted = metrics.setdefault(self.benchmark(table.benchmark).name, [])
@@ -411,6 +447,11 @@ class Study:
                 f"{where} needs teacher, solver, guidance; or, of a published pipeline, scheduler, steps, guidance and "
                 "resolution; or reported_only: true"
             )
+
+
+def again(row: str, number: int) -> str:
+    """What the repeat of a row is called: 0 is the row itself."""
+    return f"{row}-seed{number}" if number else row
 
 
 def _named(kind: type, stanzas: dict[str, dict]) -> dict:

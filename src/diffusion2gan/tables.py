@@ -2,15 +2,17 @@
 
 Every metric has two columns: `fid` is what this project measured, empty where it did not, and
 `fid_paper` is what the paper reports. No number ever moves from one to the other. `fid_interval`, where it
-is known, is half of the 95 % interval of what was measured, over the pictures.
+is known, is half of the 95 % interval of what was measured: over the seeds, or of a single one over its pictures.
 """
 
 import difflib
 import json
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
+from scipy.special import stdtrit
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.training.checkpoint import atomic
@@ -51,10 +53,13 @@ def read_metrics(paths: Iterable[Path]) -> list[dict]:
     return records
 
 
-def table(name: str, rows: Sequence[str], records: list[dict], paper: pd.DataFrame, scale: str) -> pd.DataFrame:
+def table(
+    name: str, rows: Sequence[str], records: list[dict], paper: pd.DataFrame, scale: str, columns: Sequence[str] = ()
+) -> pd.DataFrame:
     """Table `name` (`table2`): a line for each of `rows`, with what was measured and what the paper reports.
 
-    `paper` is this table's part of `reported`. Raises UserError when a row is neither measured nor
+    Its metrics are the paper's, then `columns`, then the top-1 of OpenMoji scenes where it was measured. `paper` is
+    this table's part of `reported`. Raises UserError when a row is neither measured nor
     reported, or when the files were not measured alike, so that their numbers do not compare.
     """
     for record in records:
@@ -63,7 +68,8 @@ def table(name: str, rows: Sequence[str], records: list[dict], paper: pd.DataFra
         if record["scale"] != scale:
             raise UserError(f"{record['path']} was measured at scale {record['scale']}, {name} is of scale {scale}")
     _check_alike(records)
-    metrics = _metrics(records, paper)
+    recognised = [metric for metric in _metrics(records, paper) if metric.endswith("_top1")]
+    metrics = list(dict.fromkeys([*paper["metric"], *columns, *recognised]))
     lines = []
     for row in rows:
         measured = [record for record in records if record["run"] == row]
@@ -100,6 +106,16 @@ def run(name: str, records: list[dict], paper: pd.DataFrame) -> pd.DataFrame:
         line = _line(name, measured, paper[paper["table"] == number], metrics)
         lines.append({"table": f"table{number}" if number else None, **line})
     return pd.DataFrame(lines)
+
+
+def per_seed(records: list[dict]) -> pd.DataFrame:
+    """What was measured, a line for each row and seed, with the metrics files that it is from."""
+    lines: dict[tuple[str, int], dict] = {}
+    for record in records:
+        key = record["run"], record["seed"]
+        line = lines.setdefault(key, {"row": record["run"], "seed": record["seed"], "files": ""})
+        line |= record["metrics"] | {"files": " ".join(filter(None, [line["files"], str(record["path"])]))}
+    return pd.DataFrame(lines.values())
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
@@ -190,12 +206,17 @@ def _means(records: list[dict]) -> dict[str, float]:
 
 
 def _half_widths(records: list[dict]) -> dict[str, float]:
-    """Half of the 95 % interval of every metric's mean over its seeds, drawn independently of each other."""
-    widths: dict[str, list[float]] = {}
+    """Half of the 95 % interval of every metric: Student's over the seeds; of one seed, that over its pictures."""
+    if len({record["seed"] for record in records}) < 2:
+        return {metric: width for record in records for metric, width in record.get("intervals", {}).items()}
+    values: dict[str, list[float]] = {}
     for record in records:
-        for metric, width in record.get("intervals", {}).items():
-            widths.setdefault(metric, []).append(width)
-    return {metric: sum(width**2 for width in each) ** 0.5 / len(each) for metric, each in widths.items()}
+        for metric, value in record["metrics"].items():
+            values.setdefault(metric, []).append(value)
+    return {
+        metric: float(stdtrit(len(each) - 1, 0.975)) * statistics.stdev(each) / len(each) ** 0.5
+        for metric, each in values.items()
+    }
 
 
 def _check_alike(records: list[dict]) -> None:
