@@ -232,16 +232,26 @@ def upstream(run):
     return [f"{WORK}/timings/{name}.tsv" for name in names]
 
 
-def metrics_files(rows, benchmark=None):
-    """The metrics of the measured rows and their repeats, on one benchmark or on all of theirs; of runs also the cost."""
+def metrics_files(rows, benchmark=None, wanted=None):
+    """The metrics of the measured rows and their repeats, on one benchmark or on all; of runs also the cost, if wanted."""
     found = {}
     for row in STUDY.repeated(rows):
         for name, metrics in STUDY.metrics_of(row).items():
             if benchmark in (None, name):
                 found[f"{WORK}/runs/{row}/metrics/{name}.json"] = None
-                if row in STUDY.runs and set(metrics) & set(COST):
+                if row in STUDY.runs and set(wanted or metrics) & set(COST):
                     found[f"{WORK}/runs/{row}/metrics/cost.json"] = None
     return list(found)
+
+
+def claimed_tables(stated):
+    """The tables that claims are about and that this scale can make, seed by seed."""
+    named = dict.fromkeys(claim["table"] for claim in stated.values())
+    return [
+        f"results/seeds/{name}.csv" if name in STUDY.tables else f"results/{name}.csv"
+        for name in named
+        if name not in STUDY.tables or name in possible(STUDY.tables)
+    ]
 
 
 def seed_of(row):

@@ -7,17 +7,6 @@ results/seeds/, results/runs/{run}.csv, results/claims.csv
 """
 
 REPORTED = "src/diffusion2gan/reported.csv"
-CLAIMS = claims.read(Path("claims.yaml"))
-
-
-def claimed_tables():
-    """The tables that claims are about and that this scale can make, seed by seed."""
-    named = dict.fromkeys(claim["table"] for claim in CLAIMS.values())
-    return [
-        f"results/seeds/{name}.csv" if name in STUDY.tables else f"results/{name}.csv"
-        for name in named
-        if name not in STUDY.tables or name in possible(STUDY.tables)
-    ]
 
 
 rule make_run:
@@ -51,6 +40,7 @@ rule make_table:
         metrics=lambda w: metrics_files(
             STUDY.rows(w.table),
             STUDY.benchmark(STUDY.tables[w.table].benchmark).name,
+            STUDY.tables[w.table].metrics,
         ),
     output:
         csv="results/{table}.csv",
@@ -80,7 +70,7 @@ rule check_claims:
     input:
         "src/check_claims.py",
         claims="claims.yaml",
-        tables=claimed_tables(),
+        tables=claimed_tables(claims.read(Path("claims.yaml"))),
     output:
         "results/claims.csv",
     log:

@@ -24,7 +24,7 @@ def test_a_change_reruns_what_it_touches(made):
     assert replan(made) == {}
     after_gan_z = {"train_gan": 1, "sample": 1, "score": 1, "make_table": 1}
     assert replan(made, "runs={gan-diffusion-z: {seed: 1}}") == after_gan_z
-    after_mse = {"train_regression": 1, "sample": 1, "score": 1, "make_table": 1}
+    after_mse = {"train_regression": 1, "sample": 1, "score": 1, "measure_cost": 1, "make_table": 1}
     assert replan(made, "runs={regression-mse: {seed: 1}}") == after_mse
     others = {"sample": 3, "score": 3, "make_table": 1, "make_figure1": 1}
     assert replan(made, "base={r1_every: 8}") == {"train_gan": 3} | others
