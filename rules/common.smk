@@ -33,7 +33,7 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.ge
 
 wildcard_constraints:
     run="|".join(map(re.escape, STUDY.measured)),
-    dataset="|".join(map(re.escape, STUDY.datasets)),
+    dataset="|".join(re.escape(name) for name, data in STUDY.datasets.items() if not data.part_of),
     teacher="|".join(map(re.escape, STUDY.teachers)),
     benchmark="|".join(map(re.escape, STUDY.benchmarks)),
     table="|".join(map(re.escape, STUDY.tables)),
@@ -91,8 +91,19 @@ def teacher_files(name):
     return teacher.path if teacher.made else files(teacher.path)
 
 
-def pairs_folder(run):
-    return f"{WORK}/pairs/{STUDY.runs[run].dataset}"
+def dataset_of(run):
+    """The data set that holds a run's pairs."""
+    return STUDY.datasets[STUDY.runs[run].dataset].part_of or STUDY.runs[run].dataset
+
+
+def pairs_index(run):
+    return f"{WORK}/pairs/{dataset_of(run)}/index.parquet"
+
+
+def pairs_of(run):
+    """The folder of a run's pairs, and how many of them are its own where that is not all."""
+    data = STUDY.datasets[STUDY.runs[run].dataset]
+    return f"{WORK}/pairs/{dataset_of(run)}" + (f" --first {data.pairs}" if data.part_of else "")
 
 
 def student(run):
@@ -221,9 +232,10 @@ def compared_pictures(row, benchmark):
 
 def upstream(run):
     """Where the jobs that a run could not do without say how long they took: its pairs, and its metric's."""
-    dataset, trunk = STUDY.runs[run].dataset, {STUDY.trunk_of(each) for each in STUDY.lineage(run)} - {None}
+    trunk = {STUDY.trunk_of(each) for each in STUDY.lineage(run)} - {None}
     names = []
-    if dataset:
+    if STUDY.runs[run].dataset:
+        dataset = dataset_of(run)
         names += [f"prepare_prompts/{dataset}", f"index_pairs/{dataset}"]
         names += [f"generate_pairs/{dataset}-{shard:05d}" for shard in range(STUDY.datasets[dataset].shards)]
     for each in sorted(trunk - LATENTLPIPS["metrics"].keys()):

@@ -19,7 +19,7 @@ rule train_regression:
     """Distil the teacher with a regression loss alone (Table 1)."""
     input:
         teacher=lambda w: teacher_files(STUDY.teacher_of(w.run).name),
-        pairs=lambda w: f"{pairs_folder(w.run)}/index.parquet",
+        pairs=lambda w: pairs_index(w.run),
         lpips=lambda w: metric_of(w.run),
     output:
         student=directory(f"{WORK}/runs/{{run}}/student"),
@@ -40,7 +40,7 @@ rule train_regression:
         fitting=lambda w: arguments(STUDY.runs[w.run].batch.fitting),
     params:
         teacher=lambda w: STUDY.teacher_of(w.run).path,
-        pairs=lambda w: pairs_folder(w.run),
+        pairs=lambda w: pairs_of(w.run),
         lpips=lambda w, input: arguments(seeing(w.run, input.get("lpips"))),
         options=lambda w: arguments(STUDY.runs[w.run].options),
         checkpoints=f"{WORK}/runs/{{run}}/checkpoints",
@@ -58,7 +58,7 @@ rule train_gan:
     """Train a regressed student further against a discriminator (Table 2)."""
     input:
         teacher=lambda w: teacher_files(STUDY.teacher_of(w.run).name),
-        pairs=lambda w: f"{pairs_folder(w.run)}/index.parquet",
+        pairs=lambda w: pairs_index(w.run),
         lpips=lambda w: metric_of(w.run),
         init=lambda w: student(STUDY.runs[w.run].init),
     output:
@@ -79,7 +79,7 @@ rule train_gan:
         fitting=lambda w: arguments(STUDY.runs[w.run].batch.fitting),
     params:
         teacher=lambda w: STUDY.teacher_of(w.run).path,
-        pairs=lambda w: pairs_folder(w.run),
+        pairs=lambda w: pairs_of(w.run),
         lpips=lambda w, input: arguments(seeing(w.run, input.get("lpips"))),
         options=lambda w: arguments(STUDY.runs[w.run].options),
         checkpoints=f"{WORK}/runs/{{run}}/checkpoints",

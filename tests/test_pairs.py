@@ -63,6 +63,15 @@ def test_pairs_do_not_depend_on_how_they_are_cut(tmp_path, shards):
     torch.testing.assert_close(batch.z, noise(pair_seeds([9, 0, 4, 4], 7), SHAPE), rtol=0, atol=0)
 
 
+def test_the_first_pairs_alone(tmp_path):
+    folder, _ = make_dataset(tmp_path / "pairs", 3)
+    whole, part = PairDataset(folder), PairDataset(folder, first=7)
+    assert len(part) == 7
+    assert part.batch([6]).x.equal(whole.batch([6]).x)
+    with pytest.raises(UserError, match="holds 10 pairs, not the 11 asked for"):
+        PairDataset(folder, first=11)
+
+
 def test_shards_cover_every_pair_once():
     for shards in (1, 3, 7):
         assert [pair for shard in range(shards) for pair in shard_range(shard, shards, 20)] == list(range(20))

@@ -73,6 +73,25 @@ def test_the_papers_sizes():
     assert lpips.fitting == {"accumulation": 4, "gradient_checkpointing": True, "shard": False}
 
 
+def test_a_part_of_a_data_set_is_solved_as_the_whole():
+    datasets = study("paper").datasets
+    part, whole = datasets["cifar10-50k"], datasets["cifar10-1000k"]
+    assert (part.part_of, part.pairs) == ("cifar10-1000k", 50_000)
+    assert (part.teacher, part.guidance, part.prompts) == (whole.teacher, whole.guidance, whole.prompts)
+
+
+def test_the_toy_baseline_spends_what_its_row_says():
+    """Consistency Distillation at as many evaluations as a million pairs' stand-in, and at more."""
+    toy = study()
+    pairs = toy.runs["regression-lpips-1000k"]
+    spent = 35 * toy.datasets[pairs.dataset].pairs + pairs.iterations * pairs.batch.size
+    equal, more = (
+        2 * run.iterations * run.batch.size
+        for run in (toy.runs["consistency-distillation-equal"], toy.runs["consistency-distillation"])
+    )
+    assert equal == pytest.approx(spent, rel=0.01) and more > equal
+
+
 def test_the_papers_evaluations():
     """Table 6's column, from the settings: what a training step and a pair evaluate is counted in their own tests."""
     paper = study("paper")
@@ -181,6 +200,14 @@ def test_an_unknown_row():
         ({"runs": {"x": {"iterations": "brief"}}}, "scales/toy.yaml: regression: no number of iterations 'brief'"),
         ({"datasets": {"sd-cfg-3": {"teacher": "sd16"}}}, "datasets.sd-cfg-3: no teacher 'sd16', did you mean 'sd15'?"),
         ({"datasets": {"sd-cfg-3": {"prompts": "laion"}}}, "datasets.sd-cfg-3: no list of prompts 'laion'"),
+        (
+            {"datasets": {"cifar10-50k": {"part_of": "cifar10-100k"}}},
+            "datasets.cifar10-50k.part_of: no whole dataset 'cifar10-100k', did you mean 'cifar10-1000k'?",
+        ),
+        (
+            {"datasets": {"cifar10-50k": {"pairs": 501}}},
+            "scales/toy.yaml: datasets.cifar10-50k has more pairs than cifar10-1000k, which it is part of",
+        ),
         ({"tables": {"table2": {"benchmark": "coco2015"}}}, "tables.table2: no benchmark 'coco2015'"),
         ({"figures": {"figure1": {"columns": {"teacher": "T"}}}}, "figures.figure1: no run or model 'teacher'"),
         ({"models": {"x": {"teacher": "sd15"}}}, "models.x is a teacher: it needs solver and guidance"),

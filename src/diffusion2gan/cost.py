@@ -198,9 +198,13 @@ def markdown(study: Study, table: pd.DataFrame, targets: list[str], free: float)
     needed = set(table.loc[table["rule"] == "generate_pairs", "subject"])
     for name, data in study.datasets.items():
         size = data.pairs * pair_bytes(study, name) / 1e9
-        cells = [name, data.teacher, f"{data.guidance:g}", f"{data.pairs:,}", str(data.shards)]
-        asked = "" if name in needed else "not asked for"
-        lines.append(f"| {' | '.join([*cells, _size(size / data.shards), _size(size), asked])} |")
+        cells = [name, data.teacher, f"{data.guidance:g}", f"{data.pairs:,}"]
+        if data.part_of:
+            cells += ["", "", "", f"the first of {data.part_of}"]
+        else:
+            cells += [str(data.shards), _size(size / data.shards), _size(size)]
+            cells += ["" if name in needed else "not asked for"]
+        lines.append(f"| {' | '.join(cells)} |")
     largest = max((teacher.weights["unet"] for teacher in study.teachers.values() if teacher.path), default=0)
     lines += [
         "",

@@ -199,10 +199,11 @@ class PairDataset:
 
     Shards are memory-mapped, by each process that reads them for itself, so a DataLoader's workers may
     fork or be spawned. `index_shards` has verified them; one that has changed since is verified again on
-    first touch, and UserError names it if it is damaged.
+    first touch, and UserError names it if it is damaged. With `first` these are only so many, from pair 0 on;
+    raises UserError where there are fewer.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, first: int = 0):
         self.folder = Path(folder)
         self.made = self.folder / "index.parquet"
         if not self.made.exists():
@@ -210,10 +211,15 @@ class PairDataset:
         self.index = pd.read_parquet(self.made)
         self.captions = read_prompts(self.folder / "prompts.parquet")
         self.ends = self.index["rows"].cumsum().to_numpy()
+        self.count = first or int(self.ends[-1])
+        if self.count > self.ends[-1]:
+            raise UserError(
+                f"{folder} holds {self.ends[-1]} pairs, not the {first} asked for: make more, or ask for fewer"
+            )
         self.shards: dict[int, dict[str, torch.Tensor]] = {}
 
     def __len__(self) -> int:
-        return int(self.ends[-1])
+        return self.count
 
     def __getstate__(self) -> dict:
         return vars(self) | {"shards": {}}  # a map does not pass to another process: it would be copied whole

@@ -48,7 +48,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pairs of one teacher at one guidance."""
+    """Pairs of one teacher at one guidance; a data set that is `part_of` another is the first of its pairs."""
 
     name: str
     teacher: str
@@ -56,6 +56,7 @@ class Dataset:
     prompts: str
     pairs: int
     shards: int
+    part_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -207,9 +208,14 @@ class Study:
             _known("teacher", data.teacher, self.teachers, f"datasets.{data.name}")
             _known("list of prompts", data.prompts, self.prompts, f"datasets.{data.name}")
             self.steps(data.teacher, self.teachers[data.teacher].solver)
-            if data.shards > data.pairs:
+            if data.shards > data.pairs and not data.part_of:
                 raise UserError(
                     f"scales/{self.scale}.yaml: datasets.{data.name} has more shards than pairs: make fewer"
+                )
+            if data.part_of and data.pairs > (whole := self.datasets[data.part_of]).pairs:
+                raise UserError(
+                    f"scales/{self.scale}.yaml: datasets.{data.name} has more pairs than {whole.name}, which it is "
+                    "part of: ask for fewer"
                 )
         for model in self.models.values():
             self._check_model(model)
@@ -230,7 +236,14 @@ class Study:
 
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
-        return _named(Dataset, self.config["datasets"])
+        stanzas = self.config["datasets"]
+        wholes = {name: said for name, said in stanzas.items() if "part_of" not in said}
+        inherited = {
+            name: _known("whole dataset", said["part_of"], wholes, f"datasets.{name}.part_of")
+            for name, said in stanzas.items()
+            if name not in wholes
+        }
+        return _named(Dataset, {name: inherited.get(name, {}) | said for name, said in stanzas.items()})
 
     @cached_property
     def runs(self) -> dict[str, Run]:

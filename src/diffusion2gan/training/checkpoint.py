@@ -13,16 +13,27 @@ from diffusion2gan.errors import UserError
 
 @contextmanager
 def atomic(path: Path):
-    """Give a temporary name beside `path`; on success it is fsynced and renamed, on failure removed."""
+    """Give a temporary name beside `path`; on success it is fsynced and renamed, on failure removed.
+
+    It is as readable as any new file: safetensors makes its own for the user alone, and disks are shared.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")  # disks are shared by nodes
     try:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """What a new file of this process is not allowed; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 @contextmanager

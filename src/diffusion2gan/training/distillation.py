@@ -55,6 +55,7 @@ class Arguments(Settings):
     """The options of the stages that train on pairs."""
 
     pairs: Path
+    first: int = 0  # how many of them are used, from the first on; 0: all
 
 
 # what a checkpoint need not remember: the loop remembers its own, files and machines may change under a training
@@ -65,7 +66,7 @@ FORGOTTEN |= {"accumulation", "gradient_checkpointing", "shard"}
 def start(args: Arguments, teacher: Teacher | PixelTeacher, init: str | Path) -> dict:
     """The arguments of a RegressionTraining on pairs whose student has the weights of a pipeline, `init`."""
     _check_origin(args.pairs, args.teacher)
-    return common(args, teacher, load_student(init), PairDataset(args.pairs))
+    return common(args, teacher, load_student(init), PairDataset(args.pairs, args.first))
 
 
 def common(
