@@ -40,6 +40,8 @@ class Arguments:
 def main(args: Arguments):
     stated = claims.read(args.claims)
     measured = {path.stem: pd.read_csv(path) for path in args.tables}
+    if "human_study" in measured:
+        measured["human_study"] = preferences(measured["human_study"])
     judged = {name: claims.judge(claim, measured.get(claim["table"], NOTHING)) for name, claim in stated.items()}
     lines = [
         {"claim": name, **stated[name], "scale": args.scale, **line} for name, found in judged.items() for line in found
@@ -49,6 +51,21 @@ def main(args: Arguments):
         temporary.write_text(page(stated, judged, args.scale), encoding="utf-8")
     for name, found in judged.items():
         print(f"{claims.verdict(found):12}  {name}")
+
+
+def preferences(rates: pd.DataFrame) -> pd.DataFrame:
+    """What people preferred, as a table: the rows a-over-b and b-over-a of each two rows, and a column a question.
+
+    `rates` has the columns question, row, against, raters, win_rate. An automatic rater never counts.
+    """
+    people = rates[rates["raters"] == "people"]
+    won, lost = people["win_rate"], 1 - people["win_rate"]
+    both = [
+        people.assign(row=people["row"] + "-over-" + people["against"], share=won),
+        people.assign(row=people["against"] + "-over-" + people["row"], share=lost),
+    ]
+    table = pd.concat(both).pivot(index="row", columns="question", values="share")
+    return table.reset_index().assign(seed=0)
 
 
 def page(stated: dict[str, dict], judged: dict[str, list[dict]], scale: str) -> str:

@@ -23,6 +23,17 @@ FIGURE2 = pd.DataFrame(
     columns=["row", "milliseconds", "mebibytes"],
 )  # fmt: skip
 FIGURE3 = pd.DataFrame({"row": ["lpips", "latent-lpips", "e-latent-lpips-bgco"]})  # pictures only
+# Figure 6: how many of 100 answers preferred Diffusion2GAN's picture
+FIGURE6 = pd.DataFrame(
+    [
+        ("realism", "diffusion2gan", "instaflow", 87.2), ("alignment", "diffusion2gan", "instaflow", 79.0),
+        ("realism", "sdxl-diffusion2gan", "sdxl-turbo", 54.8), ("alignment", "sdxl-diffusion2gan", "sdxl-turbo", 51.6),
+        ("realism", "sdxl-diffusion2gan", "sdxl-lightning", 50.8),
+        ("alignment", "sdxl-diffusion2gan", "sdxl-lightning", 63.0),
+    ],
+    columns=["question", "row", "against", "percent"],
+)  # fmt: skip
+FIGURE6 = FIGURE6.assign(win_rate=FIGURE6["percent"] / 100, raters="people")
 CONTRADICTED = ["z-conditioning-helps-in-all"]  # by the paper's own table
 
 
@@ -97,7 +108,7 @@ def test_a_check_of_another_form_is_told(check, tmp_path):
 
 def reported(name):
     """What the paper reports, as a table of one seed."""
-    figures = {"figure2": FIGURE2, "figure3": FIGURE3}
+    figures = {"figure2": FIGURE2, "figure3": FIGURE3, "human_study": check_claims.preferences(FIGURE6)}
     if name in figures:
         return figures[name].assign(seed=0)
     numbers = tables.reported(name).pivot(index="row", columns="metric", values="value")
@@ -124,6 +135,21 @@ def test_a_claim_is_about_rows_and_metrics_of_its_table(name):
             assert row in known
             assert table not in study or row in study[table]["rows"]
             assert table not in study or metric in [*study[table]["metrics"], "a100_days"]
+
+
+def test_an_automatic_rater_is_no_person(tmp_path):
+    def verdict(rates):
+        rates.to_csv(tmp_path / "human_study.csv", index=False)
+        files = tmp_path / "claims.csv", tmp_path / "claims.md"
+        arguments = check_claims.Arguments(ROOT / "claims.yaml", [tmp_path / "human_study.csv"], "toy", *files)
+        check_claims.main(arguments)
+        found = pd.read_csv(files[0])
+        return set(found.loc[found["table"] == "human_study", "verdict"])
+
+    automatic = FIGURE6.assign(raters="automatic")
+    assert verdict(automatic) == {"not measured"}
+    assert verdict(FIGURE6) == {"holds"}
+    assert verdict(pd.concat([FIGURE6.assign(win_rate=0.2), automatic])) == {"fails"}
 
 
 def test_the_files_say_what_holds_and_by_how_much(tmp_path, table, capsys):

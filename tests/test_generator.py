@@ -121,7 +121,9 @@ def test_plain_diffusers_draws_with_a_student_of_sdxl_s_kind(tmp_path, xl_folder
 
 
 def test_a_student_of_a_teacher_in_half_precision_is_in_one_precision(small_teacher_folder, tmp_path):
-    StableDiffusionPipeline.from_pretrained(small_teacher_folder, dtype=torch.float16).save_pretrained(tmp_path / "half")
+    StableDiffusionPipeline.from_pretrained(small_teacher_folder, dtype=torch.float16).save_pretrained(
+        tmp_path / "half"
+    )
     Generator.from_teacher(tmp_path / "half").save(tmp_path / "student", tmp_path / "half")
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "student")
     parts = (pipeline.text_encoder, pipeline.unet, pipeline.vae)
