@@ -91,9 +91,10 @@ def _sentence(claim: dict) -> str:
 
 def _numbers(line: dict) -> str:
     """A comparison and its numbers; in brackets the interval of their difference."""
+    text = f"{SYMBOLS[line['verdict']]} `{line['check']}`"
     if line["verdict"] == "not measured":
-        return f"`{line['check']}`: –"
-    text = f"`{line['check']}`: {line['left']:.4g} and {line['right']:.4g}, difference {line['difference']:+.3g}"
+        return text
+    text += f": {line['left']:.4g} and {line['right']:.4g}, difference {line['difference']:+.3g}"
     if "clear" in line:
         text += f" ({line['low']:+.3g} to {line['high']:+.3g})" + (", not clear" if line["clear"] == "no" else "")
     return text

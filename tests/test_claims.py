@@ -176,8 +176,9 @@ def test_the_files_say_what_holds_and_by_how_much(tmp_path, table, capsys):
     )
     text = page.read_text()
     assert "of 3 claims 1 hold, 1 fail and 1 are not measured" in text
+    assert "<br>✗ `fid(b) < fid(c)`: 5.5 and 5" in text
     one, two, three = [line for line in text.splitlines() if line.startswith("|")][2:]
-    assert one.startswith("| ✗ fails | 3.2 | It falls <br>*Odd.* | `fid(a) < fid(b)`: 1.5 and 5.5, difference -4 (")
+    assert one.startswith("| ✗ fails | 3.2 | It falls <br>*Odd.* | ✓ `fid(a) < fid(b)`: 1.5 and 5.5, difference -4 (")
     assert two.startswith("| ✓ holds | 4.1 | It rises |") and ", not clear" in two
-    assert three == "| – not measured | 4.2 | No matter | `fid(a) < fid(b)`: – |"
+    assert three == "| – not measured | 4.2 | No matter | – `fid(a) < fid(b)` |"
     assert "fails         one" in capsys.readouterr().out
