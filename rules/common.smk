@@ -26,6 +26,7 @@ SEED = CONFIG["seed"]
 WORK = f"{CONFIG['work']}/{SCALE}"
 LATENTLPIPS = CONFIG["latentlpips"]
 EVALUATION = CONFIG["evaluation"]
+TABLES_OF_FIGURES = ["figure2", "figure3"]
 
 # `python` in a rule is the one that runs Snakemake, also where its environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
@@ -257,13 +258,10 @@ def metrics_files(rows, benchmark=None, wanted=None):
 
 
 def claimed_tables(stated):
-    """The tables that claims are about and that this scale can make, seed by seed."""
-    named = dict.fromkeys(claim["table"] for claim in stated.values())
-    return [
-        f"results/seeds/{name}.csv" if name in STUDY.tables else f"results/{name}.csv"
-        for name in named
-        if name not in STUDY.tables or name in possible(STUDY.tables)
-    ]
+    """The tables that claims are about and that this scale can make, those of the paper seed by seed."""
+    named = {claim["table"] for claim in stated.values()}
+    of_paper = [f"results/seeds/{table}.csv" for table in possible(STUDY.tables) if table in named]
+    return of_paper + [f"results/{table}.csv" for table in TABLES_OF_FIGURES if table in named]
 
 
 def seed_of(row):

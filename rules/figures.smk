@@ -1,6 +1,6 @@
 """Figures of the paper, one rule each.
 
-Needs: samples. Makes: results/figures/
+Needs: samples. Makes: results/figures/, results/figure2.csv, results/figure3.csv
 """
 
 FIGURE1 = STUDY.figures["figure1"]
@@ -62,7 +62,8 @@ rule make_figure2:
         costs=rules.time_losses.output.costs,
         hardware=rules.time_losses.output.hardware,
     output:
-        "results/figures/figure2.png",
+        figure="results/figures/figure2.png",
+        table="results/figure2.csv",
     log:
         f"{WORK}/logs/make_figure2.log",
     benchmark:
@@ -72,7 +73,10 @@ rule make_figure2:
     params:
         scale=SCALE,
     shell:
-        logged("python src/make_figure2.py --costs {input.costs} --hardware {input.hardware} --out {output}")
+        logged(
+            "python src/make_figure2.py --costs {input.costs} --hardware {input.hardware} --out {output.figure} "
+            "--table {output.table}"
+        )
 
 
 # Figure 3: the losses under which a latent is found again.

@@ -3,7 +3,7 @@
 `results/` holds the scale that ran last; the scale is a parameter, so that another one rebuilds them.
 
 Needs: metrics. Makes: results/table1.csv … table7.csv, each as a page under results/pages/ and seed by seed under
-results/seeds/, results/runs/{run}.csv, results/claims.csv
+results/seeds/, results/runs/{run}.csv, results/claims.csv with a page
 """
 
 REPORTED = "src/diffusion2gan/reported.csv"
@@ -72,7 +72,8 @@ rule check_claims:
         claims="claims.yaml",
         tables=claimed_tables(claims.read(Path("claims.yaml"))),
     output:
-        "results/claims.csv",
+        csv="results/claims.csv",
+        markdown="results/pages/claims.md",
     log:
         f"{WORK}/logs/check_claims.log",
     benchmark:
@@ -84,5 +85,5 @@ rule check_claims:
     shell:
         logged(
             "python src/check_claims.py --claims {input.claims} --tables {input.tables} --scale {params.scale} "
-            "--out {output}"
+            "--out {output.csv} --markdown {output.markdown}"
         )

@@ -1,4 +1,4 @@
-"""Figure 2: what a step of LPIPS, LatentLPIPS and E-LatentLPIPS costs."""
+"""Figure 2: what a step of LPIPS, LatentLPIPS and E-LatentLPIPS costs, as a picture and as a table."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffusion2gan import cli, figures
+from diffusion2gan import cli, figures, tables
 
 
 @dataclass
@@ -14,10 +14,14 @@ class Arguments:
     costs: Path
     hardware: Path
     out: Path
+    table: Path
 
 
 def main(args: Arguments):
     costs, measured = pd.read_csv(args.costs), json.loads(args.hardware.read_text())
+    names = costs["loss"] + ("-" + costs["part"]).where(costs["part"] != "total", "")
+    tables.write(costs.assign(row=names, seed=0)[["row", "seed", "milliseconds", "mebibytes"]], args.table)
+
     total = costs[costs["part"] == "total"].set_index("loss")[["milliseconds", "mebibytes"]]
     ratio = total.loc["LPIPS"] / total.loc["E-LatentLPIPS"]
     precision = "bfloat16" if measured["autocast"] else "float32"

@@ -120,6 +120,17 @@ def test_plain_diffusers_draws_with_a_student_of_sdxl_s_kind(tmp_path, xl_folder
     torch.testing.assert_close(drawn, x, rtol=1e-6, atol=1e-4)
 
 
+def test_a_student_of_a_teacher_in_half_precision_is_in_one_precision(small_teacher_folder, tmp_path):
+    StableDiffusionPipeline.from_pretrained(small_teacher_folder, dtype=torch.float16).save_pretrained(
+        tmp_path / "half"
+    )
+    Generator.from_teacher(tmp_path / "half").save(tmp_path / "student", tmp_path / "half")
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "student")
+    parts = (pipeline.text_encoder, pipeline.unet, pipeline.vae)
+    assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.float32}
+    pipeline(PROMPTS[0], num_inference_steps=1, guidance_scale=0)
+
+
 def test_a_failed_save_leaves_the_old_student(teacher_folder, tmp_path, monkeypatch):
     generator = Generator.from_teacher(teacher_folder)
     generator.save(tmp_path / "student", teacher_folder)

@@ -1,4 +1,4 @@
-"""make_run.py, make_table.py and make_figure1.py, from files to files."""
+"""make_run.py, make_table.py, make_figure1.py and make_figure2.py, from files to files."""
 
 import csv
 import json
@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import make_figure1
+import make_figure2
 import make_run
 import make_table
 import measure_cost
@@ -88,6 +89,23 @@ def test_rows_of_other_noise_are_refused(tmp_path, drawings):
     arguments = make_figure1.Arguments(prompts(tmp_path, ["a cat", "a dog"]), models, tmp_path / "f.png", count=2)
     with pytest.raises(UserError, match="other noise"):
         make_figure1.main(arguments)
+
+
+def test_figure2_is_a_table_too(tmp_path):
+    (tmp_path / "costs.csv").write_text(
+        "loss,part,milliseconds,mebibytes\nLPIPS,total,90,50\nLPIPS,decode,60,\nE-LatentLPIPS,total,10,2\n"
+        "E-LatentLPIPS,trunk,8,\n"
+    )
+    (tmp_path / "costs.json").write_text(json.dumps({"autocast": False, "batch_size": 2, "device": "an abacus"}))
+    out = tmp_path / "figure2.png", tmp_path / "figure2.csv"
+    make_figure2.main(make_figure2.Arguments(tmp_path / "costs.csv", tmp_path / "costs.json", *out))
+    found = {line["row"]: (line["seed"], line["milliseconds"], line["mebibytes"]) for line in lines(out[1])}
+    assert found == {
+        "LPIPS": ("0", "90", "50"), "LPIPS-decode": ("0", "60", ""),
+        "E-LatentLPIPS": ("0", "10", "2"), "E-LatentLPIPS-trunk": ("0", "8", ""),
+    }  # fmt: skip
+    with Image.open(out[0]) as png:
+        assert "time 9.0, memory 25.0" in png.text["Description"]
 
 
 def test_a_model_without_a_folder_is_refused(tmp_path):

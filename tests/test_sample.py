@@ -1,11 +1,15 @@
 """sample.py: what it draws depends on the model, the prompts and the seed, and on nothing else."""
 
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
-from diffusion2gan import images, samples
+from diffusion2gan import cli, images, samples
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
 from diffusion2gan.noise import noise
@@ -52,9 +56,44 @@ def test_a_student_draws_what_its_generator_says(teacher_folder, prompts, tmp_pa
     assert abs(drawn(tmp_path / "drawn").astype(int) - expected.astype(int)).max() <= 1
 
 
+@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
+def test_plain_diffusers_draws_the_same_picture(teacher_folder, tmp_path, prediction):
+    """The same prompts and noise: pixel for pixel."""
+    teacher = shutil.copytree(teacher_folder, tmp_path / "teacher")
+    settings = teacher / "scheduler/scheduler_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"prediction_type": prediction}))
+    Generator.from_teacher(teacher).save(tmp_path / "student", teacher)
+    main(Arguments(model=str(tmp_path / "student"), prompt=CAPTIONS, out=tmp_path / "drawn", seed=5))
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "student")
+    z = noise(samples.noise_seeds(5, range(3)), (4, 8, 8))
+    plain = pipeline(CAPTIONS, latents=z, num_inference_steps=1, guidance_scale=0, output_type="np").images
+    np.testing.assert_array_equal(drawn(tmp_path / "drawn"), (255 * plain).round())
+
+
+def test_prompts_typed_on_the_command_line(teacher_folder, tmp_path, monkeypatch):
+    """One prompt into a file, several into a folder, whose first picture is the same."""
+
+    def command(*words):
+        monkeypatch.setattr("sys.argv", ["sample.py", "--model", str(teacher_folder), *words])
+        cli.run(main)
+
+    command("--prompt", CAPTIONS[0], "--out", str(tmp_path / "new/fox.png"))
+    command("--prompt", *CAPTIONS, "--out", str(tmp_path / "drawn"), "--batch-size", "1")
+    one = images.load(tmp_path / "new/fox.png")
+    assert len(drawn(tmp_path / "drawn")) == 3 and [p.name for p in (tmp_path / "new").iterdir()] == ["fox.png"]
+    np.testing.assert_array_equal(one, drawn(tmp_path / "drawn")[0])
+    with pytest.raises(SystemExit, match="fox.png holds one picture and there are 3: give --out a folder"):
+        command("--prompt", *CAPTIONS, "--out", str(tmp_path / "fox.png"))
+    with pytest.raises(SystemExit, match="type --prompt TEXT, or give --prompts FILE"):
+        command("--out", str(tmp_path / "fox.png"))
+
+
 def test_too_few_prompts_are_an_error(teacher_folder, prompts, tmp_path):
     with pytest.raises(UserError, match="holds 3 prompts, 4 pictures"):
         main(Arguments(model=str(teacher_folder), prompts=prompts, count=4, out=tmp_path / "drawn"))
+    main(Arguments(model=str(teacher_folder), prompts=prompts, out=tmp_path / "all"))
+    assert len(samples.paths(tmp_path / "all")) == 3
 
 
 def test_several_pictures_of_each_prompt(teacher_folder, prompts, tmp_path):

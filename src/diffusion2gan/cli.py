@@ -3,23 +3,30 @@
 import dataclasses
 import sys
 import typing
+from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from pathlib import Path
 
-from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from diffusion2gan.errors import UserError
+
+option = HfArg  # a field of a settings dataclass with `help`, and with `default` or `default_factory`
+
+
+class _Help(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """A script's docstring as it is written, and every default."""
 
 
 def run(main: Callable) -> None:
     """Call `main` with its settings dataclass, filled in from the command line.
 
     A field is an option (`batch_size` is `--batch-size`), without a default a required one. A first word
-    that is no option is the first field's.
+    that is no option is the first field's. `--help` shows the script's docstring and each `option`'s help.
     UserError is printed as one line, exit status 1; Ctrl-C ends quietly, exit status 130.
     """
     settings = next(iter(typing.get_type_hints(main).values()))
-    parser = HfArgumentParser(settings, description=sys.modules[main.__module__].__doc__)
+    parser = HfArgumentParser(settings, description=sys.modules[main.__module__].__doc__, formatter_class=_Help)
     words = sys.argv[1:]
     if words and not words[0].startswith("-"):
         words.insert(0, f"--{dataclasses.fields(settings)[0].name}")

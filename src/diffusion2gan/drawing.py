@@ -1,10 +1,11 @@
 """How a row of a table draws its pictures: a teacher with its solver, a student in one step, a peer as published."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import torch
 
+from diffusion2gan.cli import option
 from diffusion2gan.noise import noise
 from diffusion2gan.peers import Peer
 from diffusion2gan.teacher import SOLVERS, load_teacher
@@ -14,15 +15,19 @@ from diffusion2gan.teacher import SOLVERS, load_teacher
 class Drawing:
     """What a picture depends on besides its caption and its noise; the options of `sample.py`."""
 
-    model: str
-    unet: str = ""
-    scheduler: str = "student"
-    spacing: str = "own"
-    prediction: str = "own"
-    timesteps: list[int] = field(default_factory=list)
-    steps: int = 1
-    guidance: float = 0.0
-    resolution: int = 0
+    model: str = option(help="a student, a teacher or a published pipeline: a folder or a hub id")
+    scheduler: str = option(
+        default="student",
+        help="student: its own single step; ddim, dpm-solver, heun: a teacher's; own, euler, lcm, rectified-flow: "
+        "a published pipeline's",
+    )
+    steps: int = option(default=1, help="of the scheduler")
+    guidance: float = option(default=0.0, help="classifier-free; up to 1 is none")
+    spacing: str = option(default="own", help="of the steps: leading, linspace, trailing, or the pipeline's own")
+    timesteps: list[int] = option(default_factory=list, help="of a published pipeline, in place of steps")
+    prediction: str = option(default="own", help="what a published U-Net predicts, if not what its scheduler says")
+    unet: str = option(default="", help="other weights for a published U-Net: a file, or REPOSITORY/FILE on the hub")
+    resolution: int = option(default=0, help="pixels of a published pipeline's pictures; 0 is its own")
 
     @classmethod
     def of(cls, recipe: dict) -> "Drawing":

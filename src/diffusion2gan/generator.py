@@ -61,10 +61,12 @@ class Generator(nn.Module):
     def save(self, folder: str | Path, teacher_path: str | Path) -> None:
         """Write a complete diffusers pipeline: this U-Net, a one-step scheduler, and the teacher's other parts.
 
-        Plain diffusers draws with it at `num_inference_steps=1, guidance_scale=0`. An existing folder
-        is replaced only once the new one is complete.
+        Plain diffusers draws with it at `num_inference_steps=1, guidance_scale=0`. All parts are float32, also those
+        of a teacher in half precision: transformers would load its text encoder as it is stored, and the U-Net refuse
+        its embeddings. An existing folder is replaced only once the new one is complete.
         """
-        pipeline = DiffusionPipeline.from_pretrained(teacher_path, unet=self.unet, scheduler=self.scheduler)
+        parts = {"unet": self.unet, "scheduler": self.scheduler}
+        pipeline = DiffusionPipeline.from_pretrained(teacher_path, **parts, dtype=torch.float32)
         with atomic_folder(Path(folder)) as temporary:
             pipeline.save_pretrained(temporary)
 

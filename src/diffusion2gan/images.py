@@ -21,7 +21,7 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
 
 def save_png(picture: np.ndarray, path: Path) -> None:
     """Write one uint8 picture (H, W, 3)."""
-    Image.fromarray(picture).save(path)
+    Image.fromarray(picture).save(path, format="PNG")
 
 
 def load(path: Path) -> np.ndarray:

@@ -118,6 +118,11 @@ def per_seed(records: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(lines.values())
 
 
+def half_width(values: Sequence[float]) -> float:
+    """Half of Student's 95 % interval of the mean of several values."""
+    return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
+
+
 def write(frame: pd.DataFrame, path: Path) -> None:
     """Write a table as csv, atomically: six significant digits, an empty cell for what is not known."""
     with atomic(path) as temporary:
@@ -213,10 +218,7 @@ def _half_widths(records: list[dict]) -> dict[str, float]:
     for record in records:
         for metric, value in record["metrics"].items():
             values.setdefault(metric, []).append(value)
-    return {
-        metric: float(stdtrit(len(each) - 1, 0.975)) * statistics.stdev(each) / len(each) ** 0.5
-        for metric, each in values.items()
-    }
+    return {metric: half_width(each) for metric, each in values.items()}
 
 
 def _check_alike(records: list[dict]) -> None:
