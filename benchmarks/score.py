@@ -79,8 +79,8 @@ def measure(args: Arguments, folder: Path, metrics: list[str]) -> dict:
     out = folder / "metrics.json"
     score.main(
         score.Arguments(
-            folder / "drawn",
-            folder / "benchmark",
+            images=folder / "drawn",
+            benchmark=folder / "benchmark",
             run="benchmark",
             scale="none",
             out=out,

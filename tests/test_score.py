@@ -15,10 +15,11 @@ from diffusion2gan.datasets.openmoji import Scenes, prompts
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import clip_score, features
 from diffusion2gan.metrics.precision_recall import precision_recall
+from diffusion2gan.metrics.scores import METRICS
 from diffusion2gan.networks import toy
 from diffusion2gan.provenance import sha256
 from diffusion2gan.teacher import Teacher
-from score import METRICS, Arguments, main
+from score import Arguments, main
 
 COUNT = 8
 
@@ -67,7 +68,7 @@ def clip_folder(tmp_path_factory):
 def score(benchmark, **settings):
     out = benchmark.parent / "metrics" / "coco2014.json"
     defaults = {"run": "mine", "scale": "smoke", "features": "colour", "resolution": 32, "feature_side": 32}
-    main(Arguments(benchmark.parent / "drawn", benchmark, out=out, **defaults | settings))
+    main(Arguments(images=benchmark.parent / "drawn", benchmark=benchmark, out=out, **defaults | settings))
     return json.loads(out.read_text())
 
 
