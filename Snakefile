@@ -30,6 +30,9 @@ localrules:
     make_figure1,
     make_figure2,
     make_figure3,
+    make_figure4,
+    make_figure5,
+    make_figure_fid,
     make_figure_nfe,
     fetch,
     make_plan,
@@ -40,8 +43,7 @@ rule all:
     """Every table and figure that this scale has the data for."""
     input:
         [f"results/{table}.csv" for table in possible(STUDY.tables)],
-        [f"results/figures/{figure}.png" for figure in [*possible(STUDY.figures), "figure2", "figure3"]],
-        "results/figures/nfe.png" if STUDY.lacks(STUDY.tables["table6"]) is None else [],
+        [f"results/figures/{figure}.{kind}" for figure in possible_figures() for kind in ("png", "pdf")],
         "results/claims.csv",
 
 

@@ -71,6 +71,16 @@ def possible(targets):
     return [name for name, target in targets.items() if STUDY.lacks(target) is None]
 
 
+# figures that draw a table
+DRAWN_TABLES = {"fid_seconds": "table3", "fid_cost": "table7", "nfe": "table6"}
+
+
+def possible_figures():
+    """The names of the figures that this scale has everything for."""
+    drawn = [figure for figure, table in DRAWN_TABLES.items() if table in possible(STUDY.tables)]
+    return [*possible(STUDY.figures), "figure2", "figure3", "figure4", "figure5", *drawn]
+
+
 def unavailable(kind, name):
     """What a job needs when the scale lacks something: a file whose rule says what to set, and fails."""
     return f"{WORK}/unavailable/{kind}/{name}"

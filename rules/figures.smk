@@ -1,6 +1,7 @@
-"""Figures of the paper, one rule each.
+"""Figures of the paper, one rule each, and the tables that are drawn: PNG, and PDF beside it.
 
-Needs: samples. Makes: results/figures/, results/figure2.csv, results/figure3.csv
+Needs: samples, tables; Figures 4 and 5 only the settings of a teacher. Makes: results/figures/, results/figure2.csv,
+results/figure3.csv
 """
 
 FIGURE1 = STUDY.figures["figure1"]
@@ -14,7 +15,8 @@ rule make_figure1:
         prompts=f"{WORK}/benchmarks/{FIGURE1_BENCHMARK}/prompts.parquet",
         samples=[f"{WORK}/runs/{row}/samples/{FIGURE1_BENCHMARK}" for row in FIGURE1.columns],
     output:
-        "results/figures/figure1.png",
+        png="results/figures/figure1.png",
+        pdf="results/figures/figure1.pdf",
     log:
         f"{WORK}/logs/make_figure1.log",
     benchmark:
@@ -28,7 +30,7 @@ rule make_figure1:
     shell:
         logged(
             "python src/make_figure1.py --prompts {input.prompts} --models {params.models:q} --count {params.number} "
-            "--out {output}"
+            "--out {output.png}"
         )
 
 
@@ -62,7 +64,8 @@ rule make_figure2:
         costs=rules.time_losses.output.costs,
         hardware=rules.time_losses.output.hardware,
     output:
-        figure="results/figures/figure2.png",
+        png="results/figures/figure2.png",
+        pdf="results/figures/figure2.pdf",
         table="results/figure2.csv",
     log:
         f"{WORK}/logs/make_figure2.log",
@@ -74,7 +77,7 @@ rule make_figure2:
         scale=SCALE,
     shell:
         logged(
-            "python src/make_figure2.py --costs {input.costs} --hardware {input.hardware} --out {output.figure} "
+            "python src/make_figure2.py --costs {input.costs} --hardware {input.hardware} --out {output.png} "
             "--table {output.table}"
         )
 
@@ -130,7 +133,8 @@ rule make_figure3:
         curves=expand(rules.reconstruct.output.curves, loss=RECONSTRUCTIONS),
         pictures=expand(rules.reconstruct.output.pictures, loss=RECONSTRUCTIONS),
     output:
-        figure="results/figures/figure3.png",
+        png="results/figures/figure3.png",
+        pdf="results/figures/figure3.pdf",
         table="results/figure3.csv",
     log:
         f"{WORK}/logs/make_figure3.log",
@@ -145,8 +149,83 @@ rule make_figure3:
     shell:
         logged(
             "python src/make_figure3.py --losses {params.losses} --curves {input.curves} --pictures {input.pictures} "
-            "--images {params.images:q} --out {output.figure} --table {output.table}"
+            "--images {params.images:q} --out {output.png} --table {output.table}"
         )
+
+
+# Figures 4 and 5 show the run that has everything.
+FULL = STUDY.runs["diffusion2gan"]
+FULL_TEACHER = STUDY.teacher_of(FULL.name)
+FULL_DISCRIMINATOR = {name: getattr(FULL, name) for name in ("z_conditioning", "multi_scale")}
+
+
+rule make_figure4:
+    """Figure 4: the student, its pairs and its losses, as the networks are."""
+    input:
+        "src/make_figure4.py",
+        teacher=teacher_files(FULL_TEACHER.name),
+    output:
+        png="results/figures/figure4.png",
+        pdf="results/figures/figure4.pdf",
+    log:
+        f"{WORK}/logs/make_figure4.log",
+    benchmark:
+        f"{WORK}/timings/make_figure4.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=arguments(
+            {name: solving(FULL.dataset)[name] for name in ("teacher", "solver", "steps", "guidance", "count")}
+            | {"ensemble": FULL.ensemble, "trunk_width": LATENTLPIPS["vgg"]["width"]}
+            | FULL_DISCRIMINATOR
+        ),
+        scale=SCALE,
+    shell:
+        logged("python src/make_figure4.py {params.options} --out {output.png}")
+
+
+rule make_figure5:
+    """Figure 5: the multi-scale conditional discriminator, as the network is."""
+    input:
+        "src/make_figure5.py",
+        teacher=teacher_files(FULL_TEACHER.name),
+    output:
+        png="results/figures/figure5.png",
+        pdf="results/figures/figure5.pdf",
+    log:
+        f"{WORK}/logs/make_figure5.log",
+    benchmark:
+        f"{WORK}/timings/make_figure5.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=arguments({"teacher": FULL_TEACHER.path} | FULL_DISCRIMINATOR),
+        scale=SCALE,
+    shell:
+        logged("python src/make_figure5.py {params.options} --out {output.png}")
+
+
+rule make_figure_fid:
+    """Table 3 or 7 as a figure: FID against the seconds of a picture, or the days of training."""
+    input:
+        "src/make_figure_fid.py",
+        table=lambda w: f"results/{DRAWN_TABLES[f'fid_{w.against}']}.csv",
+    output:
+        png="results/figures/fid_{against}.png",
+        pdf="results/figures/fid_{against}.pdf",
+    log:
+        f"{WORK}/logs/make_figure_fid/{{against}}.log",
+    benchmark:
+        f"{WORK}/timings/make_figure_fid/{{against}}.tsv"
+    wildcard_constraints:
+        against="seconds|cost",
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        cost=lambda w: {"seconds": "inference_seconds", "cost": "device_days"}[w.against],
+        scale=SCALE,
+    shell:
+        logged("python src/make_figure_fid.py --table {input.table} --cost {params.cost} --out {output.png}")
 
 
 rule make_figure_nfe:
@@ -155,7 +234,8 @@ rule make_figure_nfe:
         "src/make_figure_nfe.py",
         table="results/table6.csv",
     output:
-        "results/figures/nfe.png",
+        png="results/figures/nfe.png",
+        pdf="results/figures/nfe.pdf",
     log:
         f"{WORK}/logs/make_figure_nfe.log",
     benchmark:
@@ -165,4 +245,4 @@ rule make_figure_nfe:
     params:
         scale=SCALE,
     shell:
-        logged("python src/make_figure_nfe.py --table {input.table} --out {output}")
+        logged("python src/make_figure_nfe.py --table {input.table} --out {output.png}")

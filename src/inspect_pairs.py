@@ -40,7 +40,7 @@ def main(args: Arguments):
     shown = pairs.batch(chosen[: args.pictures].sort().values)
     pictures = [to_uint8(teacher.decode(x[None].to(teacher.device)))[0] for x in shown.x]
     out = args.out or args.dataset / "contact-sheet.png"
-    save(contact_sheet(pictures, shown.captions), out, f"pairs of {args.dataset.name}, decoded")
+    save(contact_sheet(pictures, shown.captions), out, f"pairs of {args.dataset.name}, decoded", vector=False)
     print(f"  contact sheet: {out}")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffusion2gan import cli, figures
+from diffusion2gan import cli, figures, tables
 
 METHODS = {"regression-lpips": "ODE distillation (LPIPS)", "consistency-distillation": "Consistency Distillation"}
 
@@ -17,11 +17,10 @@ class Arguments:
 
 
 def main(args: Arguments):
-    table = pd.read_csv(args.table)
-    measured = table.dropna(subset=["nfe_million", "fid"])
-    where = f"measured at scale {', '.join(measured['scale'].unique())} on {', '.join(measured['benchmark'].unique())}"
-    description = f"FID against millions of network evaluations, {where}; the paper's on CIFAR-10 behind"
-    figures.save(figures.quality_of_compute(table, METHODS), args.out, description)
+    table = pd.read_csv(args.table, dtype={"seeds": str})
+    curves = [(method, table[table["row"].str.startswith(start)]) for start, method in METHODS.items()]
+    description = "; ".join(["FID against network evaluations, a curve a method", *tables.protocol(table, [])])
+    figures.save(figures.against(curves, "nfe_million"), args.out, description)
 
 
 if __name__ == "__main__":

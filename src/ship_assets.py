@@ -52,9 +52,9 @@ def main(args: Arguments):
     card.write(args.out / "README.md", numbers, ATTRIBUTION)
 
     samples = card.samples_figure(teacher, args.steps, args.guidance)
-    save(samples, args.out / "samples.png", "One sample of each emoji by the toy teacher", ATTRIBUTION)
+    save(samples, args.out / "samples.png", "One sample of each emoji by the toy teacher", ATTRIBUTION, vector=False)
     histories = {folder.name: pd.read_csv(folder / "history.csv") for folder in (args.vae, args.teacher, args.clip)}
-    save(card.losses_figure(histories), args.out / "losses.png", "Training losses of the toy assets")
+    save(card.losses_figure(histories), args.out / "losses.png", "Training losses of the toy assets", vector=False)
 
 
 def half(source: Path, target: Path) -> None:

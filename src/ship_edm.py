@@ -35,8 +35,13 @@ def main(args: Arguments):
     }
     card.write_pixels(args.out / "README.md", numbers, ATTRIBUTION)
     description = "Samples of the toy EDM teacher"
-    save(card.sheet(pictures[:128], 8, 16), args.out / "samples.png", description, ATTRIBUTION)
-    save(card.losses_figure({"edm": history}), args.out / "losses.png", "Training loss of the toy EDM teacher")
+    save(card.sheet(pictures[:128], 8, 16), args.out / "samples.png", description, ATTRIBUTION, vector=False)
+    save(
+        card.losses_figure({"edm": history}),
+        args.out / "losses.png",
+        "Training loss of the toy EDM teacher",
+        vector=False,
+    )
 
 
 if __name__ == "__main__":

@@ -1,18 +1,23 @@
-"""Figures: one style, PNG, what they show and whose pictures they are written inside."""
+"""Figures: one style, PNG and PDF, what they show and whose pictures they are written inside."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.style
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import LogLocator, NullFormatter
 
+from diffusion2gan.tables import COSTS
 from diffusion2gan.training.checkpoint import atomic
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
+WIDTH = 4.8  # inches, of the text of a page in the paper's format
+SMALL = 6  # points, of the smallest print
 CELL = 1.0  # inches
+MARKERS = "osD^vP*X<>h"
 CAPTION_WIDTH, TITLE_WIDTH = 20, 15  # letters
 
 
@@ -34,8 +39,7 @@ def grid(columns: dict[str, Sequence[np.ndarray]], captions: Sequence[str], attr
         for row, caption in enumerate(captions):
             label = textwrap.fill(caption, CAPTION_WIDTH)
             axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=4)
-        if attribution:
-            figure.supxlabel(attribution, fontsize=5, color="0.35")
+        _foot(figure, attribution)
     return figure
 
 
@@ -49,19 +53,23 @@ def costs(parts: pd.DataFrame, hardware: str) -> Figure:
         index="loss", columns="part", values="milliseconds", sort=False, fill_value=0
     )
     with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
-        time, memory = figure.subplots(1, 2)
-        stacked.loc[total.index].plot.bar(stacked=True, ax=time, rot=0, legend=False)
-        time.plot(total["milliseconds"].to_numpy(), "k_", markersize=26, label="measured in one")
-        time.set(xlabel="", ylabel="ms a step", title="time")
-        time.legend()
-        total["mebibytes"].plot.bar(ax=memory, rot=0, color="0.5")
-        memory.set(xlabel="", ylabel="MiB above what is held", title="peak memory")
-        for axes, values, form in ((time, total["milliseconds"], "{:.3g}"), (memory, total["mebibytes"], "{:.3g}")):
+        figure = Figure(figsize=(WIDTH, 1.9), layout="constrained")
+        time, memory = figure.subplots(1, 2, sharey=True)
+        stacked.loc[total.index].plot.barh(stacked=True, ax=time, legend=False)
+        style = {"color": "0", "linestyle": "", "marker": "|", "markersize": 10, "markeredgewidth": 1}
+        time.plot(total["milliseconds"], range(len(total)), label="measured in one", **style)
+        total["mebibytes"].plot.barh(ax=memory, color="0.5")
+        time.invert_yaxis()
+        for axes, values, title in (
+            (time, total["milliseconds"], "ms a step"),
+            (memory, total["mebibytes"], "peak MiB above what is held"),
+        ):
             for place, value in enumerate(values):
-                axes.annotate(form.format(value), (place, value), (0, 3), textcoords="offset points", ha="center")
-            axes.margins(y=0.15)
-        figure.supxlabel(hardware, fontsize=5, color="0.35")
+                words = f"{float(f'{value:.3g}'):,g}"
+                axes.annotate(words, (value, place), (4, 0), textcoords="offset points", va="center")
+            axes.set(ylabel="", title=title, xlim=(0, 1.3 * values.max()))
+        figure.legend(*time.get_legend_handles_labels(), loc="outside upper center", ncols=5)
+        _foot(figure, hardware)
     return figure
 
 
@@ -74,9 +82,9 @@ def reconstructions(
     band their range over seeds. `target` (N, H, W, 3) and `found[loss]` are uint8 pictures.
     """
     with matplotlib.style.context(STYLE):
-        width = max(6.4, 0.9 * (len(found) + 1))
-        figure = Figure(figsize=(width, 2.6 + 0.9 * len(target)), layout="constrained")
-        above, below = figure.subfigures(2, 1, height_ratios=(2.6, 0.9 * len(target)))
+        heights = 2.4, 0.75 * len(target) + 0.4
+        figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+        above, below = figure.subfigures(2, 1, height_ratios=heights)
         names = {"metric": "LatentLPIPS to the target", "pixel_mse": "MSE of the decoded pictures"}
         for axes, (column, name) in zip(above.subplots(1, 2), names.items(), strict=True):
             for loss, curve in curves.items():
@@ -86,64 +94,49 @@ def reconstructions(
                     of_seeds.index, of_seeds.min(axis=1), of_seeds.max(axis=1), alpha=0.2, color=line.get_color()
                 )
             axes.set(xlabel="step", yscale="log", title=name)
-        axes.legend(fontsize=5)
+        above.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
         cells = below.subplots(len(target), len(found) + 1, squeeze=False)
         for column, (name, pictures) in enumerate({"target": target, **found}.items()):
-            cells[0, column].set_title(textwrap.fill(name, TITLE_WIDTH))
+            cells[0, column].set_title(textwrap.fill(name, TITLE_WIDTH), fontsize=SMALL)
             for row, picture in enumerate(pictures):
                 cells[row, column].imshow(picture)
                 cells[row, column].set_axis_off()
-        if attribution:
-            below.supxlabel(attribution, fontsize=5, color="0.35")
+        _foot(below, attribution)
     return figure
 
 
-def against(frame: pd.DataFrame, column: str, reported: str, title: str) -> Figure:
-    """FID against what it costs, measured in one panel and as the paper reports it in another: the two never mix.
+def against(series: Iterable[tuple[str, pd.DataFrame]], cost: str) -> Figure:
+    """FID against what it costs, a line for each series: its name, and its rows of a table of `diffusion2gan.tables`.
 
-    `column` is of the measured, `reported` of the paper's; `frame` is a table of `diffusion2gan.tables`.
+    What was measured is in one panel, with its intervals, and what the paper reports in the other: the two never mix,
+    for their FIDs are of other features and their costs of other machines. `cost` is a name in `tables.COSTS`.
     """
-    panels = {
-        "measured": ("fid", column, frame.get("fid_interval")),
-        "reported by the paper": ("fid_paper", reported, None),
-    }
+    (reported, words), series = COSTS[cost], list(series)
+    panels = {"measured": (cost, "fid", "fid_interval"), "reported by the paper": (reported, "fid_paper", "")}
     with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=(6.4, 2.8), layout="constrained")
-        for axes, (name, (vertical, across, widths)) in zip(figure.subplots(1, 2), panels.items(), strict=True):
-            known = frame[across].notna() & frame[vertical].notna() if {across, vertical} <= set(frame) else []
-            points = frame[known] if any(known) else frame[:0]
-            for place, point in points.iterrows():
-                spread = widths[place] if widths is not None and pd.notna(widths[place]) else 0
-                axes.errorbar(float(point[across]), float(point[vertical]), yerr=spread, fmt="o", markersize=3)
-                position = (float(point[across]), float(point[vertical]))
-                axes.annotate(point["label"], position, (4, 3), textcoords="offset points", fontsize=5)
-            if len(points):
-                axes.set(xscale="log")
+        longest = max(len(name) for name, _ in series)
+        beside = max(1, int(WIDTH / (0.45 + 0.055 * longest)))  # how many names of the legend there is room for
+        height = 2.3 + 0.16 * -(-len(series) // beside)
+        figure, lines = Figure(figsize=(WIDTH, height), layout="constrained"), {}
+        for axes, (title, columns) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+            axes.set(title=title, ylabel="FID", xscale="log")
+            axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            for number, (name, rows) in enumerate(series):
+                points = rows.reindex(columns=columns).astype(float).dropna(subset=columns[:2]).sort_values(columns[0])
+                if len(points):
+                    style = {"color": f"C{number % 8}", "marker": MARKERS[number % len(MARKERS)], "label": name}
+                    lines[name] = axes.errorbar(*points.to_numpy().T, **style, markeredgecolor="0.2")
+            if axes.containers:
+                low, high = axes.dataLim.intervalx
+                axes.set_autoscalex_on(False)
+                axes.set_xlim(low / 2, high * 2)  # wide enough that the ticks, at 1, 2 and 5, are at least two
             else:
-                axes.text(0.5, 0.5, "nothing", ha="center", color="0.5", transform=axes.transAxes)
-            axes.margins(0.2)
-            axes.set(xlabel=title, ylabel="FID", title=name)
-    return figure
-
-
-def quality_of_compute(table: pd.DataFrame, methods: dict[str, str]) -> Figure:
-    """Table 6 drawn: FID against millions of evaluations, a curve a method over its rows, the paper's behind them.
-
-    `table` has the columns row, fid, nfe_million and their `_paper`; `methods` the start of a method's row names, and
-    its own name. A point that was not measured, or not reported, is left out.
-    """
-    with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=(4.2, 3), layout="constrained")
-        axes = figure.subplots()
-        for number, (start, name) in enumerate(methods.items()):
-            rows = table[table["row"].str.startswith(start)]
-            paper = rows.dropna(subset=["nfe_million_paper", "fid_paper"]).sort_values("nfe_million_paper")
-            ours = rows.dropna(subset=["nfe_million", "fid"]).sort_values("nfe_million")
-            behind = {"color": f"C{number}", "alpha": 0.35, "marker": "s", "linestyle": "--", "markersize": 3}
-            axes.plot(paper["nfe_million_paper"], paper["fid_paper"], **behind, label=f"{name}, paper")
-            axes.plot(ours["nfe_million"], ours["fid"], color=f"C{number}", marker="o", markersize=4, label=name)
-        axes.set(xscale="log", yscale="log", xlabel="evaluations, millions", ylabel="FID")
-        axes.legend(fontsize=5)
+                axes.text(0.5, 0.5, f"nothing {title}", ha="center", color="0.5", transform=axes.transAxes)
+            axes.margins(y=0.15)
+        figure.supxlabel(words)
+        known = [lines[name] for name, _ in series if name in lines]
+        figure.legend(handles=known, loc="outside upper center", ncols=beside)
     return figure
 
 
@@ -157,14 +150,26 @@ def contact_sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], colum
             if place < len(pictures):
                 axes.imshow(pictures[place])
                 caption = textwrap.fill(captions[place], CAPTION_WIDTH, max_lines=3, placeholder=" …")
-                axes.set_title(caption, y=0, va="top", pad=-3, fontsize=5)
+                axes.set_title(caption, y=0, va="top", pad=-3, fontsize=SMALL)
     return figure
 
 
-def save(figure: Figure, path: Path, description: str, attribution: str = "") -> None:
-    """Write a figure as PNG, atomically, with what it shows and whose pictures it holds as metadata."""
-    metadata = {"Description": description, "Software": "diffusion2gan"}
-    if attribution:
-        metadata["Copyright"] = attribution
-    with matplotlib.style.context(STYLE), atomic(path) as temporary:
-        figure.savefig(temporary, format="png", metadata=metadata)
+def _foot(figure: Figure | SubFigure, words: str) -> None:
+    """Print words small at the foot, in as many lines as they need."""
+    width = figure.bbox.width / figure.dpi
+    figure.supxlabel(textwrap.fill(words, int(width * 20)), fontsize=SMALL, color="0.35")
+
+
+def save(figure: Figure, path: Path, description: str, attribution: str = "", vector: bool = True) -> None:
+    """Write a figure as PNG and, where `vector`, as PDF beside it, atomically, with what it shows and whose pictures
+    it holds as metadata. The same figure gives the same bytes: neither file says when it was written.
+    """
+    metadata = {
+        "png": {"Description": description, "Software": "diffusion2gan", "Copyright": attribution},
+        "pdf": {"Title": path.stem, "Subject": description, "Author": attribution, "CreationDate": None},
+    }
+    with matplotlib.style.context(STYLE):
+        for form in ("png", "pdf") if vector else ("png",):
+            with atomic(path.with_suffix(f".{form}")) as temporary:
+                said = {name: value for name, value in metadata[form].items() if value or name == "CreationDate"}
+                figure.savefig(temporary, format=form, metadata=said)

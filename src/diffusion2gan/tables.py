@@ -22,6 +22,13 @@ REPORTED = Path(__file__).with_name("reported.csv")  # Tables 1–7, as printed
 # The benchmark of each table of the paper; a benchmark of any other name stands in for each of them.
 BENCHMARKS = dict.fromkeys("1237", "coco2014") | dict.fromkeys("45", "coco2017") | {"6": "cifar10"}
 
+# What a row costs: measured column, the paper's, in words
+COSTS = {
+    "inference_seconds": ("inference_seconds_paper", "seconds of a picture"),
+    "device_days": ("a100_days_paper", "days of training on one device; the paper's, on an A100"),
+    "nfe_million": ("nfe_million_paper", "network evaluations, millions"),
+}
+
 
 def reported(table: str | None = None, path: Path = REPORTED) -> pd.DataFrame:
     """The paper's numbers, one line each: table, row, label, metric, value; of one table (`table2`) or of all.

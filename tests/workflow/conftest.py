@@ -38,6 +38,8 @@ for name, value in options:
         out = out / "made.txt"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(" ".join(sys.argv))
+    if out.suffix == ".png":
+        out.with_suffix(".pdf").touch()
 '''
 
 

@@ -10,6 +10,8 @@ from transformers import HfArgumentParser
 
 ROOT = Path(__file__).parents[2]
 TABLES = [f"results/table{number}.csv" for number in range(1, 8)]
+FIGURES = [f"results/figures/{name}.pdf" for name in ("fid_seconds", "fid_cost", "nfe")]
+FIGURES += [f"results/figures/figure{number}.pdf" for number in range(1, 6)]
 
 
 def planned(workflow, *arguments: str) -> dict[str, list[list[str]]]:
@@ -39,7 +41,7 @@ def settings(script: str) -> type:
             "scale=smoke",
             "--",
             *TABLES,
-            "results/figures/figure1.png",
+            *FIGURES,
             "results/runs/regression-mse.csv",
             "results/plan.md",
         ),
@@ -53,5 +55,4 @@ def test_each_script_understands_its_commands(workflow, targets):
     for script, lines in commands.items():
         parser = HfArgumentParser(settings(script))
         for line in lines:
-            (read,) = parser.parse_args_into_dataclasses(line)
-            assert read.out
+            parser.parse_args_into_dataclasses(line)  # ends with what it does not understand
