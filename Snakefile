@@ -31,6 +31,9 @@ localrules:
     make_figure2,
     make_figure3,
     make_figure_nfe,
+    make_human_study,
+    aggregate_human_study,
+    make_figure6,
     fetch,
     make_plan,
     measure_cost,
@@ -41,6 +44,7 @@ rule all:
     input:
         [f"results/{table}.csv" for table in possible(STUDY.tables)],
         [f"results/figures/{figure}.png" for figure in [*possible(STUDY.figures), "figure2", "figure3"]],
+        "results/figures/figure6.png" if STUDY.lacks(STUDY.human_study) is None else [],
         "results/figures/nfe.png" if STUDY.lacks(STUDY.tables["table6"]) is None else [],
         "results/claims.csv",
 
@@ -52,6 +56,7 @@ include: "rules/distill.smk"
 include: "rules/evaluate.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/human_study.smk"
 include: "rules/plan.smk"
 
 
@@ -63,7 +68,7 @@ if "assets" in CONFIG:
 onstart:
     refuse_what_is_missing()
     refuse_what_does_not_fit()
-    for name, target in (STUDY.tables | STUDY.figures).items():
+    for name, target in (STUDY.tables | STUDY.figures | {"figure6": STUDY.human_study}).items():
         if STUDY.lacks(target):
             print(
                 f"note: scale {SCALE} has no {STUDY.lacks(target)}, so {name} is not made unless you ask for it",

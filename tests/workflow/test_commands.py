@@ -40,6 +40,7 @@ def settings(script: str) -> type:
             "--",
             *TABLES,
             "results/figures/figure1.png",
+            "results/figures/figure6.png",
             "results/runs/regression-mse.csv",
             "results/plan.md",
         ),
