@@ -34,6 +34,9 @@ localrules:
     make_figure5,
     make_figure_fid,
     make_figure_nfe,
+    make_human_study,
+    aggregate_human_study,
+    make_figure6,
     fetch,
     make_plan,
     measure_cost,
@@ -54,6 +57,7 @@ include: "rules/distill.smk"
 include: "rules/evaluate.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/human_study.smk"
 include: "rules/plan.smk"
 
 
@@ -65,7 +69,7 @@ if "assets" in CONFIG:
 onstart:
     refuse_what_is_missing()
     refuse_what_does_not_fit()
-    for name, target in (STUDY.tables | STUDY.figures).items():
+    for name, target in (STUDY.tables | STUDY.figures | {"figure6": STUDY.human_study}).items():
         if STUDY.lacks(target):
             print(
                 f"note: scale {SCALE} has no {STUDY.lacks(target)}, so {name} is not made unless you ask for it",

@@ -26,7 +26,7 @@ SEED = CONFIG["seed"]
 WORK = f"{CONFIG['work']}/{SCALE}"
 LATENTLPIPS = CONFIG["latentlpips"]
 EVALUATION = CONFIG["evaluation"]
-TABLES_OF_FIGURES = ["figure2", "figure3"]
+TABLES_OF_FIGURES = ["figure2", "figure3", *([] if STUDY.lacks(STUDY.human_study) else ["human_study"])]
 
 # `python` in a rule is the one that runs Snakemake, also where its environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
@@ -78,7 +78,8 @@ DRAWN_TABLES = {"fid_seconds": "table3", "fid_cost": "table7", "nfe": "table6"}
 def possible_figures():
     """The names of the figures that this scale has everything for."""
     drawn = [figure for figure, table in DRAWN_TABLES.items() if table in possible(STUDY.tables)]
-    return [*possible(STUDY.figures), "figure2", "figure3", "figure4", "figure5", *drawn]
+    asked = [] if STUDY.lacks(STUDY.human_study) else ["figure6"]
+    return [*possible(STUDY.figures), "figure2", "figure3", "figure4", "figure5", *asked, *drawn]
 
 
 def unavailable(kind, name):

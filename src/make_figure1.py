@@ -19,8 +19,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    folders = dict(_name_and_folder(model) for model in args.models)
-    folders = dict(sorted(folders.items(), key=lambda item: "teacher" not in item[0].lower()))
+    folders = dict(sorted(samples.named(args.models).items(), key=lambda item: "teacher" not in item[0].lower()))
     noises = {(drawn["seed"], drawn["captions_sha256"]) for drawn in map(samples.recipe, folders.values()) if drawn}
     if len(noises) > 1:
         raise UserError("the models were drawn from other noise or prompts: draw them with one --seed and --prompts")
@@ -37,13 +36,6 @@ def main(args: Arguments):
     figure = figures.grid(columns, captions, attribution)
     description = f"Columns, from the same noise: {', '.join(columns)}. Rows: {'; '.join(captions)}."
     figures.save(figure, args.out, description, attribution)
-
-
-def _name_and_folder(model: str) -> tuple[str, Path]:
-    name, separator, folder = model.partition("=")
-    if not separator:
-        raise UserError(f"--models {model}: write NAME=FOLDER_OF_PICTURES")
-    return name, Path(folder)
 
 
 if __name__ == "__main__":

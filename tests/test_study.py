@@ -274,3 +274,16 @@ def test_every_row_is_repeated_from_the_next_seeds():
 
 def test_a_lineage_goes_back_to_the_regression():
     assert study().lineage("diffusion2gan") == ["diffusion2gan", "regression-elatentlpips-large-batch"]
+
+
+def test_the_human_study_leaves_out_what_the_scale_does_not_draw():
+    reported = pd.read_csv(ROOT / "src/diffusion2gan/reported_preferences.csv")
+    ours = ("diffusion2gan", "regression-elatentlpips-large-batch")
+    of_paper = set(zip(reported["row"], reported["against"], strict=True))
+    assert set(study("paper").human_study.pairs) == of_paper | {ours}
+    drawn = {("diffusion2gan", "teacher-sd15"), ours, ("sdxl-diffusion2gan", "teacher-sdxl")}
+    assert set(study("toy").human_study.pairs) == drawn
+    misspelt = complaint(human_study={"comparisons": {"diffusion2gan": ["teacher-sd51"]}})
+    assert misspelt == (
+        "config.yaml: human_study.comparisons: no run or model 'teacher-sd51', did you mean 'teacher-sd15'?"
+    )

@@ -16,7 +16,7 @@ from diffusion2gan.study import Study
 
 ON_GPU = (
     "generate_pairs", "encode_latents", "train_vgg", "calibrate_lpips", "sample", "sample_diversity", "score",
-    "time_losses", "reconstruct"
+    "rate_automatically", "time_losses", "reconstruct"
 )  # fmt: skip
 TRAININGS = ("train_regression", "train_gan", "train_consistency")
 SAMPLINGS = ("sample", "sample_diversity")

@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -138,6 +139,43 @@ def against(series: Iterable[tuple[str, pd.DataFrame]], cost: str) -> Figure:
         known = [lines[name] for name, _ in series if name in lines]
         figure.legend(handles=known, loc="outside upper center", ncols=beside)
     return figure
+
+
+def preferences(sources: dict[str, pd.DataFrame]) -> Figure:
+    """Figure 6: how often a row's pictures are preferred to another's; a column of panels for each question, a row of
+    panels for each source of answers, which never mix.
+
+    A source has the columns question, row, against, win_rate in [0, 1]; where it was measured also win_rate_low and
+    win_rate_high, drawn as a bar of errors, and ties, which the rate leaves out.
+    """
+    questions = list(dict.fromkeys(each for frame in sources.values() for each in frame["question"]))
+    heights = [0.7 + 0.25 * len(frame[["row", "against"]].drop_duplicates()) for frame in sources.values()]
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(7.2, sum(heights)), layout="constrained")
+        panels = figure.subplots(len(sources), len(questions), squeeze=False, sharey="row", height_ratios=heights)
+        for (name, frame), line in zip(sources.items(), panels, strict=True):
+            for question, axes in zip(questions, line, strict=True):
+                _stacked(axes, frame[frame["question"] == question].dropna(subset="win_rate").iloc[::-1])
+                axes.set_title(f"{question}\n{name}")
+                axes.tick_params(axis="y", labelsize=5)
+        for axes in panels[-1]:
+            axes.set_xlabel("% of answers for the first")
+    return figure
+
+
+def _stacked(axes: Axes, rates: pd.DataFrame) -> None:
+    """A bar of two parts for each pair of rows, its errors, and its number on the right."""
+    labels, percent = rates["row"] + "\nagainst " + rates["against"], 100 * rates["win_rate"]
+    axes.barh(labels, percent, color="C0")
+    axes.barh(labels, 100 - percent, left=percent, color="0.8")
+    if "win_rate_low" in rates:
+        beside = [percent - 100 * rates["win_rate_low"], 100 * rates["win_rate_high"] - percent]
+        axes.errorbar(percent, labels, xerr=beside, fmt="none", ecolor="black", elinewidth=1, capsize=2)
+    for label, value, ties in zip(labels, percent, rates.get("ties", [0] * len(rates)), strict=True):
+        said = f"{value:.1f}" + (f", {ties} ties" if ties else "")
+        axes.annotate(said, (100, label), (3, 0), textcoords="offset points", va="center", fontsize=5)
+    axes.axvline(50, color="black", linewidth=0.5, linestyle=":")
+    axes.set_xlim(0, 100)
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:

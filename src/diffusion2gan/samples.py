@@ -59,6 +59,17 @@ def paths(folder: Path) -> list[Path]:
     return found
 
 
+def named(models: Sequence[str]) -> dict[str, Path]:
+    """Folders of pictures by the names of their models, given as NAME=FOLDER."""
+    folders = {}
+    for model in models:
+        name, separator, folder = model.partition("=")
+        if not separator:
+            raise UserError(f"--models {model}: write NAME=FOLDER_OF_PICTURES")
+        folders[name] = Path(folder)
+    return folders
+
+
 class Pictures:
     """Pictures as they are compared: the central square, resized to one resolution.
 

@@ -193,6 +193,31 @@ class Figure:
     pictures: int
     columns: dict[str, str]
 
+    @property
+    def rows(self) -> list[str]:
+        return list(self.columns)
+
+
+@dataclass(frozen=True)
+class HumanStudy:
+    """Figure 6: rows and those that each is compared with, by pictures of `prompts` prompts of one benchmark.
+
+    `answers` is the folder of what people answered.
+    """
+
+    benchmark: str
+    comparisons: dict[str, list[str]]
+    prompts: int
+    answers: str
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return [(row, other) for row, others in self.comparisons.items() for other in others]
+
+    @property
+    def rows(self) -> list[str]:
+        return list(dict.fromkeys(row for pair in self.pairs for row in pair))
+
 
 @dataclass(frozen=True)
 class Study:
@@ -222,10 +247,14 @@ class Study:
         for table in [*self.tables.values(), *self.figures.values()]:
             where = f"{'tables' if isinstance(table, Table) else 'figures'}.{table.name}"
             self.benchmark(table.benchmark, where)
-            for row in table.rows if isinstance(table, Table) else table.columns:
+            for row in table.rows:
                 _known("run or model", row, self.runs | self.models, where)
             if isinstance(table, Table) and "dreamsim" in table.metrics:
                 _known("model", table.teacher or "", self.models, f"{where}.teacher, which DreamSim needs")
+        said = HumanStudy(**self.config["human_study"])
+        self.benchmark(said.benchmark, "human_study")
+        for row in said.rows:
+            _known("run or model", row, self.runs | self.models, "human_study.comparisons")
         self.benchmark(self.config["evaluation"]["benchmark"], "evaluation")
 
     @cached_property
@@ -277,6 +306,16 @@ class Study:
     @cached_property
     def figures(self) -> dict[str, Figure]:
         return _named(Figure, self.config["figures"])
+
+    @cached_property
+    def human_study(self) -> HumanStudy:
+        """The human study, without comparisons of a row that this scale does not measure."""
+        said = HumanStudy(**self.config["human_study"])
+        known = {
+            row: [other for other in others if {row, other} <= set(self.measured)]
+            for row, others in said.comparisons.items()
+        }
+        return replace(said, comparisons=known)
 
     @property
     def prompts(self) -> dict[str, dict | None]:
@@ -383,12 +422,12 @@ class Study:
             metrics[self.benchmark(default["benchmark"]).name] = default["metrics"]
         return metrics
 
-    def lacks(self, target: Table | Figure) -> str | None:
-        """The first thing that a table or figure needs and this scale does not have, in words."""
+    def lacks(self, target: Table | Figure | HumanStudy) -> str | None:
+        """The first thing that a table, a figure or the human study needs and this scale does not have, in words."""
         missing = []
         if self.benchmark(target.benchmark).source is None:
             missing.append(f"benchmark {self.benchmark(target.benchmark).name}")
-        for row in target.rows if isinstance(target, Table) else target.columns:
+        for row in target.rows:
             if row in self.measured and not self.is_peer(row) and self.teacher_of(row).path is None:
                 missing.append(f"teacher {self.teacher_of(row).name}")
             if row in self.runs and (pairs := self.datasets.get(self.runs[row].dataset)) is None:

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from diffusion2gan.metrics.precision_recall import precision_recall, radii
+from diffusion2gan.metrics.precision_recall import precision_recall, radii, realism
 
 
 def brute_force(fake, real, k):
@@ -69,3 +69,9 @@ def test_equals_prdc_on_two_thousand_features(capsys):
     expected = prdc.compute_prdc(real.double().numpy(), fake.double().numpy(), nearest_k=3)
     assert precision_recall(fake, real) == pytest.approx((expected["precision"], expected["recall"]), abs=1e-12)
     assert 0.1 < expected["recall"] < expected["precision"] < 1
+
+
+def test_realism_is_the_largest_ratio_of_a_balls_radius_to_the_distance_from_its_centre():
+    """Of the balls around 0, 1, 3, 7 of radii 1, 1, 2, 4 the smaller half is the first two."""
+    real = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+    assert realism(torch.tensor([[1.5], [-4.0], [7.0]]), real, k=1).tolist() == [2, 1 / 4, 1 / 6]

@@ -90,7 +90,8 @@ def pretend(folder: Path) -> Workflow:
     for name in ("Snakefile", "config.yaml", "claims.yaml"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "src/diffusion2gan").mkdir(parents=True)
-    shutil.copy(ROOT / "src/diffusion2gan/reported.csv", folder / "src/diffusion2gan")
+    for reported in (ROOT / "src/diffusion2gan").glob("*.csv"):
+        shutil.copy(reported, folder / "src/diffusion2gan")
     for script in (ROOT / "src").glob("*.py"):
         (folder / "src" / script.name).write_text(SCRIPT)
     shutil.copy(ROOT / "src/launch.py", folder / "src")

@@ -11,7 +11,7 @@ from transformers import HfArgumentParser
 ROOT = Path(__file__).parents[2]
 TABLES = [f"results/table{number}.csv" for number in range(1, 8)]
 FIGURES = [f"results/figures/{name}.pdf" for name in ("fid_seconds", "fid_cost", "nfe")]
-FIGURES += [f"results/figures/figure{number}.pdf" for number in range(1, 6)]
+FIGURES += [f"results/figures/figure{number}.pdf" for number in range(1, 7)]
 
 
 def planned(workflow, *arguments: str) -> dict[str, list[list[str]]]:

@@ -36,6 +36,19 @@ def on_manifolds(
     return torch.cat(precise).cpu(), recalled.cpu()
 
 
+def realism(fake: torch.Tensor, real: torch.Tensor, k: int = 3) -> torch.Tensor:
+    """How far inside the manifold of the real each fake is (N,): 1 is its edge, more is inside.
+
+    The realism score of Kynkäänniemi et al. 2019, Sec. 5: the largest ratio of a ball's radius to the distance from
+    its centre, over the smaller half of the balls.
+    """
+    fake, real = fake.double(), real.double()
+    reach = radii(real, k)
+    small = reach <= reach.median()
+    distances = torch.cdist(fake, real[small]).clamp_min(torch.finfo(torch.float64).tiny)
+    return (reach[small] / distances).amax(dim=1)
+
+
 def radii(features: torch.Tensor, k: int, block: int = BLOCK) -> torch.Tensor:
     """Distance (N,) of each of the features (N, D) to its k-th nearest neighbour, itself not counted."""
     if len(features) <= k:
