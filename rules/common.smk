@@ -13,7 +13,8 @@ from diffusion2gan import claims
 from diffusion2gan.configuration import load
 from diffusion2gan.sources import CIFAR10, EDM_CIFAR10
 from diffusion2gan.errors import UserError
-from diffusion2gan.study import COST, SPEED, Study
+from diffusion2gan.stanzas import COST, SPEED
+from diffusion2gan.study import Study
 
 try:
     CONFIG = load(config, Path(workflow.basedir))

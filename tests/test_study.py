@@ -9,7 +9,8 @@ import yaml
 from diffusion2gan.configuration import load, merge
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations, of_a_pair, together
-from diffusion2gan.study import Batch, Study
+from diffusion2gan.stanzas import Batch
+from diffusion2gan.study import Study
 
 ROOT = Path(__file__).parents[1]
 CD = {"stage": "consistency", "loss": "lpips", "teacher": "edm-cifar10", "images": "cifar10"}
