@@ -37,17 +37,21 @@ localrules:
     make_human_study,
     aggregate_human_study,
     make_figure6,
+    list_jobs,
+    make_report,
+    report,
     fetch,
     make_plan,
     measure_cost,
 
 
 rule all:
-    """Every table and figure that this scale has the data for."""
+    """Every table and figure that this scale has the data for, and the page that shows them."""
     input:
-        [f"results/{table}.csv" for table in possible(STUDY.tables)],
-        [f"results/figures/{figure}.{kind}" for figure in possible_figures() for kind in ("png", "pdf")],
+        expand("results/{table}.csv", table=possible(STUDY.tables)),
+        expand("results/figures/{figure}.{kind}", figure=possible_figures(), kind=["png", "pdf"]),
         "results/claims.csv",
+        "results/report.html",
 
 
 include: "rules/data.smk"
@@ -58,6 +62,7 @@ include: "rules/evaluate.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/human_study.smk"
+include: "rules/report.smk"
 include: "rules/plan.smk"
 
 

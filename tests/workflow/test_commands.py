@@ -44,6 +44,7 @@ def settings(script: str) -> type:
             *FIGURES,
             "results/runs/regression-mse.csv",
             "results/plan.md",
+            "results/report.html",
         ),
         ("--", "assets"),
     ],
