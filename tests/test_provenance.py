@@ -54,7 +54,7 @@ def test_without_git_the_commit_is_unknown(monkeypatch):
 
 def test_a_record_says_all(monkeypatch):
     record = provenance.record({"a": 1}, torch.device("cpu"))
-    assert record["settings_sha256"] == provenance.sha256({"a": 1})
+    assert record["settings"] == {"a": 1} and record["settings_sha256"] == provenance.sha256({"a": 1})
     assert record["versions"]["torch"] == torch.__version__
     assert record["device"].startswith("cpu")
     assert abs((datetime.now(UTC) - datetime.fromisoformat(record["utc"])).total_seconds()) < 60

@@ -51,8 +51,9 @@ def describe(device: torch.device) -> str:
 
 
 def record(settings: dict, device: torch.device) -> dict:
-    """The provenance that is written beside every number."""
+    """The provenance that is written beside every number; `settings` are what JSON can say."""
     return {
+        "settings": settings,
         "settings_sha256": sha256(settings),
         "git_commit": git_commit(),
         "versions": versions(),
