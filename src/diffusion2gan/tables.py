@@ -257,4 +257,4 @@ def _width(value: float, width: float | None) -> str:
 def _digits(value: float | str | None, form: str = "{}") -> str:
     if pd.isna(value):
         return ""
-    return form.format(value if isinstance(value, str) else f"{value:.4g}")
+    return form.format(value if isinstance(value, str) else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}")
