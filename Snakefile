@@ -31,18 +31,21 @@ localrules:
     make_figure2,
     make_figure3,
     make_figure_nfe,
+    list_jobs,
+    make_report,
+    report,
     fetch,
     make_plan,
     measure_cost,
 
 
 rule all:
-    """Every table and figure that this scale has the data for."""
+    """Every table and figure that this scale has the data for, and the page that shows them."""
     input:
-        [f"results/{table}.csv" for table in possible(STUDY.tables)],
-        [f"results/figures/{figure}.png" for figure in [*possible(STUDY.figures), "figure2", "figure3"]],
-        "results/figures/nfe.png" if STUDY.lacks(STUDY.tables["table6"]) is None else [],
+        expand("results/{table}.csv", table=possible(STUDY.tables)),
+        expand("results/figures/{figure}.png", figure=possible_figures()),
         "results/claims.csv",
+        "results/report.html",
 
 
 include: "rules/data.smk"
@@ -52,6 +55,7 @@ include: "rules/distill.smk"
 include: "rules/evaluate.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/report.smk"
 include: "rules/plan.smk"
 
 

@@ -70,6 +70,12 @@ def possible(targets):
     return [name for name, target in targets.items() if STUDY.lacks(target) is None]
 
 
+def possible_figures():
+    """The names of the figures that this scale has everything for."""
+    names = [*possible(STUDY.figures), "figure2", "figure3"]
+    return names + (["nfe"] if "table6" in possible(STUDY.tables) else [])
+
+
 def unavailable(kind, name):
     """What a job needs when the scale lacks something: a file whose rule says what to set, and fails."""
     return f"{WORK}/unavailable/{kind}/{name}"

@@ -8,7 +8,7 @@ is known, is half of the 95 % interval of what was measured: over the seeds, or 
 import difflib
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +18,7 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.training.checkpoint import atomic
 
 REPORTED = Path(__file__).with_name("reported.csv")  # Tables 1–7, as printed
+NEEDED = frozenset({"run", "benchmark", "scale", "seed", "metrics"})  # of a file that a table is made of
 
 # The benchmark of each table of the paper; a benchmark of any other name stands in for each of them.
 BENCHMARKS = dict.fromkeys("1237", "coco2014") | dict.fromkeys("45", "coco2017") | {"6": "cifar10"}
@@ -38,13 +39,13 @@ def reported(table: str | None = None, path: Path = REPORTED) -> pd.DataFrame:
     return chosen.reset_index(drop=True)
 
 
-def read_metrics(paths: Iterable[Path]) -> list[dict]:
-    """The metrics files, each with its own `path` added. UserError names one that cannot be read."""
+def read_metrics(paths: Iterable[Path], needed: Set[str] = NEEDED) -> list[dict]:
+    """The metrics files, each with its own `path` added. UserError names one that cannot be read or lacks a key."""
     records = []
     for path in map(Path, paths):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            missing = {"run", "benchmark", "scale", "seed", "metrics"} - record.keys()
+            missing = needed - record.keys()
         except (OSError, ValueError) as error:
             raise UserError(f"the metrics file {path} cannot be read ({error}): make it again with score.py") from error
         if missing:

@@ -85,7 +85,7 @@ def pretend(folder: Path) -> Workflow:
     """Copy the workflow, with scripts that pretend, and empty files for the shipped weights."""
     for name in ("rules", "scales", "schemas", "envs", "slurm", "local"):
         shutil.copytree(ROOT / name, folder / name)
-    for name in ("Snakefile", "config.yaml", "claims.yaml"):
+    for name in ("Snakefile", "captions.yaml", "claims.yaml", "config.yaml"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "src/diffusion2gan").mkdir(parents=True)
     shutil.copy(ROOT / "src/diffusion2gan/reported.csv", folder / "src/diffusion2gan")

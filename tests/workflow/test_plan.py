@@ -4,6 +4,8 @@ import resource
 
 import pytest
 
+from diffusion2gan.workflow import rule_graph
+
 TABLE2 = {
     "prepare_prompts": 1,
     "index_pairs": 1,
@@ -83,8 +85,20 @@ def test_one_run_alone(workflow):
 
 def test_the_default_is_every_table_and_figure_that_the_scale_can_make(workflow):
     jobs = workflow.plan()
-    assert jobs["make_table"] == 7 and jobs["make_figure1"] == 1 and "unavailable" not in jobs
+    assert jobs["make_table"] == 7 and jobs["make_figure1"] == jobs["make_report"] == 1 and "unavailable" not in jobs
     assert workflow.plan("--config", "scale=paper")["make_table"] == 7
+
+
+def test_the_report_is_the_default_but_for_its_name(workflow):
+    assert workflow.plan("--", "report") - workflow.plan() == {"report": 1}
+
+
+def test_the_jobs_of_the_report_are_listed_as_they_are_planned(workflow):
+    ran = workflow.run("--cores", "1", "--config", "scale=smoke", "--", "work/smoke/report/jobs.dot")
+    assert ran.returncode == 0, ran.stdout
+    graph = rule_graph((workflow.folder / "work/smoke/report/jobs.dot").read_text())
+    planned = workflow.plan("--config", "scale=smoke", "--forceall", "results/report.html")
+    assert dict(graph.nodes("jobs")) == planned and graph.has_edge("train_regression", "train_gan")
 
 
 def test_what_the_scale_lacks_can_be_planned(workflow):

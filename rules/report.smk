@@ -1,0 +1,63 @@
+"""The report: claims, tables, figures, where every number is from and what it took, on one page that loads nothing.
+
+Needs: tables, claims, figures. Makes: results/report.html
+"""
+
+
+rule report:
+    """The page that shows everything."""
+    input:
+        "results/report.html",
+
+
+rule list_jobs:
+    """List the jobs that the report goes through, and who waits for whom."""
+    input:
+        "Snakefile",
+        "rules/common.smk",
+    output:
+        jobs=f"{WORK}/report/jobs.dot",
+        config=f"{WORK}/report/config.json",
+    log:
+        f"{WORK}/logs/list_jobs.log",
+    benchmark:
+        f"{WORK}/timings/list_jobs.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        config=json.dumps(CONFIG),
+    shell:
+        logged(
+            "(echo {params.config:q} > {output.config} "
+            "&& snakemake --dag dot --configfile {output.config} -- results/report.html > {output.jobs})"
+        )
+
+
+rule make_report:
+    """Put together the page."""
+    input:
+        "src/make_report.py",
+        captions="captions.yaml",
+        config=rules.list_jobs.output.config,
+        jobs=rules.list_jobs.output.jobs,
+        claims="results/claims.csv",
+        tables=expand("results/{table}.csv", table=possible(STUDY.tables)),
+        seeds=expand("results/seeds/{table}.csv", table=possible(STUDY.tables)),
+        figures=expand("results/figures/{figure}.png", figure=possible_figures()),
+    output:
+        "results/report.html",
+    log:
+        f"{WORK}/logs/make_report.log",
+    benchmark:
+        f"{WORK}/timings/make_report.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        timings=f"{WORK}/timings",
+        tables=lambda w, input: arguments({"tables": input.tables, "seeds": input.seeds} if input.tables else {}),
+    shell:
+        logged(
+            "python src/make_report.py --config {input.config} --jobs {input.jobs} --timings {params.timings} "
+            "--captions {input.captions} --claims {input.claims} {params.tables} --figures {input.figures} "
+            "--out {output}"
+        )
