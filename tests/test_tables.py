@@ -196,3 +196,8 @@ def test_the_terminal_shows_both():
         tables.table("table2", rows, [record("gan-diffusion", fid=50.0)], tables.reported("table2"), "toy")
     )
     assert "50 (12.04)" in text and " (8.74)" in text and "—" in text
+
+
+def test_large_numbers_are_written_out():
+    frame = tables.table("table6", ["regression-lpips-500k"], [], tables.reported("table6"), "toy")
+    assert tables.page(frame)["saved images, paper"].tolist() == ["500000"]

@@ -104,9 +104,9 @@ def stand_ins(study: Study) -> list[str]:
 
 def duration(seconds: float) -> str:
     """Seconds in the unit that suits them."""
-    for unit, size in (("days", 2 * 86400), ("h", 3600), ("min", 60)):
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
-            return f"{seconds / (86400 if unit == 'days' else size):.1f} {unit}"
+            return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.1f} s"
 
 
