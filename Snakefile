@@ -33,7 +33,6 @@ localrules:
     make_figure4,
     make_figure5,
     make_figure_fid,
-    make_figure_nfe,
     make_human_study,
     aggregate_human_study,
     make_figure6,

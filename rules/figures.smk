@@ -206,43 +206,23 @@ rule make_figure5:
 
 
 rule make_figure_fid:
-    """Table 3 or 7 as a figure: FID against the seconds of a picture, or the days of training."""
+    """Table 3, 6 or 7 as a figure: FID against the seconds of a picture, evaluations, or days of training."""
     input:
         "src/make_figure_fid.py",
-        table=lambda w: f"results/{DRAWN_TABLES[f'fid_{w.against}']}.csv",
+        table=lambda w: f"results/{FID_AGAINST[w.figure][0]}.csv",
     output:
-        png="results/figures/fid_{against}.png",
-        pdf="results/figures/fid_{against}.pdf",
+        png="results/figures/{figure}.png",
+        pdf="results/figures/{figure}.pdf",
     log:
-        f"{WORK}/logs/make_figure_fid/{{against}}.log",
+        f"{WORK}/logs/make_figure_fid/{{figure}}.log",
     benchmark:
-        f"{WORK}/timings/make_figure_fid/{{against}}.tsv"
+        f"{WORK}/timings/make_figure_fid/{{figure}}.tsv"
     wildcard_constraints:
-        against="seconds|cost",
+        figure="|".join(FID_AGAINST),
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        cost=lambda w: {"seconds": "inference_seconds", "cost": "device_days"}[w.against],
+        cost=lambda w: FID_AGAINST[w.figure][1],
         scale=SCALE,
     shell:
         logged("python src/make_figure_fid.py --table {input.table} --cost {params.cost} --out {output.png}")
-
-
-rule make_figure_nfe:
-    """Table 6 as a figure: FID against evaluations, for regression and for Consistency Distillation."""
-    input:
-        "src/make_figure_nfe.py",
-        table="results/table6.csv",
-    output:
-        png="results/figures/nfe.png",
-        pdf="results/figures/nfe.pdf",
-    log:
-        f"{WORK}/logs/make_figure_nfe.log",
-    benchmark:
-        f"{WORK}/timings/make_figure_nfe.tsv"
-    conda:
-        "../envs/diffusion2gan.yaml"
-    params:
-        scale=SCALE,
-    shell:
-        logged("python src/make_figure_nfe.py --table {input.table} --out {output.png}")
