@@ -201,3 +201,5 @@ def test_the_terminal_shows_both():
 def test_large_numbers_are_written_out():
     frame = tables.table("table6", ["regression-lpips-500k"], [], tables.reported("table6"), "toy")
     assert tables.page(frame)["saved images, paper"].tolist() == ["500000"]
+    frame = frame.assign(fid=2479.3, fid_interval=204.1)
+    assert tables.page(frame)["fid"].tolist() == ["2479 ± 204"]

@@ -261,7 +261,9 @@ def _number(text: str) -> float | str:
 
 
 def _width(value: float, width: float | None) -> str:
-    return "" if pd.isna(value) or width is None or pd.isna(width) else f"± {width:.2g}"
+    if pd.isna(value) or width is None or pd.isna(width):
+        return ""
+    return f"± {width:.0f}" if width >= 100 else f"± {width:.2g}"
 
 
 def _digits(value: float | str | None, form: str = "{}") -> str:
