@@ -46,6 +46,7 @@ def main(args: Arguments):
         | spent.metrics,
         "evaluations": asdict(spent),
         "days": days,
+        "trainings": list(map(str, args.trainings)),
         "device": device,
         "conversion": f"one device day is one day of one {device}"
         + ("" if a100 else "; there is no conversion to days of an A100, which the paper counts"),

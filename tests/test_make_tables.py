@@ -157,6 +157,7 @@ def test_the_cost_of_a_run_is_all_that_it_could_not_do_without(tmp_path):
     found = cost()
     assert found["metrics"]["images_per_second"] == 360, "of the run itself, not of what it starts from"
     assert found["metrics"]["device_days"] == found["metrics"]["a100_days"] == pytest.approx(1 + (2 + 16) / 24)
+    assert found["trainings"] == list(map(str, trainings))
     assert found["days"] == {"training": 0.75, "generate_pairs": 1.0} and "A100" in found["conversion"]
     assert (found["metrics"]["nfe_million"], found["metrics"]["nfe_backward_million"]) == (7, 1), "pairs are made once"
     for path in trainings:
