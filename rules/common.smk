@@ -113,14 +113,14 @@ def dataset_of(run):
     return STUDY.datasets[STUDY.runs[run].dataset].part_of or STUDY.runs[run].dataset
 
 
-def pairs_index(run):
-    return f"{WORK}/pairs/{dataset_of(run)}/index.parquet"
+def pairs_folder(run):
+    return f"{WORK}/pairs/{dataset_of(run)}"
 
 
 def pairs_of(run):
     """The folder of a run's pairs, and how many of them are its own where that is not all."""
     data = STUDY.datasets[STUDY.runs[run].dataset]
-    return f"{WORK}/pairs/{dataset_of(run)}" + (f" --first {data.pairs}" if data.part_of else "")
+    return pairs_folder(run) + (f" --first {data.pairs}" if data.part_of else "")
 
 
 def student(run):

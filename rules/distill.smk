@@ -19,7 +19,7 @@ rule train_regression:
     """Distil the teacher with a regression loss alone (Table 1)."""
     input:
         teacher=lambda w: teacher_files(STUDY.teacher_of(w.run).name),
-        pairs=lambda w: pairs_index(w.run),
+        pairs=lambda w: f"{pairs_folder(w.run)}/index.parquet",
         lpips=lambda w: metric_of(w.run),
     output:
         student=directory(f"{WORK}/runs/{{run}}/student"),
@@ -58,7 +58,7 @@ rule train_gan:
     """Train a regressed student further against a discriminator (Table 2)."""
     input:
         teacher=lambda w: teacher_files(STUDY.teacher_of(w.run).name),
-        pairs=lambda w: pairs_index(w.run),
+        pairs=lambda w: f"{pairs_folder(w.run)}/index.parquet",
         lpips=lambda w: metric_of(w.run),
         init=lambda w: student(STUDY.runs[w.run].init),
     output:

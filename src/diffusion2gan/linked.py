@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from diffusion2gan import evidence, tables
+from diffusion2gan.claims import verdict
 from diffusion2gan.errors import UserError
 from diffusion2gan.study import Study
 
@@ -106,13 +107,8 @@ def claims(frame: pd.DataFrame, study: Study, places: Collection[str], anchors: 
         first, *_ = lines = lines.to_dict("records")
         verdicts = [line["verdict"] for line in lines]
         said = {name: cell(first, name) for name in of_claim}
-        found.append(Claim(_verdict(verdicts), said, verdicts, [{n: cell(line, n) for n in of_line} for line in lines]))
+        found.append(Claim(verdict(lines), said, verdicts, [{n: cell(line, n) for n in of_line} for line in lines]))
     return found
-
-
-def _verdict(verdicts: list[str]) -> str:
-    """A claim fails where one of its comparisons does, and holds where all do."""
-    return next((word for word in ("fails", "not measured") if word in verdicts), "holds")
 
 
 def _check(text: str, table: str | None, links: dict[str, dict]) -> list[Text]:
