@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 # uv installs in a fraction of pip's time; it does not read pip's own setting of where wheels may lie
-INSTALL := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python -c envs/requirements.lock
+INSTALL := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c envs/requirements.lock
 
 demo: $(VENV)/installed
 	$(BIN)/snakemake --cores all --rerun-incomplete -- results/table2.csv results/figures/figure1.png

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion2gan import cli
+from diffusion2gan.files import atomic_folder
 from diffusion2gan.networks import edm_pickle
-from diffusion2gan.training.checkpoint import atomic_folder
 
 
 @dataclass

@@ -10,10 +10,10 @@ import torch
 from diffusion2gan import cli, provenance
 from diffusion2gan.datasets.bapps import judgements
 from diffusion2gan.errors import UserError
+from diffusion2gan.files import atomic
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training.calibration import CalibrationTraining, encode, two_afc
-from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.loop import Schedule, train
 
 

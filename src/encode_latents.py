@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 
 from diffusion2gan import cli
 from diffusion2gan.datasets.imagenet import LabelledImages
+from diffusion2gan.files import atomic
 from diffusion2gan.images import to_tensor
 from diffusion2gan.pairs import shard_range
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.progress import track
 
 

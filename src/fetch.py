@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diffusion2gan import cli
 from diffusion2gan.errors import UserError
-from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.files import atomic
 
 
 @dataclass

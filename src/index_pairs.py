@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion2gan import cli
+from diffusion2gan.files import atomic
 from diffusion2gan.pairs import index_shards
-from diffusion2gan.training.checkpoint import atomic
 
 
 @dataclass

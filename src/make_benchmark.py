@@ -15,9 +15,9 @@ import pandas as pd
 from diffusion2gan import cli, samples
 from diffusion2gan.datasets import cifar10, coco, openmoji
 from diffusion2gan.errors import UserError
+from diffusion2gan.files import atomic
 from diffusion2gan.images import save_png
 from diffusion2gan.provenance import sha256
-from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.progress import track
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from diffusion2gan import cli, human_study, samples, tables
 from diffusion2gan.datasets import openmoji
 from diffusion2gan.errors import UserError
-from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.files import atomic
 
 
 @dataclass

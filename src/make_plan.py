@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffusion2gan import cli, cost
+from diffusion2gan.files import atomic
 from diffusion2gan.study import Study
-from diffusion2gan.training.checkpoint import atomic
 
 
 @dataclass

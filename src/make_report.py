@@ -8,8 +8,8 @@ import pandas as pd
 import yaml
 
 from diffusion2gan import cli, report, tables, workflow
+from diffusion2gan.files import atomic
 from diffusion2gan.study import Study
-from diffusion2gan.training.checkpoint import atomic
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from diffusion2gan import cli, tables
-from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.files import atomic
 
 
 @dataclass

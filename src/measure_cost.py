@@ -9,7 +9,7 @@ import pandas as pd
 from diffusion2gan import cli
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations, together
-from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.files import atomic
 
 DAY = 24 * 3600
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from diffusion2gan import cli
 from diffusion2gan.datasets.captions import Filter, prompts
-from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.files import atomic
 
 
 @dataclass

@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 
 from diffusion2gan import cli
 from diffusion2gan.datasets.imagenet import LabelledImages
+from diffusion2gan.files import atomic
 from diffusion2gan.images import to_tensor, to_uint8
 from diffusion2gan.losses import regression_loss
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.noise import noise
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.data_order import mix
 from diffusion2gan.training.progress import track
 

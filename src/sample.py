@@ -19,9 +19,9 @@ import torch
 from diffusion2gan import cli, samples
 from diffusion2gan.drawing import Drawing
 from diffusion2gan.errors import UserError
+from diffusion2gan.files import atomic
 from diffusion2gan.images import save_png, to_uint8
 from diffusion2gan.provenance import sha256
-from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.progress import track
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion2gan import cli, provenance
+from diffusion2gan.files import atomic
 from diffusion2gan.metrics.scores import Scores, Settings
-from diffusion2gan.training.checkpoint import atomic
 
 
 @dataclass(kw_only=True)

@@ -12,12 +12,12 @@ import pandas as pd
 import torch
 
 from diffusion2gan import cli, provenance
+from diffusion2gan.files import atomic
 from diffusion2gan.losses.ensemble import Ensemble
 from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS, PixelLPIPS
 from diffusion2gan.metrics.speed import extra_memory, seconds
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training.checkpoint import atomic
 
 PRESET = "bgco"
 

@@ -11,9 +11,9 @@ from diffusion2gan import cli, provenance
 from diffusion2gan.datasets.imagenet import LabelledImages
 from diffusion2gan.datasets.latents import LabelledLatents
 from diffusion2gan.errors import UserError
+from diffusion2gan.files import atomic
 from diffusion2gan.networks.vgg import SPACES, VGG
 from diffusion2gan.training import parallel
-from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.classification import ImageBatches, LatentBatches, VGGTraining, accuracy, held_out_images
 from diffusion2gan.training.loop import Schedule, train
 

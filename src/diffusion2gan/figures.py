@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from diffusion2gan.files import atomic
 from diffusion2gan.tables import COSTS
-from diffusion2gan.training.checkpoint import atomic
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
 WIDTH = 4.8  # inches, of the text of a page in the paper's format

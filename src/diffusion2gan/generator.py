@@ -7,8 +7,8 @@ from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from torch import nn
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.files import atomic_folder
 from diffusion2gan.pixels import PixelGenerator, is_pixel_model
-from diffusion2gan.training.checkpoint import atomic_folder
 
 
 class Generator(nn.Module):

@@ -31,8 +31,8 @@ from safetensors.torch import load_file, save_file
 from diffusion2gan import images, samples
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import of_a_pair
+from diffusion2gan.files import atomic
 from diffusion2gan.noise import noise
-from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.data_order import mix
 
 NOISE = "numpy default_rng(seed).standard_normal, float32"  # as `noise` draws it

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.files import atomic_folder
 from diffusion2gan.heun import heun
 from diffusion2gan.networks.edm import EDM, SIGMA_MAX
-from diffusion2gan.training.checkpoint import atomic_folder
 
 
 class PixelTeacher:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.files import atomic
 from diffusion2gan.training.data_order import mix
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}

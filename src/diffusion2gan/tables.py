@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.training.checkpoint import atomic
+from diffusion2gan.files import atomic
 
 REPORTED = Path(__file__).with_name("reported.csv")  # Tables 1–7, as printed
 NEEDED = frozenset({"run", "benchmark", "scale", "seed", "metrics"})  # of a file that a table is made of

@@ -10,13 +10,13 @@ from torch import nn
 
 from diffusion2gan import cli, provenance
 from diffusion2gan.errors import UserError
+from diffusion2gan.files import atomic
 from diffusion2gan.generator import load_student
 from diffusion2gan.losses import regression_loss
 from diffusion2gan.pairs import PairDataset, PictureDataset, shard_recipe
 from diffusion2gan.pixels import PixelTeacher
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import parallel
-from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.parallel import Fitting
 from diffusion2gan.training.regression import RegressionTraining

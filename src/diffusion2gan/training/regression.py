@@ -14,12 +14,12 @@ from torchvision.utils import save_image
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
+from diffusion2gan.files import atomic
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss, Place
 from diffusion2gan.pairs import PairDataset
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import parallel
-from diffusion2gan.training.checkpoint import atomic
 from diffusion2gan.training.data_order import batch_indices, mix
 from diffusion2gan.training.parallel import Fitting
 from diffusion2gan.training.update import update
