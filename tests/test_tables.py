@@ -114,6 +114,18 @@ def test_seed_by_seed_each_number_names_its_files():
     assert (second["fid"], second["device_days"], second["files"]) == (14.0, 2.0, "1.json cost.json")
 
 
+def test_a_table_without_a_measured_row_is_still_read_seed_by_seed(tmp_path):
+    tables.write(tables.per_seed([]), tmp_path / "table.csv")
+    assert list(pd.read_csv(tmp_path / "table.csv")) == ["row", "seed", "files"]
+
+
+def test_the_protocol_leaves_out_what_is_empty():
+    measured = [record("regression-mse", recipe={"count": 100, "clip_prefix": ""}, fid=1.0)]
+    paper = tables.reported("table1")
+    frame = tables.table("table1", ["regression-mse"], measured, paper, "toy")
+    assert tables.protocol(frame, measured) == ["scale: toy", "benchmark: coco2014", "seeds: 0", "count: 100"]
+
+
 def test_files_of_one_seed_complete_each_other_but_never_contradict():
     paper = tables.reported("table2")
     parts = [record("gan-diffusion", fid=3.0), record("gan-diffusion", a100_days=0.5)]

@@ -123,7 +123,7 @@ def per_seed(records: list[dict]) -> pd.DataFrame:
         key = record["run"], record["seed"]
         line = lines.setdefault(key, {"row": record["run"], "seed": record["seed"], "files": ""})
         line |= record["metrics"] | {"files": " ".join(filter(None, [line["files"], str(record["path"])]))}
-    return pd.DataFrame(lines.values())
+    return pd.DataFrame(lines.values(), columns=None if lines else ["row", "seed", "files"])
 
 
 def half_width(values: Sequence[float]) -> float:
@@ -167,13 +167,13 @@ def page(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def protocol(frame: pd.DataFrame, records: list[dict]) -> list[str]:
-    """How the numbers of a table were measured, in lines; of devices and recipes each once."""
+    """How the numbers of a table were measured, in lines; of devices and recipes each once, of nothing none."""
     lines = []
     for name in ("scale", "benchmark", "seeds"):
         if values := sorted(set(frame[name].dropna().astype(str))):
             lines.append(f"{name}: {', '.join(values)}")
     recipe = {key: value for record in records for key, value in record.get("recipe", {}).items()}
-    lines += [f"{key.replace('_', ' ')}: {value}" for key, value in recipe.items()]
+    lines += [f"{key.replace('_', ' ')}: {value}" for key, value in recipe.items() if value != ""]
     for key in ("device", "git_commit"):
         if values := sorted({record[key] for record in records if key in record}):
             lines.append(f"{key.replace('_', ' ')}: {', '.join(values)}")

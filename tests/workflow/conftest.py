@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -49,13 +50,20 @@ class Workflow:
 
     folder: Path
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        """Run Snakemake; its output is stdout and stderr together."""
+    def run(self, *arguments: str, interrupt_after: float | None = None) -> subprocess.CompletedProcess:
+        """Run Snakemake, perhaps stopped by Ctrl-C after some seconds; its output is stdout and stderr together."""
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "snakemake", *arguments]
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        with subprocess.Popen(
+            command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=interrupt_after is not None,
+        ) as process:  # fmt: skip
+            try:
+                output, _ = process.communicate(timeout=interrupt_after)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to Snakemake and its jobs alike
+                output, _ = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, output)
 
     def plan(self, *arguments: str) -> Counter:
         """How many jobs of each rule a dry run plans."""

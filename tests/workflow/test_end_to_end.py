@@ -1,4 +1,4 @@
-"""One ablation from nothing to its numbers, every script for real, at the smoke scale."""
+"""The study from nothing to its tables, figures and claims, every script for real, at the smoke scale."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from PIL import Image
 from diffusion2gan.generator import Generator
 
 ROOT = Path(__file__).parents[2]
-TARGET = ("--config", "scale=smoke", "--", "results/runs/gan-diffusion-z.csv")
+SMOKE = ("--config", "scale=smoke", "--")
 
 
 @pytest.fixture
@@ -23,23 +23,37 @@ def real(workflow):
     return workflow
 
 
-def test_one_ablation(real):
-    ran = real.run("--cores", "2", *TARGET)
+def test_the_whole_study(real):
+    """The default target, stopped once on its way: every table, figure and claim."""
+    begun = real.run("--cores", "2", *SMOKE, interrupt_after=60)
+    results = real.folder / "results"
+    assert begun.returncode and (real.folder / "work/smoke").exists() and not (results / "claims.csv").exists()
+    ran = real.run("--cores", "2", "--rerun-incomplete", *SMOKE)
     assert ran.returncode == 0, ran.stdout
+    assert not real.plan(*SMOKE)
 
-    table = pd.read_csv(real.folder / "results/runs/gan-diffusion-z.csv")
-    assert list(table["table"]) == ["table2"] and table["source"].item() == "measured"
-    assert table["fid"].item() > 0 and table["fid_paper"].item() == 11.97
-    assert 0 <= table["precision"].item() <= 1
+    for number in range(1, 8):
+        table = pd.read_csv(results / f"table{number}.csv")
+        measured = table[table["source"] == "measured"]
+        assert len(measured) and (measured["fid"] > 0).all() and set(measured["scale"]) == {"smoke"}, f"table {number}"
+    drawn = {path.name for path in (results / "figures").iterdir()}
+    names = {f"figure{number}" for number in range(1, 7)} | {"fid_seconds", "fid_cost", "nfe"}
+    assert drawn == {f"{name}.{kind}" for name in names for kind in ("png", "pdf")}
+    claims = pd.read_csv(results / "claims.csv")
+    assert set(claims["verdict"]) <= {"holds", "fails", "not measured"} and (claims["verdict"] != "not measured").any()
+    assert "claims.yaml" in (results / "report.html").read_text()
 
     run = real.folder / "work/smoke/runs/gan-diffusion-z"
-    history = pd.read_csv(run / "history.csv")
-    assert history["step"].max() == 16
+    assert pd.read_csv(run / "history.csv")["step"].max() == 16
     Generator.from_teacher(run / "student")
     record = json.loads((run / "metrics/openmoji.json").read_text())
     assert record["scale"] == "smoke" and record["count"] == 64
 
-    assert not real.plan(*TARGET)
+    ran = real.run("--cores", "1", *SMOKE, "results/runs/gan-diffusion-z.csv")
+    assert ran.returncode == 0 and "1 of 1 steps (100%) done" in ran.stdout, ran.stdout
+    table = pd.read_csv(results / "runs/gan-diffusion-z.csv")
+    assert list(table["table"]) == ["table2"] and table["source"].item() == "measured"
+    assert table["fid_paper"].item() == 11.97 and 0 <= table["precision"].item() <= 1
 
 
 def test_coco_at_the_papers_paths(real):
