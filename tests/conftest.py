@@ -23,6 +23,11 @@ from diffusion2gan.networks import toy
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    """The longest test first: the others fill what it leaves of the cores."""
+    items.sort(key=lambda item: item.name != "test_the_whole_study")
+
+
 @pytest.fixture(scope="session")
 def teacher_folder(tmp_path_factory):
     """A `StableDiffusionPipeline` folder with the toy scale's networks and random weights."""
