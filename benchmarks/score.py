@@ -17,10 +17,10 @@ import pandas as pd
 import torch
 from PIL import Image
 
-import score
 from diffusion2gan import cli, samples
 from diffusion2gan.datasets.openmoji import Scenes
 from diffusion2gan.metrics import features
+from diffusion2gan.metrics.scores import Scores, Settings
 from diffusion2gan.provenance import describe, sha256
 
 METRICS = ["fid", "kid", "precision", "recall", "fid_second", "kid_second", "clip_score"]
@@ -46,13 +46,13 @@ def main(args: Arguments):
         for metrics in (METRICS, ["fid"]):
             counted.clear()
             start = time.perf_counter()
-            result = measure(args, Path(folder), metrics)
+            scores = measure(args, Path(folder), metrics)
             seconds = time.perf_counter() - start
             print(
                 f"{', '.join(metrics)}: {seconds:.1f} s, {args.count / seconds:.1f} pictures/s, "
                 f"{sum(counted):,} pictures through {args.features}"
             )
-            for part, spent in result["parts"].items():
+            for part, spent in scores.parts.items():
                 print(f"    {part:<18}{spent:8.2f} s {spent / seconds:6.0%}")
 
 
@@ -74,16 +74,12 @@ def make(args: Arguments, folder: Path) -> None:
     samples.paths(folder / "drawn")
 
 
-def measure(args: Arguments, folder: Path, metrics: list[str]) -> dict:
-    """score.py itself."""
-    out = folder / "metrics.json"
-    score.main(
-        score.Arguments(
+def measure(args: Arguments, folder: Path, metrics: list[str]) -> Scores:
+    """What score.py computes."""
+    scores = Scores(
+        Settings(
             images=folder / "drawn",
             benchmark=folder / "benchmark",
-            run="benchmark",
-            scale="none",
-            out=out,
             metrics=metrics,
             features=args.features,
             second_features="clip",
@@ -93,7 +89,9 @@ def measure(args: Arguments, folder: Path, metrics: list[str]) -> dict:
             resamples=args.resamples,
         )
     )
-    return json.loads(out.read_text())
+    scores.of_features()
+    scores.of_clip()
+    return scores
 
 
 def count_calls(network: str) -> list[int]:
