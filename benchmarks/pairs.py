@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 
 from diffusion2gan import cli
+from diffusion2gan.files import sha256
 from diffusion2gan.noise import noise
-from diffusion2gan.pairs import PairDataset, index_shards, pair_seeds, sha256, shard_range, unfinished, write_shard
+from diffusion2gan.pairs import PairDataset, index_shards, pair_seeds, shard_range, unfinished, write_shard
 from diffusion2gan.provenance import describe
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training.data_order import batch_indices

@@ -76,7 +76,7 @@ def make(args: Arguments, folder: Path) -> None:
 
 def measure(args: Arguments, folder: Path, metrics: list[str]) -> Scores:
     """What score.py computes."""
-    scores = Scores(
+    return Scores(
         Settings(
             images=folder / "drawn",
             benchmark=folder / "benchmark",
@@ -88,10 +88,7 @@ def measure(args: Arguments, folder: Path, metrics: list[str]) -> Scores:
             clip=args.clip,
             resamples=args.resamples,
         )
-    )
-    scores.of_features()
-    scores.of_clip()
-    return scores
+    ).measure()
 
 
 def count_calls(network: str) -> list[int]:

@@ -7,14 +7,13 @@ import torch
 
 from diffusion2gan import cli
 from diffusion2gan.errors import UserError
+from diffusion2gan.files import check_disk, sha256
 from diffusion2gan.noise import noise
 from diffusion2gan.pairs import (
     NOISE,
     bytes_of,
-    check_disk,
     pair_seeds,
     read_prompts,
-    sha256,
     shard_range,
     unfinished,
     write_shard,

@@ -19,11 +19,7 @@ class Arguments(Settings):
 
 def main(args: Arguments):
     start = time.monotonic()
-    scores = Scores(args)
-    scores.of_features()
-    scores.of_clip()
-    scores.of_dreamsim()
-    scores.of_model()
+    scores = Scores(args).measure()
     result = {
         **cli.settings_of(args, ["run", "scale", "seed", "features"]),
         "benchmark": args.benchmark.name,

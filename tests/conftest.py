@@ -24,8 +24,8 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items):
-    """The longest test first: the others fill what it leaves of the cores."""
-    items.sort(key=lambda item: item.name != "test_the_whole_study")
+    """A long test that is marked so comes first: the others fill what it leaves of the cores."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The benchmarks still run; how fast is not asked here."""
+"""The benchmark of scoring still runs; how fast is not asked here."""
 
 import subprocess
 import sys

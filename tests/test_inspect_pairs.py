@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from diffusion2gan import cli, images
+from diffusion2gan.files import sha256
 from diffusion2gan.noise import noise
-from diffusion2gan.pairs import PairDataset, index_shards, pair_seeds, sha256, statistics, write_shard
+from diffusion2gan.pairs import PairDataset, index_shards, pair_seeds, statistics, write_shard
 from inspect_pairs import main
 
 COUNT, SHAPE = 300, (4, 8, 8)

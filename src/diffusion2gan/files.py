@@ -1,10 +1,13 @@
-"""Files and folders that are whole or not there."""
+"""Files and folders that are whole or not there, checksums, and room on the disk."""
 
+import hashlib
 import os
 import platform
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
+
+from diffusion2gan.errors import UserError
 
 
 @contextmanager
@@ -45,3 +48,20 @@ def atomic_folder(folder: Path):
         shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_disk(folder: Path, needed: int, what: str) -> None:
+    """Raise UserError unless `folder`, or what will hold it, has room for `needed` bytes."""
+    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(
+            f"{folder} has {free / 1e9:,.1f} GB left and {what} needs {needed / 1e9:,.1f} GB: "
+            "free some, or point `work` in config.yaml at a larger disk"
+        )
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from diffusion2gan import images, samples
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import of_a_pair
-from diffusion2gan.files import atomic
+from diffusion2gan.files import atomic, sha256
 from diffusion2gan.noise import noise
 from diffusion2gan.training.data_order import mix
 
@@ -60,23 +59,6 @@ def pair_seeds(pairs: Sequence[int], seed: int) -> list[int]:
 def bytes_of(pairs: int, shape: Sequence[int]) -> int:
     """What pairs with latents of a shape take on the disk."""
     return pairs * (2 * math.prod(shape) + 16)
-
-
-def check_disk(folder: Path, needed: int, what: str) -> None:
-    """Raise UserError unless `folder`, or what will hold it, has room for `needed` bytes."""
-    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise UserError(
-            f"{folder} has {free / 1e9:,.1f} GB left and {what} needs {needed / 1e9:,.1f} GB: "
-            "free some, or point `work` in config.yaml at a larger disk"
-        )
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file, as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_prompts(path: Path) -> pa.ChunkedArray:

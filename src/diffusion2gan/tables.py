@@ -167,7 +167,7 @@ def page(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def protocol(frame: pd.DataFrame, records: list[dict]) -> list[str]:
-    """How the numbers of a table were measured, in lines; of devices and recipes each once, of nothing none."""
+    """How the numbers of a table were measured, in lines; devices and recipes once each, empty settings left out."""
     lines = []
     for name in ("scale", "benchmark", "seeds"):
         if values := sorted(set(frame[name].dropna().astype(str))):

@@ -9,6 +9,7 @@ import signal
 import pandas as pd
 import pytest
 import torch
+from accelerate import PartialState
 from diffusers import DiffusionPipeline
 from PIL import Image
 
@@ -17,11 +18,12 @@ import train_gan
 import train_regression
 from diffusion2gan import samples
 from diffusion2gan.errors import UserError
+from diffusion2gan.files import sha256
 from diffusion2gan.images import load, to_uint8
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.noise import noise
-from diffusion2gan.pairs import index_shards, pair_seeds, sha256, write_shard
+from diffusion2gan.pairs import index_shards, pair_seeds, write_shard
 from diffusion2gan.teacher import load_teacher
 from diffusion2gan.training import checkpoint, distillation
 from diffusion2gan.training.loop import train
@@ -29,7 +31,6 @@ from diffusion2gan.training.regression import RegressionTraining
 
 PROMPTS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
 STEPS = 12
-ON_THE_CPU = pytest.mark.skipif(torch.cuda.is_available(), reason="the same bits are promised on the CPU")
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +102,18 @@ def half_a_file(state, path):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.fixture(scope="module")
+def on_the_cpu():
+    """The same bits are promised there, and so trainings go there also where there is a GPU."""
+    PartialState._reset_state()  # it remembers the device of an earlier test
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield
+    PartialState._reset_state()
+
+
 @pytest.fixture(scope="module", params=["regression", "gan"])
-def undisturbed(request, files, tmp_path_factory):
+def undisturbed(request, on_the_cpu, files, tmp_path_factory):
     """A stage, and the folder of a run of it that nobody disturbed."""
     folder = tmp_path_factory.mktemp(f"undisturbed-{request.param}")
     main, options = arguments(request.param, files, folder)
@@ -110,7 +121,6 @@ def undisturbed(request, files, tmp_path_factory):
     return request.param, folder
 
 
-@ON_THE_CPU
 def test_five_times_killed_the_student_is_the_same_to_the_byte(undisturbed, files, tmp_path):
     stage, whole = undisturbed
     steps = sorted(random.Random(stage).sample(range(1, STEPS), 5))

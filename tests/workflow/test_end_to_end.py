@@ -24,6 +24,7 @@ def real(workflow):
     return workflow
 
 
+@pytest.mark.first
 def test_the_whole_study(real):
     """The default target, stopped once on its way: every table, figure and claim."""
     begun = real.run("--cores", "2", *SMOKE, interrupt_after=60)
@@ -55,7 +56,8 @@ def test_the_whole_study(real):
     assert ran.returncode == 0 and "1 of 1 steps (100%) done" in ran.stdout, ran.stdout
     table = pd.read_csv(results / "runs/gan-diffusion-z.csv")
     assert list(table["table"]) == ["table2"] and table["source"].item() == "measured"
-    assert table["fid_paper"].item() == 11.97 and 0 <= table["precision"].item() <= 1
+    assert table["fid"].item() > 0 and table["fid_paper"].item() == 11.97
+    assert 0 <= table["precision"].item() <= 1
 
 
 def test_coco_at_the_papers_paths(real):

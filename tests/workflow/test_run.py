@@ -33,7 +33,8 @@ def test_a_change_reruns_what_it_touches(made):
 
 def test_a_change_of_hardware_or_an_ablation_more_reruns_nothing(made):
     more = "runs={gan-2: {stage: gan, init: regression-mse, discriminator: gigagan}}"
-    assert replan(made, "gan={batch: {base: {nodes: 2, accumulation: 2}}}", more) == {}
+    assert replan(made, "gan={batch: {base: {nodes: 2, gpus: 2}}}", more) == {}
+    assert replan(made, "regression={batch: {large: {nodes: 2, gpus: 2, accumulation: 2}}}") == {}
 
 
 def test_another_scale_rebuilds_the_tables(made):

@@ -72,6 +72,14 @@ class Scores:
             self.real = self._reference()
             self.recipe["reference_count"] = len(self.real)
 
+    def measure(self) -> "Scores":
+        """Compute everything that was asked for."""
+        self.of_features()
+        self.of_clip()
+        self.of_dreamsim()
+        self.of_model()
+        return self
+
     def of_features(self) -> None:
         """FID, KID, precision and recall in the first feature space; FID and KID in the second, if it is not CLIP's."""
         if self.wanted & {"fid", "kid", "precision", "recall"}:
