@@ -49,7 +49,8 @@ def main(args: Arguments):
     for name, metrics in (("latent", args.vgg_latent_metrics), ("pixel", args.vgg_pixel_metrics)):
         accuracy = json.loads(metrics.read_text())["metrics"]
         numbers |= {f"vgg_{name}_{key}": value for key, value in accuracy.items()}
-    card.write(args.out / "README.md", numbers, ATTRIBUTION)
+    pictures = "![one sample of each emoji](samples.png)\n\n![training losses](losses.png)"
+    card.write(args.out / "README.md", card.ASSETS, numbers, pictures)
 
     samples = card.samples_figure(teacher, args.steps, args.guidance)
     save(samples, args.out / "samples.png", "One sample of each emoji by the toy teacher", ATTRIBUTION, vector=False)

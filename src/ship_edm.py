@@ -24,18 +24,19 @@ class Arguments:
 def main(args: Arguments):
     read(args.edm).half().save_pretrained(args.out)
     teacher, history = PixelTeacher(args.out), pd.read_csv(args.edm / "history.csv")
-    pictures = card.draw_pixels(teacher, args.count, args.steps)
+    drawn = card.draw_pixels(teacher, args.count, args.steps)
     numbers = {
         "weights": parameters(teacher.unet),
         "training_iterations": int(history["step"].iloc[-1]) + 1,
         "training_loss": float(history["loss"].tail(50).mean()),
         "heun_steps": args.steps,
         "evaluations": evaluations.of_a_pair("heun", args.steps, 1),
-        **card.measure_pixels(pictures, Features("efficientnet-lite0", teacher.device, card.PIXEL_FEATURES)),
+        **card.measure_pixels(drawn, Features("efficientnet-lite0", teacher.device, card.PIXEL_FEATURES)),
     }
-    card.write_pixels(args.out / "README.md", numbers, ATTRIBUTION)
+    pictures = "![samples](samples.png)\n\n![training loss](losses.png)"
+    card.write(args.out / "README.md", card.EDM, numbers, pictures)
     description = "Samples of the toy EDM teacher"
-    save(card.sheet(pictures[:128], 8, 16), args.out / "samples.png", description, ATTRIBUTION, vector=False)
+    save(card.sheet(drawn[:128], 8, 16), args.out / "samples.png", description, ATTRIBUTION, vector=False)
     save(
         card.losses_figure({"edm": history}),
         args.out / "losses.png",

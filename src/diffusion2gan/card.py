@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from diffusion2gan.datasets import cifar10
-from diffusion2gan.datasets.openmoji import EMOJI, GROUNDS, Prompt, Scenes
+from diffusion2gan.datasets.openmoji import ATTRIBUTION, EMOJI, GROUNDS, Prompt, Scenes
 from diffusion2gan.figures import STYLE
 from diffusion2gan.images import to_tensor, to_uint8
 from diffusion2gan.metrics.clip_score import CLIP, clip_score, scene_classes, scene_top1
@@ -27,6 +27,36 @@ from diffusion2gan.training.progress import track
 BATCH = 64
 PIXEL_FEATURES = 64  # side at which features of 32 × 32 pictures are taken
 _UNSEEN = 0x43415244  # scenes and noises that no training and no table uses
+
+ASSETS = f"""# The toy assets
+
+Small networks trained by this project on OpenMoji scenes, so that the toy scale starts from a teacher \
+as the paper does. `snakemake --cores 2 -- assets` trains them again from nothing.
+
+* `teacher/`: a `StableDiffusionPipeline` (codec, text encoder, v-predicting U-Net)
+* `clip/`: the open_clip model that scores image and text; trained on other seeds, with its own text tower
+* `vgg-latent.safetensors`, `vgg-pixel.safetensors`: the trunks of the perceptual losses
+* `edm/`: the teacher of Table 6, in pixels and without text, with a card of its own
+
+{ATTRIBUTION}
+
+## Measured
+
+On unseen scenes, with the shipped half-precision weights. FID is in the EfficientNet-Lite0 feature space; \
+top-1 is the CLIP's zero-shot answer."""
+
+EDM = f"""# The toy EDM teacher
+
+A small EDM denoiser (`diffusion2gan.networks.edm.EDM`) of 32 × 32 OpenMoji scenes, in place of EDM's of \
+CIFAR-10 in Table 6. `snakemake --cores 2 -- assets` trains it again from nothing. It is small and was \
+trained briefly: its pictures have the grounds and the outlines of scenes rather than what they show.
+
+{ATTRIBUTION}
+
+## Measured
+
+With the shipped half-precision weights. FID is in the EfficientNet-Lite0 feature space at \
+{PIXEL_FEATURES} × {PIXEL_FEATURES} pixels; `real_fid` compares two sets of real scenes."""
 
 
 class Drawn(list):
@@ -110,25 +140,10 @@ def losses_figure(histories: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def write(path: Path, numbers: dict, attribution: str) -> None:
-    """The card as Markdown, with every measured number."""
+def write(path: Path, text: str, numbers: dict, pictures: str) -> None:
+    """The card as Markdown: what was trained, every measured number, pictures; the numbers also as JSON beside it."""
     rows = "\n".join(f"| {name} | {_show(value)} |" for name, value in numbers.items())
-    path.write_text(
-        "# The toy assets\n\n"
-        "Small networks trained by this project on OpenMoji scenes, so that the toy scale starts from a teacher "
-        "as the paper does. `snakemake --cores 2 -- assets` trains them again from nothing.\n\n"
-        "* `teacher/`: a `StableDiffusionPipeline` (codec, text encoder, v-predicting U-Net)\n"
-        "* `clip/`: the open_clip model that scores image and text; trained on other seeds, with its own text tower\n"
-        "* `vgg-latent.safetensors`, `vgg-pixel.safetensors`: the trunks of the perceptual losses\n"
-        "* `edm/`: the teacher of Table 6, in pixels and without text, with a card of its own\n\n"
-        f"{attribution}\n\n"
-        "## Measured\n\n"
-        "On unseen scenes, with the shipped half-precision weights. FID is in the EfficientNet-Lite0 feature space; "
-        "top-1 is the CLIP's zero-shot answer.\n\n"
-        f"| | |\n|---|---|\n{rows}\n\n"
-        "![one sample of each emoji](samples.png)\n\n![training losses](losses.png)\n",
-        encoding="utf-8",
-    )
+    path.write_text(f"{text}\n\n| | |\n|---|---|\n{rows}\n\n{pictures}\n", encoding="utf-8")
     path.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
 
 
@@ -149,24 +164,6 @@ def measure_pixels(pictures: np.ndarray, features: Features) -> dict:
     return {"pictures": len(pictures)} | {
         f"{name}_fid": fid(features(each), of_reference) for name, each in drawn.items()
     }
-
-
-def write_pixels(path: Path, numbers: dict, attribution: str) -> None:
-    """The card of a teacher in pixels as Markdown, with every measured number."""
-    rows = "\n".join(f"| {name} | {_show(value)} |" for name, value in numbers.items())
-    path.write_text(
-        "# The toy EDM teacher\n\n"
-        "A small EDM denoiser (`diffusion2gan.networks.edm.EDM`) of 32 × 32 OpenMoji scenes, in place of EDM's of "
-        "CIFAR-10 in Table 6. `snakemake --cores 2 -- assets` trains it again from nothing. It is small and was "
-        "trained briefly: its pictures have the grounds and the outlines of scenes rather than what they show.\n\n"
-        f"{attribution}\n\n"
-        "## Measured\n\n"
-        "With the shipped half-precision weights. FID is in the EfficientNet-Lite0 feature space at "
-        f"{PIXEL_FEATURES} × {PIXEL_FEATURES} pixels; `real_fid` compares two sets of real scenes.\n\n"
-        f"| | |\n|---|---|\n{rows}\n\n![samples](samples.png)\n\n![training loss](losses.png)\n",
-        encoding="utf-8",
-    )
-    path.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
 
 
 def _scenes(seed: int, count: int) -> list:
