@@ -4,15 +4,15 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 from functools import cache
 from pathlib import Path
 
 from diffusion2gan import claims
 from diffusion2gan.configuration import load
-from diffusion2gan.sources import CIFAR10, EDM_CIFAR10
 from diffusion2gan.errors import UserError
+from diffusion2gan.files import check_disk
+from diffusion2gan.sources import CIFAR10, EDM_CIFAR10
 from diffusion2gan.stanzas import COST, SPEED
 from diffusion2gan.study import Study
 
@@ -291,13 +291,10 @@ def refuse_what_does_not_fit():
     from diffusion2gan.cost import output_bytes
 
     needed = sum(output_bytes(STUDY, job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs())
-    Path(WORK).mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(WORK).free
-    if needed > free:
-        raise WorkflowError(
-            f"{WORK} has {free / 1e9:,.0f} GB left and what is to be made needs {needed / 1e9:,.0f} GB: free some, "
-            "point `work` in config.yaml at a larger disk, or ask for less; `snakemake -- results/plan.md` says what it is"
-        )
+    try:
+        check_disk(Path(WORK), needed, "what is to be made (`snakemake -- results/plan.md` says what)")
+    except UserError as error:
+        raise WorkflowError(str(error)) from error
 
 
 def refuse_what_is_missing():
