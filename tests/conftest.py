@@ -15,7 +15,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from diffusion2gan.datasets.openmoji import prompts
 from diffusion2gan.networks import toy
@@ -54,31 +54,14 @@ def xl_folder(tmp_path_factory):
     """A tiny `StableDiffusionXLPipeline` folder: two text encoders, pooled embedding, time ids, random weights."""
     torch.manual_seed(0)
     tokenizer = toy.tokenizer([prompt.caption for prompt in prompts("all")])
-    first = toy.text_encoder(tokenizer)
-    second = CLIPTextModelWithProjection(first.config.__class__(**first.config.to_dict() | {"projection_dim": 24}))
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        transformer_layers_per_block=(1, 2),
-        attention_head_dim=(2, 4),
-        cross_attention_dim=128,
-        norm_num_groups=16,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + 24,
-    )
     folder = tmp_path_factory.mktemp("pipelines") / "xl"
     StableDiffusionXLPipeline(
         vae=toy.vae().eval(),
-        text_encoder=first.eval(),
-        text_encoder_2=second.eval(),
+        text_encoder=toy.text_encoder(tokenizer).eval(),
+        text_encoder_2=toy.second_text_encoder(tokenizer).eval(),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
-        unet=unet.eval(),
+        unet=toy.xl_unet().eval(),
         scheduler=toy.scheduler(),
         add_watermarker=False,
     ).save_pretrained(folder)
