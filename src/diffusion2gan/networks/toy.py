@@ -46,17 +46,31 @@ def load_vae(folder: Path) -> AutoencoderKL:
 
 
 def tokenizer(captions: list[str]) -> CLIPTokenizer:
-    """CLIP's byte-pair tokenizer with a vocabulary in which every word of the captions is one token."""
+    """CLIP's byte-pair tokenizer, in which every word of the captions is one token; the same in every process."""
     rules = CLIPTokenizer(vocab={BOS: 0, EOS: 1}, merges=[])._tokenizer
     words = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
     words.normalizer, words.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
-    trainer = trainers.BpeTrainer(vocab_size=10_000, end_of_word_suffix="</w>", min_frequency=1, show_progress=False)
+    # ids of letters that end a word are else given in the order of a hash that differs in every process, and merges
+    # of equal count are made in the order of ids
+    letters = sorted({letter for caption in captions for word in _words(words, caption) for letter in word})
+    trainer = trainers.BpeTrainer(
+        vocab_size=10_000,
+        end_of_word_suffix="</w>",
+        min_frequency=1,
+        show_progress=False,
+        special_tokens=letters + [f"{letter}</w>" for letter in letters],
+    )
     words.train_from_iterator(captions, trainer)
     learnt = json.loads(words.to_str())["model"]
     # the end of text must be the largest id: CLIP pools the features where the id is largest
     vocabulary = learnt["vocab"] | {BOS: len(learnt["vocab"]), EOS: len(learnt["vocab"]) + 1}
     merges = [tuple(merge) for merge in learnt["merges"]]
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
+
+
+def _words(rules: Tokenizer, caption: str) -> list[str]:
+    """The words of a caption, normalised, in the letters of byte-level pairs."""
+    return [word for word, _ in rules.pre_tokenizer.pre_tokenize_str(rules.normalizer.normalize_str(caption))]
 
 
 def tokenize(tokens: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
