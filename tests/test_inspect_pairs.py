@@ -10,8 +10,8 @@ import torch
 from diffusion2gan import cli, images
 from diffusion2gan.files import sha256
 from diffusion2gan.noise import noise
-from diffusion2gan.pairs import PairDataset, index_shards, pair_seeds, statistics, write_shard
-from inspect_pairs import main
+from diffusion2gan.pairs import PairDataset, index_shards, pair_seeds, write_shard
+from inspect_pairs import main, statistics
 
 COUNT, SHAPE = 300, (4, 8, 8)
 

@@ -52,7 +52,8 @@ def tokenizer(captions: list[str]) -> CLIPTokenizer:
     words.normalizer, words.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
     # ids of letters that end a word are else given in the order of a hash that differs in every process, and merges
     # of equal count are made in the order of ids
-    letters = sorted({letter for caption in captions for word in _words(words, caption) for letter in word})
+    pieces = words.pre_tokenizer.pre_tokenize_str(words.normalizer.normalize_str(" ".join(captions)))
+    letters = sorted({letter for piece, _ in pieces for letter in piece})
     trainer = trainers.BpeTrainer(
         vocab_size=10_000,
         end_of_word_suffix="</w>",
@@ -66,11 +67,6 @@ def tokenizer(captions: list[str]) -> CLIPTokenizer:
     vocabulary = learnt["vocab"] | {BOS: len(learnt["vocab"]), EOS: len(learnt["vocab"]) + 1}
     merges = [tuple(merge) for merge in learnt["merges"]]
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
-
-
-def _words(rules: Tokenizer, caption: str) -> list[str]:
-    """The words of a caption, normalised, in the letters of byte-level pairs."""
-    return [word for word, _ in rules.pre_tokenizer.pre_tokenize_str(rules.normalizer.normalize_str(caption))]
 
 
 def tokenize(tokens: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
