@@ -67,7 +67,7 @@ include: "rules/plan.smk"
 
 if "assets" in CONFIG:
 
-    include: "rules/assets.smk"
+    include: "rules/toy.smk"
 
 
 onstart:

@@ -8,13 +8,13 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from diffusion2gan import claims
-from diffusion2gan.configuration import load
+from diffusion2gan.data.sources import CIFAR10, EDM_CIFAR10
 from diffusion2gan.errors import UserError
-from diffusion2gan.files import check_disk
-from diffusion2gan.sources import CIFAR10, EDM_CIFAR10
-from diffusion2gan.stanzas import COST, SPEED
-from diffusion2gan.study import Study
+from diffusion2gan.io import check_disk
+from diffusion2gan.report import claims
+from diffusion2gan.study.config import load
+from diffusion2gan.study.stanzas import COST, SPEED
+from diffusion2gan.study.study import Study
 
 try:
     CONFIG = load(config, Path(workflow.basedir))
@@ -288,7 +288,7 @@ def seed_of(row):
 def refuse_what_does_not_fit():
     """End before the first job if the disk has no room for what all jobs together will leave on it."""
     # here: it imports pandas, which a job of the workflow need not wait for
-    from diffusion2gan.cost import output_bytes
+    from diffusion2gan.study.cost import output_bytes
 
     needed = sum(output_bytes(STUDY, job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs())
     try:
@@ -299,7 +299,7 @@ def refuse_what_does_not_fit():
 
 def refuse_what_is_missing():
     """End before the first job if a benchmark that will be prepared is not where the scale says."""
-    from diffusion2gan.datasets import coco  # here, for the same reason
+    from diffusion2gan.data import coco  # here, for the same reason
 
     for job in workflow.dag.needrun_jobs():
         if job.rule.name == "make_benchmark":

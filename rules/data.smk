@@ -41,7 +41,7 @@ rule fetch:
     params:
         source=lambda w, output: arguments(FETCHED[output[0]]),
     shell:
-        logged("python src/fetch.py {params.source} --out {output}")
+        logged("python src/scripts/data/fetch.py {params.source} --out {output}")
 
 
 rule adopt_edm:
@@ -59,7 +59,7 @@ rule adopt_edm:
     conda:
         "../envs/diffusion2gan.yaml"
     shell:
-        logged("python src/adopt_edm.py --pickle {input} --out {output}")
+        logged("python src/scripts/data/adopt_edm.py --pickle {input} --out {output}")
 
 
 rule train_edm:
@@ -84,7 +84,9 @@ rule train_edm:
         options=lambda w: arguments({"seed": SEED} | STUDY.teachers[w.teacher].training),
         checkpoints=f"{WORK}/teachers/checkpoints-{{teacher}}",
     shell:
-        training("python src/train_edm.py {params.options} --checkpoints {params.checkpoints} --out {output}")
+        training(
+            "python src/scripts/toy/train_edm.py {params.options} --checkpoints {params.checkpoints} --out {output}"
+        )
 
 
 rule train_small_teacher:
@@ -113,7 +115,7 @@ rule train_small_teacher:
         checkpoints=f"{WORK}/teachers/checkpoints-{{teacher}}",
     shell:
         training(
-            "python src/train_teacher.py --vae {params.vae} {params.options} --checkpoints {params.checkpoints} "
+            "python src/scripts/toy/train_teacher.py --vae {params.vae} {params.options} --checkpoints {params.checkpoints} "
             "--out {output}"
         )
 
@@ -138,7 +140,7 @@ rule encode_latents:
         seed=SEED,
     shell:
         logged(
-            "python src/encode_latents.py --teacher {params.teacher:q} --images {params.images:q} "
+            "python src/scripts/data/encode_latents.py --teacher {params.teacher:q} --images {params.images:q} "
             "--split {wildcards.split} --count {params.number} --shards {params.shards} --shard {wildcards.shard} "
             "--seed {params.seed} --out {output}"
         )
@@ -167,7 +169,7 @@ rule prepare_prompts:
         seed=SEED,
     shell:
         logged(
-            "python src/prepare_prompts.py {params.source} --count {params.number} --seed {params.seed} "
+            "python src/scripts/pairs/prepare_prompts.py {params.source} --count {params.number} --seed {params.seed} "
             "--out {output}"
         )
 
@@ -199,6 +201,6 @@ rule make_benchmark:
         seed=SEED,
     shell:
         logged(
-            "python src/make_benchmark.py --source {params.source:q} --count {params.number} "
+            "python src/scripts/data/make_benchmark.py --source {params.source:q} --count {params.number} "
             "--resolution {params.resolution} --references {params.references} --seed {params.seed} --out {params.folder}"
         )

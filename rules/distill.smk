@@ -47,7 +47,7 @@ rule train_regression:
         samples=f"{WORK}/runs/{{run}}/samples/training",
     shell:
         training(
-            "python src/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/train_regression.py "
+            "python src/scripts/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/scripts/distill/train_regression.py "
             "--teacher {params.teacher:q} --pairs {params.pairs} {params.lpips} {params.options} {resources.fitting} "
             "--checkpoints {params.checkpoints} --samples {params.samples} "
             "--out {output.student} --history {output.history} --metrics {output.metrics}"
@@ -86,7 +86,7 @@ rule train_gan:
         samples=f"{WORK}/runs/{{run}}/samples/training",
     shell:
         training(
-            "python src/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/train_gan.py "
+            "python src/scripts/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/scripts/distill/train_gan.py "
             "--teacher {params.teacher:q} --pairs {params.pairs} {params.lpips} --init {input.init} "
             "{params.options} {resources.fitting} "
             "--checkpoints {params.checkpoints} --samples {params.samples} "
@@ -124,7 +124,7 @@ rule train_consistency:
         samples=f"{WORK}/runs/{{run}}/samples/training",
     shell:
         training(
-            "python src/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/train_consistency.py "
+            "python src/scripts/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/scripts/distill/train_consistency.py "
             "--teacher {params.teacher:q} --images {input.images} {params.lpips} {params.options} {resources.fitting} "
             "--checkpoints {params.checkpoints} --samples {params.samples} "
             "--out {output.student} --history {output.history} --metrics {output.metrics}"

@@ -26,7 +26,7 @@ rule sample:
         seed=lambda w: seed_of(w.run),
     shell:
         logged(
-            "python src/sample.py --model {params.model:q} --prompts {input.prompts} --count {params.number} "
+            "python src/scripts/evaluate/sample.py --model {params.model:q} --prompts {input.prompts} --count {params.number} "
             "{params.options} --seed {params.seed} --batch_size {params.batch_size} --out {output}"
         )
 
@@ -49,7 +49,7 @@ use rule sample as sample_diversity with:
 rule score:
     """Measure the pictures against the benchmark's."""
     input:
-        "src/score.py",
+        "src/scripts/evaluate/score.py",
         samples=f"{WORK}/runs/{{run}}/samples/{{benchmark}}",
         prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
         images=f"{WORK}/benchmarks/{{benchmark}}/images",
@@ -71,7 +71,7 @@ rule score:
         seed=lambda w: seed_of(w.run),
     shell:
         logged(
-            "python src/score.py --run {params.row} --scale {params.scale} --images {input.samples} "
+            "python src/scripts/evaluate/score.py --run {params.row} --scale {params.scale} --images {input.samples} "
             "--benchmark {params.folder} {params.options} --seed {params.seed} --out {output}"
         )
 
@@ -79,7 +79,7 @@ rule score:
 rule measure_cost:
     """Add up what a run took, from its pairs on (Table 7)."""
     input:
-        "src/measure_cost.py",
+        "src/scripts/evaluate/measure_cost.py",
         trainings=lambda w: [f"{WORK}/runs/{run}/metrics/training.json" for run in STUDY.lineage(w.run)],
     output:
         f"{WORK}/runs/{{run}}/metrics/cost.json",
@@ -98,6 +98,6 @@ rule measure_cost:
         seed=lambda w: seed_of(w.run),
     shell:
         logged(
-            "python src/measure_cost.py --run {params.row} --scale {params.scale} --seed {params.seed} --trainings {input.trainings} "
+            "python src/scripts/evaluate/measure_cost.py --run {params.row} --scale {params.scale} --seed {params.seed} --trainings {input.trainings} "
             "--timings {params.timings} --out {output}"
         )

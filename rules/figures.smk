@@ -11,7 +11,7 @@ FIGURE1_BENCHMARK = STUDY.benchmark(FIGURE1.benchmark).name
 rule make_figure1:
     """Figure 1: the same prompts and the same noise, drawn by each model."""
     input:
-        "src/make_figure1.py",
+        "src/scripts/report/make_figure1.py",
         prompts=f"{WORK}/benchmarks/{FIGURE1_BENCHMARK}/prompts.parquet",
         samples=[f"{WORK}/runs/{row}/samples/{FIGURE1_BENCHMARK}" for row in FIGURE1.columns],
     output:
@@ -29,7 +29,7 @@ rule make_figure1:
         scale=SCALE,
     shell:
         logged(
-            "python src/make_figure1.py --prompts {input.prompts} --models {params.models:q} --count {params.number} "
+            "python src/scripts/report/make_figure1.py --prompts {input.prompts} --models {params.models:q} --count {params.number} "
             "--out {output.png}"
         )
 
@@ -52,7 +52,7 @@ rule time_losses:
         options=arguments({"width": LATENTLPIPS["vgg"]["width"]} | LATENTLPIPS["cost"]),
     shell:
         logged(
-            "python src/time_losses.py --teacher {params.teacher} {params.options} "
+            "python src/scripts/latentlpips/time_losses.py --teacher {params.teacher} {params.options} "
             "--out {output.costs} --hardware {output.hardware}"
         )
 
@@ -60,7 +60,7 @@ rule time_losses:
 rule make_figure2:
     """Figure 2: the cost of LPIPS, LatentLPIPS and E-LatentLPIPS."""
     input:
-        "src/make_figure2.py",
+        "src/scripts/report/make_figure2.py",
         costs=rules.time_losses.output.costs,
         hardware=rules.time_losses.output.hardware,
     output:
@@ -77,7 +77,7 @@ rule make_figure2:
         scale=SCALE,
     shell:
         logged(
-            "python src/make_figure2.py --costs {input.costs} --hardware {input.hardware} --out {output.png} "
+            "python src/scripts/report/make_figure2.py --costs {input.costs} --hardware {input.hardware} --out {output.png} "
             "--table {output.table}"
         )
 
@@ -121,7 +121,7 @@ rule reconstruct:
         ),
     shell:
         logged(
-            "python src/reconstruct.py --teacher {params.teacher} --images {params.images:q} {params.options} "
+            "python src/scripts/latentlpips/reconstruct.py --teacher {params.teacher} --images {params.images:q} {params.options} "
             "--latent_metric {input.latent} --curves {output.curves} --pictures_out {output.pictures}"
         )
 
@@ -129,7 +129,7 @@ rule reconstruct:
 rule make_figure3:
     """Figure 3: LatentLPIPS alone against the ensemble, and where each ends."""
     input:
-        "src/make_figure3.py",
+        "src/scripts/report/make_figure3.py",
         curves=expand(rules.reconstruct.output.curves, loss=RECONSTRUCTIONS),
         pictures=expand(rules.reconstruct.output.pictures, loss=RECONSTRUCTIONS),
     output:
@@ -148,7 +148,7 @@ rule make_figure3:
         scale=SCALE,
     shell:
         logged(
-            "python src/make_figure3.py --losses {params.losses} --curves {input.curves} --pictures {input.pictures} "
+            "python src/scripts/report/make_figure3.py --losses {params.losses} --curves {input.curves} --pictures {input.pictures} "
             "--images {params.images:q} --out {output.png} --table {output.table}"
         )
 
@@ -162,7 +162,7 @@ FULL_DISCRIMINATOR = {name: getattr(FULL, name) for name in ("z_conditioning", "
 rule make_figure4:
     """Figure 4: the student, its pairs and its losses, as the networks are."""
     input:
-        "src/make_figure4.py",
+        "src/scripts/report/make_figure4.py",
         teacher=teacher_files(FULL_TEACHER.name),
     output:
         png="results/figures/figure4.png",
@@ -181,13 +181,13 @@ rule make_figure4:
         ),
         scale=SCALE,
     shell:
-        logged("python src/make_figure4.py {params.options} --out {output.png}")
+        logged("python src/scripts/report/make_figure4.py {params.options} --out {output.png}")
 
 
 rule make_figure5:
     """Figure 5: the multi-scale conditional discriminator, as the network is."""
     input:
-        "src/make_figure5.py",
+        "src/scripts/report/make_figure5.py",
         teacher=teacher_files(FULL_TEACHER.name),
     output:
         png="results/figures/figure5.png",
@@ -202,13 +202,13 @@ rule make_figure5:
         options=arguments({"teacher": FULL_TEACHER.path} | FULL_DISCRIMINATOR),
         scale=SCALE,
     shell:
-        logged("python src/make_figure5.py {params.options} --out {output.png}")
+        logged("python src/scripts/report/make_figure5.py {params.options} --out {output.png}")
 
 
 rule make_figure_fid:
     """Table 3, 6 or 7 as a figure: FID against the seconds of a picture, evaluations, or days of training."""
     input:
-        "src/make_figure_fid.py",
+        "src/scripts/report/make_figure_fid.py",
         table=lambda w: f"results/{FID_AGAINST[w.figure][0]}.csv",
     output:
         png="results/figures/{figure}.png",
@@ -225,4 +225,6 @@ rule make_figure_fid:
         cost=lambda w: FID_AGAINST[w.figure][1],
         scale=SCALE,
     shell:
-        logged("python src/make_figure_fid.py --table {input.table} --cost {params.cost} --out {output.png}")
+        logged(
+            "python src/scripts/report/make_figure_fid.py --table {input.table} --cost {params.cost} --out {output.png}"
+        )

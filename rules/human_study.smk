@@ -19,7 +19,7 @@ SHOWN = {
 rule make_human_study:
     """Make the page that raters answer, and the key of who drew what."""
     input:
-        "src/make_human_study.py",
+        "src/scripts/report/make_human_study.py",
         prompts=f"{WORK}/benchmarks/{HUMAN_BENCHMARK.name}/prompts.parquet",
         samples=list(COMPARED.values()),
     output:
@@ -42,7 +42,7 @@ rule make_human_study:
         ),
     shell:
         logged(
-            "python src/make_human_study.py --prompts {input.prompts} {params.options} --key {output.key} "
+            "python src/scripts/report/make_human_study.py --prompts {input.prompts} {params.options} --key {output.key} "
             "--out {output.page}"
         )
 
@@ -50,7 +50,7 @@ rule make_human_study:
 rule rate_automatically:
     """Answer the study by CLIP: an automatic rater, not a person."""
     input:
-        "src/rate_automatically.py",
+        "src/scripts/report/rate_automatically.py",
         key=rules.make_human_study.output.key,
         samples=list(COMPARED.values()),
         images=f"{WORK}/benchmarks/{HUMAN_BENCHMARK.name}/images",
@@ -68,7 +68,7 @@ rule rate_automatically:
         options=arguments(SHOWN | {name: EVALUATION[name] for name in ("clip", "clip_prefix")}),
     shell:
         logged(
-            "python src/rate_automatically.py --key {input.key} --benchmark {params.folder} {params.options} "
+            "python src/scripts/report/rate_automatically.py --key {input.key} --benchmark {params.folder} {params.options} "
             "--out {output}"
         )
 
@@ -76,7 +76,7 @@ rule rate_automatically:
 rule aggregate_human_study:
     """Count what people and the automatic rater preferred, each apart."""
     input:
-        "src/aggregate_human_study.py",
+        "src/scripts/report/aggregate_human_study.py",
         key=rules.make_human_study.output.key,
         automatic=rules.rate_automatically.output,
         people=sorted(map(str, Path(HUMAN_STUDY.answers).glob("*.csv"))),
@@ -94,7 +94,7 @@ rule aggregate_human_study:
         scale=SCALE,
     shell:
         logged(
-            "python src/aggregate_human_study.py --key {input.key} --automatic {input.automatic} {params.people} "
+            "python src/scripts/report/aggregate_human_study.py --key {input.key} --automatic {input.automatic} {params.people} "
             "--scale {params.scale} --raters {output.raters} --out {output.rates}"
         )
 
@@ -102,9 +102,9 @@ rule aggregate_human_study:
 rule make_figure6:
     """Figure 6: what people prefer, what the automatic rater does, and what the paper reports."""
     input:
-        "src/make_figure6.py",
+        "src/scripts/report/make_figure6.py",
         preferences=rules.aggregate_human_study.output.rates,
-        reported="src/diffusion2gan/reported_preferences.csv",
+        reported="src/diffusion2gan/human_study/reported_preferences.csv",
     output:
         png="results/figures/figure6.png",
         pdf="results/figures/figure6.pdf",
@@ -118,6 +118,6 @@ rule make_figure6:
         scale=SCALE,
     shell:
         logged(
-            "python src/make_figure6.py --preferences {input.preferences} --reported {input.reported} "
+            "python src/scripts/report/make_figure6.py --preferences {input.preferences} --reported {input.reported} "
             "--out {output.png}"
         )

@@ -33,7 +33,7 @@ rule train_vgg:
         checkpoints=f"{WORK}/latentlpips/{{trunk}}/checkpoints-vgg",
     shell:
         training(
-            "python src/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/train_vgg.py "
+            "python src/scripts/launch.py --nodes {resources.nodes} --gpus {resources.gpus} src/scripts/latentlpips/train_vgg.py "
             "--space {params.space} --data {params.data:q} --validation {params.validation:q} {params.options} "
             "--checkpoints {params.checkpoints} --out {output.weights} --metrics {output.metrics}"
         )
@@ -59,7 +59,7 @@ rule calibrate_lpips:
         checkpoints=f"{WORK}/latentlpips/{{trunk}}/checkpoints-lpips",
     shell:
         training(
-            "python src/calibrate_lpips.py --trunk {input.trunk} {params.options} "
+            "python src/scripts/latentlpips/calibrate_lpips.py --trunk {input.trunk} {params.options} "
             "--checkpoints {params.checkpoints} --out {output.weights} --metrics {output.metrics}"
         )
 
@@ -85,4 +85,6 @@ if LATENTLPIPS["metrics"]:
         params:
             metric=lambda w: LATENTLPIPS["metrics"][w.trunk],
         shell:
-            logged("python src/adopt_lpips.py --metric {params.metric:q} --space {wildcards.trunk} --out {output}")
+            logged(
+                "python src/scripts/latentlpips/adopt_lpips.py --metric {params.metric:q} --space {wildcards.trunk} --out {output}"
+            )

@@ -23,7 +23,7 @@ rule generate_pairs:
         number=lambda w: int(w.shard),
     shell:
         logged(
-            "python src/generate_pairs.py {params.options} --shard {params.number} --prompts {input.prompts} "
+            "python src/scripts/pairs/generate_pairs.py {params.options} --shard {params.number} --prompts {input.prompts} "
             "--out {output}"
         )
 
@@ -43,4 +43,6 @@ rule index_pairs:
     conda:
         "../envs/diffusion2gan.yaml"
     shell:
-        logged("python src/index_pairs.py --prompts {input.prompts} --shards {input.shards} --out {output}")
+        logged(
+            "python src/scripts/pairs/index_pairs.py --prompts {input.prompts} --shards {input.shards} --out {output}"
+        )

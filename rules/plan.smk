@@ -7,7 +7,7 @@ Needs: nothing. Makes: results/plan.csv, results/plan.md
 rule make_plan:
     """Count what the targets under `plan` in config.yaml cost, from nothing."""
     input:
-        "src/make_plan.py",
+        "src/scripts/report/make_plan.py",
     output:
         csv="results/plan.csv",
         readable="results/plan.md",
@@ -25,6 +25,6 @@ rule make_plan:
         logged(
             "(echo {params.config:q} > {output.config} "
             "&& snakemake --dry-run --forceall --configfile {output.config} -- {params.targets:q} > {output.dry_run} "
-            "&& python src/make_plan.py --config {output.config} --dry_run {output.dry_run} {params.options} "
+            "&& python src/scripts/report/make_plan.py --config {output.config} --dry_run {output.dry_run} {params.options} "
             "--out {output.csv} --readable {output.readable})"
         )

@@ -36,7 +36,7 @@ rule list_jobs:
 rule make_report:
     """Put together the page."""
     input:
-        "src/make_report.py",
+        "src/scripts/report/make_report.py",
         captions="captions.yaml",
         config=rules.list_jobs.output.config,
         jobs=rules.list_jobs.output.jobs,
@@ -57,7 +57,7 @@ rule make_report:
         tables=lambda w, input: arguments({"tables": input.tables, "seeds": input.seeds} if input.tables else {}),
     shell:
         logged(
-            "python src/make_report.py --config {input.config} --jobs {input.jobs} --timings {params.timings} "
+            "python src/scripts/report/make_report.py --config {input.config} --jobs {input.jobs} --timings {params.timings} "
             "--captions {input.captions} --claims {input.claims} {params.tables} --figures {input.figures} "
             "--out {output}"
         )

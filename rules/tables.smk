@@ -6,13 +6,13 @@ Needs: metrics. Makes: results/table1.csv … table7.csv, each as a page under r
 results/seeds/, results/runs/{run}.csv, results/claims.csv with a page
 """
 
-REPORTED = "src/diffusion2gan/reported.csv"
+REPORTED = "src/diffusion2gan/report/reported.csv"
 
 
 rule make_run:
     """Gather the metrics of one run."""
     input:
-        "src/make_run.py",
+        "src/scripts/report/make_run.py",
         reported=REPORTED,
         metrics=lambda w: metrics_files([w.run]),
     output:
@@ -27,7 +27,7 @@ rule make_run:
         scale=SCALE,
     shell:
         logged(
-            "python src/make_run.py --run {wildcards.run} --metrics {input.metrics} --reported {input.reported} "
+            "python src/scripts/report/make_run.py --run {wildcards.run} --metrics {input.metrics} --reported {input.reported} "
             "--out {output}"
         )
 
@@ -35,7 +35,7 @@ rule make_run:
 rule make_table:
     """Gather one table of the paper."""
     input:
-        "src/make_table.py",
+        "src/scripts/report/make_table.py",
         reported=REPORTED,
         metrics=lambda w: metrics_files(
             STUDY.rows(w.table),
@@ -59,7 +59,7 @@ rule make_table:
         scale=SCALE,
     shell:
         logged(
-            "python src/make_table.py --table {wildcards.table} --rows {params.rows} --metrics {input.metrics} "
+            "python src/scripts/report/make_table.py --table {wildcards.table} --rows {params.rows} --metrics {input.metrics} "
             "--reported {input.reported} --scale {params.scale} --columns {params.columns} --out {output.csv} "
             "--seeds {output.seeds} --markdown {output.markdown} --html {output.html}"
         )
@@ -68,7 +68,7 @@ rule make_table:
 rule check_claims:
     """Say of each claim of the paper whether it holds here."""
     input:
-        "src/check_claims.py",
+        "src/scripts/report/check_claims.py",
         claims="claims.yaml",
         tables=claimed_tables(claims.read(Path("claims.yaml"))),
     output:
@@ -84,6 +84,6 @@ rule check_claims:
         scale=SCALE,
     shell:
         logged(
-            "python src/check_claims.py --claims {input.claims} --tables {input.tables} --scale {params.scale} "
+            "python src/scripts/report/check_claims.py --claims {input.claims} --tables {input.tables} --scale {params.scale} "
             "--out {output.csv} --markdown {output.markdown}"
         )

@@ -17,8 +17,8 @@ from diffusers import (
 )
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from diffusion2gan.datasets.openmoji import prompts
-from diffusion2gan.networks import toy
+from diffusion2gan.toy.openmoji import prompts
+from diffusion2gan.toy import networks as toy
 
 torch.set_num_threads(1)
 

@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
-from diffusion2gan.noise import noise
+from diffusion2gan.seeds import noise
 from diffusion2gan.teacher import Teacher
 
 CAPTIONS = ["a red apple on a blue background", "a fox on a gray background"]

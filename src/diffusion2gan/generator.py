@@ -7,8 +7,8 @@ from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from torch import nn
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.files import atomic_folder
-from diffusion2gan.pixels import PixelGenerator, is_pixel_model
+from diffusion2gan.io import atomic_folder
+from diffusion2gan.pixel.model import PixelGenerator, is_pixel_model
 
 
 class Generator(nn.Module):
@@ -71,11 +71,6 @@ class Generator(nn.Module):
             pipeline.save_pretrained(temporary)
 
 
-def load_student(path: str | Path) -> Generator | PixelGenerator:
-    """The student with the weights of a teacher or of a student, in latents or in pixels."""
-    return (PixelGenerator if is_pixel_model(path) else Generator).from_teacher(path)
-
-
 def x0(prediction: torch.Tensor, z: torch.Tensor, alpha_bar: float, prediction_type: str) -> torch.Tensor:
     """The clean latent that z = √ᾱ x₀ + √(1-ᾱ) ε implies, given the U-Net's ε (Song et al. 2021, Eq. 12)
     or v = √ᾱ ε - √(1-ᾱ) x₀ (Salimans & Ho 2022)."""
@@ -99,3 +94,8 @@ def _one_step(scheduler: DDIMScheduler, timestep: int | None) -> DDIMScheduler:
         betas = scheduler.betas[: timestep + 1].tolist()
         settings |= {"trained_betas": betas, "num_train_timesteps": len(betas), "rescale_betas_zero_snr": False}
     return DDIMScheduler.from_config(scheduler.config, **settings)
+
+
+def load_student(path: str | Path) -> Generator | PixelGenerator:
+    """The student with the weights of a teacher or of a student, in latents or in pixels."""
+    return (PixelGenerator if is_pixel_model(path) else Generator).from_teacher(path)

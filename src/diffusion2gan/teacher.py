@@ -6,31 +6,21 @@ always scaled (`scaling_factor`), so that noise and latent have comparable varia
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
-import diffusers
 import torch
 from diffusers import (
     DDIMScheduler,
-    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from diffusers.utils import logging
-from transformers.utils import logging as transformers_logging
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.pixels import PixelTeacher, is_pixel_model
+from diffusion2gan.pipelines import KINDS, load_pipeline
+from diffusion2gan.pixel.model import PixelTeacher, is_pixel_model
 
 # a student's own scheduler is a DDIM that takes its one step to x₀
 SOLVERS = {"ddim": DDIMScheduler, "dpm-solver": DPMSolverMultistepScheduler, "student": DDIMScheduler}
-
-# how each kind of pipeline is loaded
-KINDS = {
-    "StableDiffusionPipeline": {"safety_checker": None, "requires_safety_checker": False},
-    "StableDiffusionXLPipeline": {"add_watermarker": False},
-}
 
 
 class Teacher:
@@ -159,41 +149,6 @@ class Teacher:
         return SOLVERS[name].from_config(config, **({} if spacing == "own" else {"timestep_spacing": spacing}))
 
 
-def load_teacher(
-    path: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> Teacher | PixelTeacher:
-    """The teacher, or the student as one, at a path: in latents, or in pixels, where it is always float32."""
-    return PixelTeacher(path, device) if is_pixel_model(path) else Teacher(path, device, dtype)
-
-
-def load_pipeline(path: str, dtype: torch.dtype, kinds: dict[str, dict], kind: str | None = None) -> DiffusionPipeline:
-    """The pipeline of a folder or a hub id, of one of the `kinds` (class and how it is loaded), or read as `kind`.
-
-    Raises UserError when there is none, it is of another kind, or the hub does not let it be had.
-    """
-    logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    try:
-        found = kind or DiffusionPipeline.load_config(path).get("_class_name")
-        if found not in kinds:
-            raise UserError(f"'{path}' is a {found}, it must be a {' or a '.join(kinds)}: choose another")
-        return getattr(diffusers, found).from_pretrained(path, dtype=dtype, **kinds[found])
-    except UserError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        if Path(path).exists():
-            raise UserError(f"'{path}' is not the folder of a diffusers pipeline: {reason}") from error
-        if "gated" in str(error).lower():
-            raise UserError(
-                f"'{path}' is gated: accept its terms at https://huggingface.co/{path} and log in with `hf auth login`"
-            ) from error
-        raise UserError(
-            f"'{path}' is neither a folder nor, as far as can be told from here, a pipeline on the hub: without a "
-            f"network, fetch it beforehand with `hf download {path}` ({reason})"
-        ) from error
-
-
 def _load(path: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
     pipeline = load_pipeline(path, dtype, KINDS)
     predicted = pipeline.scheduler.config.get("prediction_type", "epsilon")
@@ -204,3 +159,10 @@ def _load(path: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiff
             f"'v_prediction' from the {latent} channels of the noisy latent"
         )
     return pipeline
+
+
+def load_teacher(
+    path: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Teacher | PixelTeacher:
+    """The teacher, or the student as one, at a path: in latents, or in pixels, where it is always float32."""
+    return PixelTeacher(path, device) if is_pixel_model(path) else Teacher(path, device, dtype)

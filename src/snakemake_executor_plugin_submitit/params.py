@@ -38,7 +38,10 @@ def parameters(name: str, resources: dict, threads: int, cluster: str, signal_de
     # since SLURM 22.05 a step has one CPU unless it asks for more
     chosen["slurm_srun_args"] = [f"--cpus-per-task={cpus}"]
     if chosen["nodes"] > 1:
-        chosen["slurm_srun_args"] += ["--nodes=1", "--ntasks=1"]  # one Snakemake; src/launch.py reaches the other nodes
+        chosen["slurm_srun_args"] += [
+            "--nodes=1",
+            "--ntasks=1",
+        ]  # one Snakemake; launch.py reaches the other nodes
     extra = _options(name, str(resources.get("slurm_extra") or ""))
     if resources.get("mem_mb"):
         extra["mem"] = f"{resources['mem_mb']}M"

@@ -6,7 +6,7 @@ import torch
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
-from diffusion2gan.networks import toy
+from diffusion2gan.toy import networks as toy
 
 
 class Quadratic(torch.nn.Module):

@@ -7,7 +7,7 @@ from layouts import SD15, SDXL
 from torch.nn import functional as F
 
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
-from diffusion2gan.networks import toy
+from diffusion2gan.toy import networks as toy
 
 SMALL = {"norm_num_groups": 4, "cross_attention_dim": 16, "attention_head_dim": 2, "sample_size": 16}
 LAYOUTS = {

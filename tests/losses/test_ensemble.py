@@ -7,16 +7,7 @@ import pytest
 import torch
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.losses.ensemble import (
-    Ensemble,
-    Transform,
-    cutout,
-    recolour,
-    sampling_grid,
-    shift,
-    stretch,
-    turn,
-)
+from diffusion2gan.losses.ensemble import Ensemble, Transform, cutout, recolour, sampling_grid, shift, stretch, turn
 
 ONE = torch.ones(1)
 

@@ -8,10 +8,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPTokenizer
 
-from diffusion2gan.datasets import openmoji
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics.clip_score import CLIP, class_vectors, clip_score, scene_top1
-from diffusion2gan.samples import Pictures
+from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.toy import openmoji
 
 CPU = torch.device("cpu")
 WORDS = ["a</w>", "red</w>", "blue</w>", "fox</w>", "owl</w>"]

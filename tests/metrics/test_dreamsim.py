@@ -9,7 +9,7 @@ from PIL import Image
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import dreamsim
 from diffusion2gan.metrics.dreamsim import DreamSim, distances, diversities
-from diffusion2gan.samples import Pictures
+from diffusion2gan.sampling.folder import Pictures
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import features
 from diffusion2gan.metrics.features import Features
-from diffusion2gan.samples import Pictures
+from diffusion2gan.sampling.folder import Pictures
 
 CPU = torch.device("cpu")
 MILITARY_UNIFORM = 652  # of ImageNet's 1000 classes

@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from diffusion2gan.card import Drawn
-from diffusion2gan.datasets.openmoji import Scenes
 from diffusion2gan.metrics.clip_score import CLIP, clip_score
 from diffusion2gan.metrics.dreamsim import DreamSim, diversities
 from diffusion2gan.metrics.features import Features
 from diffusion2gan.metrics.fid import fid
 from diffusion2gan.metrics.kid import kid
 from diffusion2gan.metrics.precision_recall import precision_recall
+from diffusion2gan.toy.card import Drawn
+from diffusion2gan.toy.openmoji import Scenes
 
 CPU = torch.device("cpu")
 ASSET = f"local-dir:{Path(__file__).parents[2] / 'assets/toy/clip'}"

@@ -67,7 +67,7 @@ rule trains:
     output: "training/outcome.pt",
     log: "logs/trains.log",
     resources: nodes=2, gpus=2, requeues=1, runtime=30,
-    shell: "CUDA_VISIBLE_DEVICES= python {config[root]}/src/launch.py --nodes 2 --gpus 2 "
+    shell: "CUDA_VISIBLE_DEVICES= python {config[root]}/src/scripts/launch.py --nodes 2 --gpus 2 "
         "{config[root]}/tests/slurm/warned.py {config[teacher]} {config[metric]} training > {log} 2>&1"
 
 

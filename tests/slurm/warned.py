@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from diffusion2gan.training import parallel
+from diffusion2gan.training import distributed
+from diffusion2gan.training.distributed import Fitting
 from diffusion2gan.training.loop import Schedule, train
-from diffusion2gan.training.parallel import Fitting
 
 WORKER = runpy.run_path(str(Path(__file__).parents[1] / "training/worker.py"))
 
@@ -25,15 +25,15 @@ def main(teacher: str, metric: str, folder: Path) -> None:
 
     def warned_once(number: int) -> dict[str, float]:
         if number == 1:  # which is over when the training is resumed
-            wait_for_warning(folder / f"waits-{parallel.processes().process_index}")
+            wait_for_warning(folder / f"waits-{distributed.processes().process_index}")
         return step(number)
 
     training.step = warned_once
     history = train(training, Schedule(WORKER["STEPS"]), folder, {}, 0, 0.5, checkpoint_every=100, log_every=1)
-    if parallel.is_main():
+    if distributed.is_main():
         weights = {name: dict(module.state_dict()) for name, module in training.modules.items()}
         losses = history.filter(regex="loss").to_dict("list")
-        torch.save({"weights": weights, "losses": losses, "processes": parallel.count()}, folder / "outcome.pt")
+        torch.save({"weights": weights, "losses": losses, "processes": distributed.count()}, folder / "outcome.pt")
 
 
 def wait_for_warning(waits: Path) -> None:

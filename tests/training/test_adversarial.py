@@ -10,12 +10,13 @@ from diffusion2gan.discriminators.mix_and_match import Fractions, mix_and_match
 from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
-from diffusion2gan.noise import noise
-from diffusion2gan.pairs import Pairs
+from diffusion2gan.pairs.dataset import Pairs
+from diffusion2gan.seeds import noise
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import adversarial
 from diffusion2gan.training.adversarial import AdversarialTraining, Adversary, Fake
-from diffusion2gan.training.regression import RegressionTraining, TextEmbeddings
+from diffusion2gan.training.regression import RegressionTraining
+from diffusion2gan.training.text_cache import TextEmbeddings
 
 CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
 

@@ -13,21 +13,20 @@ from accelerate import PartialState
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-import sample
-import train_gan
-import train_regression
-from diffusion2gan import samples
 from diffusion2gan.errors import UserError
-from diffusion2gan.files import sha256
 from diffusion2gan.images import load, to_uint8
+from diffusion2gan.io import sha256
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
-from diffusion2gan.noise import noise
-from diffusion2gan.pairs import index_shards, pair_seeds, write_shard
+from diffusion2gan.pairs.shards import index_shards, pair_seeds, write_shard
+from diffusion2gan.sampling import folder as samples
+from diffusion2gan.seeds import noise
 from diffusion2gan.teacher import load_teacher
 from diffusion2gan.training import checkpoint, distillation
 from diffusion2gan.training.loop import train
 from diffusion2gan.training.regression import RegressionTraining
+from scripts.distill import train_gan, train_regression
+from scripts.evaluate import sample
 
 PROMPTS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
 STEPS = 12

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.training.data_order import batch_indices, mix
+from diffusion2gan.seeds import batch_indices, mix
 from diffusion2gan.training.loop import Diverged, Schedule, train
 
 SETTINGS = {"width": 3}

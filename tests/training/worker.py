@@ -14,14 +14,14 @@ from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import regression_loss
 from diffusion2gan.networks.vgg import VGG
-from diffusion2gan.noise import noise
-from diffusion2gan.pairs import Pairs
+from diffusion2gan.pairs.dataset import Pairs
+from diffusion2gan.seeds import noise
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import parallel
+from diffusion2gan.training import distributed
 from diffusion2gan.training.adversarial import AdversarialTraining, Adversary
-from diffusion2gan.training.classification import LatentBatches, VGGTraining
+from diffusion2gan.training.distributed import Fitting
 from diffusion2gan.training.loop import Schedule, train
-from diffusion2gan.training.parallel import Fitting
+from diffusion2gan.training.lpips.classification import LatentBatches, VGGTraining
 from diffusion2gan.training.regression import RegressionTraining
 
 CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
@@ -48,7 +48,7 @@ def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -
     """A regression, or a GAN with either discriminator, or a VGG without batch statistics, on batches of 8."""
     torch.manual_seed(0)
     if kind == "vgg":
-        batches = LatentBatches(torch.randn(20, 4, 8, 8), torch.arange(20) % 3, 8, 0, *parallel.parts(8))
+        batches = LatentBatches(torch.randn(20, 4, 8, 8), torch.arange(20) % 3, 8, 0, *distributed.parts(8))
         network = VGG("latent", 4, 3, width=0.125, batch_norm=False).float()
         return VGGTraining(network, batches, 1e-3, 0.05, 0.1, autocast=False)
     teacher = Teacher(teacher_folder, "cpu", torch.float64)
@@ -88,7 +88,7 @@ def outcome(kind: str, teacher: str, metric: str, folder: Path, fitting: Fitting
                 continue
             weights = {name: dict(module.state_dict()) for name, module in training.modules.items()}
             kept = [name for name in history if name not in ("seconds", "images_per_second")]
-            return {"weights": weights, "history": history[kept].to_dict("list"), "processes": parallel.count()}
+            return {"weights": weights, "history": history[kept].to_dict("list"), "processes": distributed.count()}
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -99,10 +99,10 @@ def main(teacher: str, metric: str, out: str) -> None:
         for kind in ("regression", "gan", "gigagan"):
             cut_at = 2 if name == "fsdp" else None
             result = outcome(kind, teacher, metric, Path(out) / f"{name}-{kind}", fitting, cut_at)
-            if parallel.is_main():
+            if distributed.is_main():
                 torch.save(result, Path(out) / f"{name}-{kind}.pt")
     result = outcome("vgg", teacher, metric, Path(out) / "ddp-vgg", Fitting())
-    if parallel.is_main():
+    if distributed.is_main():
         torch.save(result, Path(out) / "ddp-vgg.pt")
 
 

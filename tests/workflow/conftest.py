@@ -97,12 +97,10 @@ def pretend(folder: Path) -> Workflow:
         shutil.copytree(ROOT / name, folder / name)
     for name in ("Snakefile", "captions.yaml", "claims.yaml", "config.yaml"):
         shutil.copy(ROOT / name, folder / name)
-    (folder / "src/diffusion2gan").mkdir(parents=True)
-    for reported in (ROOT / "src/diffusion2gan").glob("*.csv"):
-        shutil.copy(reported, folder / "src/diffusion2gan")
-    for script in (ROOT / "src").glob("*.py"):
-        (folder / "src" / script.name).write_text(SCRIPT)
-    shutil.copy(ROOT / "src/launch.py", folder / "src")
+    for path in [*(ROOT / "src/diffusion2gan").rglob("*.csv"), *(ROOT / "src/scripts").rglob("*.py")]:
+        copy = folder / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(SCRIPT if path.suffix == ".py" and path.name != "launch.py" else path.read_text())
     for shipped in (
         "teacher/model_index.json",
         "clip/weights.safetensors",

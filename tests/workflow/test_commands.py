@@ -19,15 +19,15 @@ def planned(workflow, *arguments: str) -> dict[str, list[list[str]]]:
     ran = workflow.run("-n", "-p", *arguments)
     assert ran.returncode == 0, ran.stdout
     commands = {}
-    launched = r"(?:src/launch\.py --nodes \d+ --gpus \d+ )?"
-    for script, options in re.findall(rf"python {launched}src/(\w+)\.py (.*) > \S+ 2>&1", ran.stdout):
+    launched = r"(?:src/scripts/launch\.py --nodes \d+ --gpus \d+ )?"
+    for script, options in re.findall(rf"python {launched}src/scripts/(\w+/\w+)\.py (.*) > \S+ 2>&1", ran.stdout):
         commands.setdefault(script, []).append(shlex.split(options))
     return commands
 
 
 def settings(script: str) -> type:
     """The dataclass of a script's options."""
-    spec = importlib.util.spec_from_file_location(script, ROOT / "src" / f"{script}.py")
+    spec = importlib.util.spec_from_file_location(Path(script).name, ROOT / f"src/scripts/{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.Arguments

@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from diffusion2gan.workflow import rule_graph
+from diffusion2gan.report.workflow import rule_graph
 
 TABLE2 = {
     "prepare_prompts": 1,

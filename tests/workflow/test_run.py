@@ -43,10 +43,13 @@ def test_another_scale_rebuilds_the_tables(made):
 
 
 def test_a_comment_in_a_script_reruns_only_what_is_cheap(made):
-    scripts = made.folder / "src"
-    with written(scripts / "train_gan.py", "# a comment"), written(scripts / "generate_pairs.py", "# a comment"):
+    scripts = made.folder / "src/scripts"
+    with (
+        written(scripts / "distill/train_gan.py", "# a comment"),
+        written(scripts / "pairs/generate_pairs.py", "# a comment"),
+    ):
         assert replan(made) == {}
-    with written(scripts / "make_table.py", "# a comment"):
+    with written(scripts / "report/make_table.py", "# a comment"):
         assert replan(made) == {"make_table": 2}
 
 
@@ -75,7 +78,7 @@ def test_what_the_scripts_are_told(made):
 def test_a_failed_training_keeps_its_checkpoints_and_says_why(workflow):
     target = "work/smoke/runs/regression-mse/student"
     checkpoints = workflow.folder / "work/smoke/runs/regression-mse/checkpoints"
-    (workflow.folder / "FAIL").write_text("src/train_regression.py")
+    (workflow.folder / "FAIL").write_text("src/scripts/distill/train_regression.py")
     ran = workflow.run(*SMOKE, "--", target)
     assert ran.returncode == 1
     assert "error: train_regression fails, as it should" in ran.stdout.splitlines()
@@ -113,7 +116,7 @@ def test_a_job_through_submitit(workflow):
     assert ran.returncode == 0, ran.stdout
     assert (workflow.folder / prompts).exists()
 
-    (workflow.folder / "FAIL").write_text("src/make_benchmark.py")
+    (workflow.folder / "FAIL").write_text("src/scripts/data/make_benchmark.py")
     ran = workflow.run(*submitit, "--config", "scale=smoke", "--", "work/smoke/benchmarks/openmoji/prompts.parquet")
     assert ran.returncode == 1
     assert "_log.err" in ran.stdout

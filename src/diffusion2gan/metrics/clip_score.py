@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from diffusion2gan.datasets import openmoji
 from diffusion2gan.errors import UserError
-from diffusion2gan.samples import Pictures
-from diffusion2gan.training.progress import track
+from diffusion2gan.progress import track
+from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.toy import openmoji
 
 BATCH = 50
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics.clip_score import CLIP
-from diffusion2gan.samples import Pictures
-from diffusion2gan.training.progress import track
+from diffusion2gan.progress import track
+from diffusion2gan.sampling.folder import Pictures
 
 BATCH = 50
 CACHE = Path.home() / ".cache" / "dreamsim"

@@ -24,10 +24,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.files import atomic
+from diffusion2gan.io import atomic
+from diffusion2gan.progress import track
 from diffusion2gan.provenance import sha256
-from diffusion2gan.samples import Pictures
-from diffusion2gan.training.progress import track
+from diffusion2gan.sampling.folder import Pictures
 
 SIDES = {"inception": 299, "dinov2": 224}  # of the inputs of networks that take no other
 BATCH = 50

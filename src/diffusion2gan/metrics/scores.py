@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from diffusion2gan import samples
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap
 from diffusion2gan.metrics.clip_score import CLIP, cosines, scene_top1
@@ -20,7 +19,8 @@ from diffusion2gan.metrics.kid import resampled_kid
 from diffusion2gan.metrics.precision_recall import on_manifolds
 from diffusion2gan.metrics.speed import parameters, seconds
 from diffusion2gan.provenance import sha256
-from diffusion2gan.samples import Pictures
+from diffusion2gan.sampling import folder as samples
+from diffusion2gan.sampling.folder import Pictures
 
 METRICS = ("fid", "kid", "precision", "recall", "fid_second", "kid_second", "clip_score", "dreamsim", "dreamdiv")
 
@@ -134,7 +134,7 @@ class Scores:
                 f"{self.settings.images} has no sample.json that says how to time it: draw it with sample.py"
             )
         with self._part("time"):
-            from diffusion2gan.drawing import Drawing  # diffusers starts slowly, and most rows do without
+            from diffusion2gan.sampling.sampler import Drawing  # diffusers starts slowly, and most rows do without
 
             drawing = Drawing.of(self.sample)
             draw, denoiser = drawing.load(self.device)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.files import atomic
+from diffusion2gan.io import atomic
 
 SPACES = ("latent", "pixel")
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (channels, convolutions): configuration D of VGG

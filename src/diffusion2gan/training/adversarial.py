@@ -13,7 +13,7 @@ from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.losses import Place
 from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss, rejection_loss
-from diffusion2gan.training import parallel
+from diffusion2gan.training import distributed
 from diffusion2gan.training.regression import Batch, RegressionTraining
 
 
@@ -50,7 +50,7 @@ class AdversarialTraining(RegressionTraining):
     def __init__(self, discriminator: nn.Module, adversary: Adversary, **regression):
         super().__init__(**regression)
         self.adversary = adversary
-        self.judge_alone = parallel.alone(discriminator, self.fitting.shard)
+        self.judge_alone = distributed.alone(discriminator, self.fitting.shard)
         self.discriminator = self.add("discriminator", discriminator, adversary.learning_rate)
 
     @property
@@ -70,7 +70,7 @@ class AdversarialTraining(RegressionTraining):
 
     def _improve_discriminator(self, step: int, batches: Sequence[Batch]) -> dict[str, float]:
         judge, adversary, indices = self.discriminator, self.adversary, self.indices(step)
-        captions = parallel.everyones([caption for batch in batches for caption in batch.captions])
+        captions = distributed.everyones([caption for batch in batches for caption in batch.captions])
         mix = mix_and_match(captions, adversary.mix) if adversary.mix else None
         other = other_caption(captions) if adversary.matching_aware else None
 

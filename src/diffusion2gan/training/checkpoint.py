@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.files import atomic
+from diffusion2gan.io import atomic
 
 
 def save(path: Path, state: dict, settings: dict) -> None:

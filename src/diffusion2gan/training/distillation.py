@@ -8,17 +8,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from diffusion2gan import cli, provenance
+from diffusion2gan import provenance
 from diffusion2gan.errors import UserError
-from diffusion2gan.files import atomic
 from diffusion2gan.generator import load_student
+from diffusion2gan.io import atomic
 from diffusion2gan.losses import regression_loss
-from diffusion2gan.pairs import PairDataset, PictureDataset, shard_recipe
-from diffusion2gan.pixels import PixelTeacher
+from diffusion2gan.pairs.dataset import PairDataset
+from diffusion2gan.pairs.shards import shard_recipe
+from diffusion2gan.pixel.consistency import PictureDataset
+from diffusion2gan.pixel.model import PixelTeacher
+from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import parallel
+from diffusion2gan.training import distributed
+from diffusion2gan.training.distributed import Fitting
 from diffusion2gan.training.loop import Schedule, train
-from diffusion2gan.training.parallel import Fitting
 from diffusion2gan.training.regression import RegressionTraining
 
 SHOWN = 10  # sample grids in a training                                                          # ours
@@ -95,8 +98,8 @@ def finish(training: RegressionTraining, args: Settings) -> None:
     history = train(
         training, schedule, args.checkpoints, settings, args.seed, args.ema_decay, show=show, show_every=every
     )
-    memory = max(parallel.everyones([_peak_memory(training.device)]))
-    if not parallel.is_main():
+    memory = max(distributed.everyones([_peak_memory(training.device)]))
+    if not distributed.is_main():
         return
 
     training.modules["student"].save(args.out, args.teacher)
@@ -110,7 +113,7 @@ def finish(training: RegressionTraining, args: Settings) -> None:
         },
         "evaluations": asdict(spent),
         "seed": args.seed,
-        "processes": parallel.count(),
+        "processes": distributed.count(),
         "seconds": history["seconds"].iloc[-1],
         **provenance.record({**settings, "iterations": args.iterations, "seed": args.seed}, training.device),
     }

@@ -18,9 +18,9 @@ import torch
 from diffusers.training_utils import EMAModel
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.training import checkpoint, parallel
-from diffusion2gan.training.data_order import mix
-from diffusion2gan.training.progress import track
+from diffusion2gan.progress import track
+from diffusion2gan.seeds import mix
+from diffusion2gan.training import checkpoint, distributed
 
 
 class Diverged(UserError):
@@ -93,24 +93,24 @@ def train(
             "optimizers": {name: optimizer.state_dict() for name, optimizer in training.optimizers.items()},
             "ema": ema.state_dict() if ema else {},
         }
-        state = parallel.whole_state(state)
-        if parallel.is_main():
+        state = distributed.whole_state(state)
+        if distributed.is_main():
             checkpoint.save(path, state, settings)
-        parallel.wait()
+        distributed.wait()
 
     if saved := checkpoint.load(path, settings):
         first, history = saved["step"], saved["history"]
         for name, module in training.modules.items():
-            module.load_state_dict(parallel.cut_like(saved["modules"][name], module.state_dict()))
+            module.load_state_dict(distributed.cut_like(saved["modules"][name], module.state_dict()))
         for name, optimizer in training.optimizers.items():
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             saved["optimizers"][name]["state"] = {
-                number: parallel.cut_like(state, dict.fromkeys(state, weights[number]))
+                number: distributed.cut_like(state, dict.fromkeys(state, weights[number]))
                 for number, state in saved["optimizers"][name]["state"].items()
             }
             optimizer.load_state_dict(saved["optimizers"][name])
         if ema:
-            shadow = parallel.cut_like(
+            shadow = distributed.cut_like(
                 dict(enumerate(saved["ema"]["shadow_params"])), dict(enumerate(ema.shadow_params))
             )
             ema.load_state_dict(saved["ema"] | {"shadow_params": list(shadow.values())})
@@ -119,12 +119,12 @@ def train(
     start = time.monotonic() - (history[-1]["seconds"] if history else 0.0)
     with _until_terminated() as terminated:
         steps = range(first, schedule.iterations)
-        for step in track(steps, f"training {training.averaged}") if parallel.is_main() else steps:
+        for step in track(steps, f"training {training.averaged}") if distributed.is_main() else steps:
             torch.manual_seed(mix(seed, step))
             for name, optimizer in training.optimizers.items():
                 for group, rate in zip(optimizer.param_groups, rates[name], strict=True):
                     group["lr"] = rate * schedule(step)
-            numbers = parallel.mean({**training.step(step), "terminated": float(terminated())})
+            numbers = distributed.mean({**training.step(step), "terminated": float(terminated())})
             stop = numbers.pop("terminated") > 0  # in any process
             if not all(math.isfinite(number) for number in numbers.values()):
                 kept = f"{path} stays as it was" if path.exists() else "there is no checkpoint yet"
@@ -144,7 +144,7 @@ def train(
     if ema:
         ema.copy_to(averaged.parameters())
     for module in training.modules.values():
-        parallel.bring_together(module)
+        distributed.bring_together(module)
     return pd.DataFrame(history)
 
 

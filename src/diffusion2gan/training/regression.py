@@ -14,14 +14,15 @@ from torchvision.utils import save_image
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
-from diffusion2gan.files import atomic
 from diffusion2gan.generator import Generator
+from diffusion2gan.io import atomic
 from diffusion2gan.losses import Loss, Place
-from diffusion2gan.pairs import PairDataset
+from diffusion2gan.pairs.dataset import PairDataset
+from diffusion2gan.seeds import batch_indices, mix
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import parallel
-from diffusion2gan.training.data_order import batch_indices, mix
-from diffusion2gan.training.parallel import Fitting
+from diffusion2gan.training import distributed
+from diffusion2gan.training.distributed import Fitting
+from diffusion2gan.training.text_cache import TextEmbeddings
 from diffusion2gan.training.update import update
 
 SHOWN = 8  # pairs in a sample grid                                                               # ours
@@ -63,7 +64,7 @@ class RegressionTraining:
     ):
         self.teacher, self.pairs, self.loss, self.device = teacher, pairs, loss, teacher.device
         self.batch_size, self.seed, self.fitting = batch_size, seed, fitting or Fitting()
-        self.parts = parallel.parts(batch_size, self.fitting.accumulation)
+        self.parts = distributed.parts(batch_size, self.fitting.accumulation)
         self.text = TextEmbeddings(teacher, pairs.captions)
         self.precision = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=autocast)
         if self.fitting.gradient_checkpointing and hasattr(teacher, "vae"):
@@ -77,7 +78,7 @@ class RegressionTraining:
         if self.fitting.gradient_checkpointing and hasattr(module, "unet"):
             module.unet.enable_gradient_checkpointing()
         self.modules[name] = module.to(self.device).train()
-        self.networks[name] = parallel.spread(module, self.fitting.shard)
+        self.networks[name] = distributed.spread(module, self.fitting.shard)
         self.optimizers[name] = self.optimizer(module, learning_rate)
         return self.networks[name]
 
@@ -125,7 +126,7 @@ class RegressionTraining:
                 yield value
             for batch in batches:
                 last = batch is batches[-1]  # the backward pass in which processes average their gradients
-                with nullcontext() if last else parallel.unsynchronised(self.networks[name]):
+                with nullcontext() if last else distributed.unsynchronised(self.networks[name]):
                     computed = terms(batch)
                     numbers.update({term: value.detach() / len(batches) for term, value in computed.items()})
                     yield next(iter(computed.values())) / len(batches)
@@ -161,34 +162,9 @@ class RegressionTraining:
         count = min(SHOWN, len(self.pairs))
         batch = self.read(torch.arange(count), Place(slice(count), count, 0))
         pictures = [self.teacher.decode(latents) for latents in (batch.x, self.generate(batch))]
-        if parallel.is_main():
+        if distributed.is_main():
             with atomic(path) as temporary:
                 save_image(torch.cat(pictures), temporary, "png", nrow=count, normalize=True, value_range=(-1, 1))
-
-
-class TextEmbeddings:
-    """The frozen text encoder, with a table of all captions' embeddings where these are few.
-
-    The table is filled before training, not as captions come: an embedding's last bits depend on
-    what it was encoded beside, which would then depend on where a training was resumed.
-    """
-
-    most_in_table = 4096  # 1 GB of Stable Diffusion's embeddings
-
-    def __init__(self, teacher: Teacher, captions: Sequence[str]):
-        self.teacher, self.rows = teacher, {}
-        if len(captions) <= self.most_in_table:
-            distinct = list(dict.fromkeys(map(str, captions)))
-            parts = [teacher.encode_text(distinct[i : i + 64]) for i in range(0, len(distinct), 64)]
-            self.table = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            self.rows = {caption: row for row, caption in enumerate(distinct)}
-
-    def __call__(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
-        """The conditions of N captions (`Teacher.encode_text`)."""
-        if not self.rows:
-            return self.teacher.encode_text(captions)
-        rows = [self.rows[caption] for caption in captions]
-        return {name: each[rows] for name, each in self.table.items()}
 
 
 def _check_shapes(student: Generator, pairs: PairDataset) -> None:

@@ -1,0 +1,164 @@
+"""The small networks that the toy scale starts from, trained from nothing: `snakemake --cores all -- assets`.
+
+They are shipped in assets/toy, so nothing of the study depends on these rules. A day on a laptop, less
+than an hour on a GPU.
+
+Needs: OpenMoji. Makes: work/assets/, and from it assets/toy/
+"""
+
+ASSETS = f"{CONFIG['work']}/assets"
+
+
+rule train_vae:
+    """Train the codec: 64 × 64 pictures to 4 × 8 × 8 latents."""
+    output:
+        directory(f"{ASSETS}/vae"),
+    log:
+        f"{ASSETS}/logs/train_vae.log",
+    benchmark:
+        f"{ASSETS}/timings/train_vae.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=arguments({"seed": SEED} | CONFIG["assets"]["vae"]),
+        checkpoints=f"{ASSETS}/checkpoints/vae",
+    shell:
+        training(
+            "python src/scripts/toy/train_vae.py {params.options} --checkpoints {params.checkpoints} --out {output}"
+        )
+
+
+rule train_teacher:
+    """Train the toy teacher on the codec's latents."""
+    input:
+        vae=rules.train_vae.output,
+    output:
+        directory(f"{ASSETS}/teacher-begun"),
+    log:
+        f"{ASSETS}/logs/train_teacher.log",
+    benchmark:
+        f"{ASSETS}/timings/train_teacher.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=arguments({"seed": SEED} | CONFIG["assets"]["teacher"]),
+        checkpoints=f"{ASSETS}/checkpoints/teacher",
+    shell:
+        training(
+            "python src/scripts/toy/train_teacher.py --vae {input.vae} {params.options} --checkpoints {params.checkpoints} "
+            "--out {output}"
+        )
+
+
+use rule train_teacher as continue_teacher with:
+    input:
+        vae=rules.train_vae.output,
+        begun=rules.train_teacher.output,
+    output:
+        directory(f"{ASSETS}/teacher"),
+    log:
+        f"{ASSETS}/logs/continue_teacher.log",
+    benchmark:
+        f"{ASSETS}/timings/continue_teacher.tsv"
+    params:
+        options=arguments(CONFIG["assets"]["teacher_again"] | {"init": f"{ASSETS}/teacher-begun"}),
+        checkpoints=f"{ASSETS}/checkpoints/teacher-again",
+
+
+rule train_asset_edm:
+    """Train the toy teacher of Table 6, in pixels."""
+    output:
+        directory(f"{ASSETS}/edm"),
+    log:
+        f"{ASSETS}/logs/train_asset_edm.log",
+    benchmark:
+        f"{ASSETS}/timings/train_asset_edm.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=arguments(CONFIG["assets"]["edm"]),
+        checkpoints=f"{ASSETS}/checkpoints/edm",
+    shell:
+        training(
+            "python src/scripts/toy/train_edm.py {params.options} --checkpoints {params.checkpoints} --out {output}"
+        )
+
+
+rule train_clip:
+    """Train the small CLIP that scores the toy scale."""
+    output:
+        directory(f"{ASSETS}/clip"),
+    log:
+        f"{ASSETS}/logs/train_clip.log",
+    benchmark:
+        f"{ASSETS}/timings/train_clip.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=arguments({"seed": SEED} | CONFIG["assets"]["clip"]),
+        checkpoints=f"{ASSETS}/checkpoints/clip",
+    shell:
+        training(
+            "python src/scripts/toy/train_clip.py {params.options} --checkpoints {params.checkpoints} --out {output}"
+        )
+
+
+use rule encode_latents as encode_asset_latents with:
+    input:
+        teacher=rules.continue_teacher.output,
+    output:
+        f"{ASSETS}/latents/{{split}}-{{shard}}.safetensors",
+    log:
+        f"{ASSETS}/logs/encode_asset_latents/{{split}}-{{shard}}.log",
+    benchmark:
+        f"{ASSETS}/timings/encode_asset_latents/{{split}}-{{shard}}.tsv"
+    params:
+        teacher=rules.continue_teacher.output,
+
+
+use rule train_vgg as train_asset_vgg with:
+    input:
+        train=lambda w: latent_files(f"{ASSETS}/latents", "train") if w.space == "latent" else [],
+        val=lambda w: latent_files(f"{ASSETS}/latents", "val") if w.space == "latent" else [],
+    output:
+        weights=f"{ASSETS}/vgg-{{space}}/vgg.safetensors",
+        metrics=f"{ASSETS}/vgg-{{space}}/vgg.json",
+    log:
+        f"{ASSETS}/logs/train_asset_vgg/{{space}}.log",
+    benchmark:
+        f"{ASSETS}/timings/train_asset_vgg/{{space}}.tsv"
+    wildcard_constraints:
+        space="latent|pixel",
+    params:
+        space=lambda w: w.space,
+        options=lambda w: arguments(LATENTLPIPS["vgg"] | {"seed": SEED} | CONFIG["assets"][f"vgg_{w.space}"]),
+        checkpoints=f"{ASSETS}/checkpoints/vgg-{{space}}",
+
+
+rule assets:
+    """Put the trained networks where the toy scale looks for them, with a card of how good they are."""
+    input:
+        vae=rules.train_vae.output,
+        teacher=rules.continue_teacher.output,
+        clip=rules.train_clip.output,
+        edm=rules.train_asset_edm.output,
+        vgg=expand(f"{ASSETS}/vgg-{{space}}/vgg.safetensors", space=["latent", "pixel"]),
+        metrics=expand(f"{ASSETS}/vgg-{{space}}/vgg.json", space=["latent", "pixel"]),
+    log:
+        f"{ASSETS}/logs/assets.log",
+    benchmark:
+        f"{ASSETS}/timings/assets.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        steps=STUDY.steps("sd15", "ddim"),
+        guidance=STUDY.datasets["sd-cfg-3"].guidance,
+    shell:
+        logged("python src/scripts/toy/ship_edm.py --edm {input.edm} --out assets/toy/edm")
+        + "\n"
+        + logged(
+            "python src/scripts/toy/ship_assets.py --vae {input.vae} --teacher {input.teacher} --clip {input.clip} "
+            "--vgg_latent {input.vgg[0]} --vgg_pixel {input.vgg[1]} "
+            "--vgg_latent_metrics {input.metrics[0]} --vgg_pixel_metrics {input.metrics[1]} "
+            "--steps {params.steps} --guidance {params.guidance} --out assets/toy"
+        )

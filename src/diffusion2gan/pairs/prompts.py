@@ -1,0 +1,104 @@
+"""Prompts of the pairs: LAION-aesthetics or any parquet of captions, a text file, or OpenMoji's captions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+
+from diffusion2gan.errors import UserError, nearest
+from diffusion2gan.toy import openmoji
+
+# the names that captions and aesthetic scores have in LAION's files and others'
+CAPTIONS = ("caption", "TEXT", "text")
+SCORES = ("AESTHETIC_SCORE", "aesthetic", "aesthetic_score", "score")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which captions of a table are taken: the columns' names (None: the known ones), the lowest aesthetic
+    score (None: any), and the shortest and longest caption in characters."""
+
+    caption_column: str | None = None
+    score_column: str | None = None
+    min_score: float | None = None
+    shortest: int = 1
+    longest: int = 1000  # ours: CLIP reads 77 tokens, longer texts are mostly lists of keywords
+
+
+def prompts(source: str, count: int, seed: int, wanted: Filter = Filter()) -> pd.DataFrame:
+    """Exactly `count` distinct captions of a source in a seeded order: columns `prompt_id`, `caption`.
+
+    `source` is a text file with one caption a line, a parquet file, a folder of them, or `openmoji`,
+    whose few captions are all taken where more are asked for, since its pairs share them; `unconditional`
+    is the one empty caption of a teacher that takes none. Raises
+    UserError when any other source holds fewer, or lacks a column.
+    """
+    if source == "unconditional":
+        return pd.DataFrame({"prompt_id": [0], "caption": [""]})
+    captions = pd.Series(_read(source, wanted), dtype=str).str.strip()
+    captions = captions[captions.str.len().between(max(1, wanted.shortest), wanted.longest)].drop_duplicates()
+    if captions.empty:
+        raise UserError(f"{source} holds no caption that could be taken")
+    if len(captions) < count and source != "openmoji":
+        raise UserError(
+            f"{source} holds {len(captions):,} different captions that could be taken, and {count:,} pairs are asked "
+            "for: add captions, lower min_score, or make fewer `pairs`"
+        )
+    chosen = captions.sample(min(count, len(captions)), random_state=seed)
+    return pd.DataFrame({"prompt_id": range(len(chosen)), "caption": chosen.to_list()})
+
+
+def _read(source: str, wanted: Filter) -> list[str] | pd.Series:
+    if source == "openmoji":
+        return [prompt.caption for prompt in openmoji.prompts("pairs")]
+    path = Path(source)
+    if not path.exists():
+        raise UserError(f"there are no prompts at {source}: set `prompts` to 'openmoji', a .txt or a .parquet file")
+    if path.suffix == ".txt":
+        try:
+            return path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{source} is not UTF-8 text ({error}): save it as UTF-8") from error
+    try:
+        table = pa.dataset.dataset(sorted(path.rglob("*.parquet")) if path.is_dir() else [path], format="parquet")
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{source} cannot be read as parquet ({str(error).splitlines()[0]})") from error
+    column = _column(source, table.schema.names, "caption", wanted.caption_column, CAPTIONS)
+    good = pa.dataset.field(column).is_valid()
+    if wanted.min_score is not None or wanted.score_column is not None:
+        score = _column(source, table.schema.names, "score", wanted.score_column, SCORES)
+        good &= pa.dataset.field(score) >= (wanted.min_score or 0.0)
+    return table.to_table(columns=[column], filter=good)[column].to_pandas()
+
+
+def _column(source: str, columns: list[str], meant: str, named: str | None, known: tuple[str, ...]) -> str:
+    """The column that is named, or the first of the known ones."""
+    if named is not None and named not in columns:
+        raise UserError(f"{source} has no column '{named}', {nearest(named, columns)}")
+    found = named or next((name for name in known if name in columns), None)
+    if found is None:
+        raise UserError(
+            f"{source} has the columns {', '.join(columns)}: none is named {' or '.join(known)}, "
+            f"name the one that holds it as `{meant}_column`"
+        )
+    return found
+
+
+def read_prompts(path: Path) -> pa.ChunkedArray:
+    """The captions of `prompts.parquet` by their id, kept outside Python: twelve million are 1 GB, not ten.
+
+    Raises UserError when the file is missing, is no list of prompts, or is empty.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path} is no list of prompts ({error}): make it with prepare_prompts.py") from error
+    if table.column_names != ["prompt_id", "caption"] or not table.num_rows:
+        found = f"the columns {', '.join(table.column_names)}" if table.num_rows else "no prompts"
+        raise UserError(f"{path} has {found}, not prompt_id and caption: make it with prepare_prompts.py")
+    if table["prompt_id"].to_numpy().tolist() != list(range(table.num_rows)):
+        raise UserError(f"the prompt ids in {path} are not 0, 1, 2, …: make it with prepare_prompts.py")
+    return table["caption"]

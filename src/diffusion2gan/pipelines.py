@@ -1,0 +1,45 @@
+"""How a diffusers pipeline is loaded, from a folder or from the hub."""
+
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging
+from transformers.utils import logging as transformers_logging
+
+from diffusion2gan.errors import UserError
+
+# how each kind of pipeline is loaded
+KINDS = {
+    "StableDiffusionPipeline": {"safety_checker": None, "requires_safety_checker": False},
+    "StableDiffusionXLPipeline": {"add_watermarker": False},
+}
+
+
+def load_pipeline(path: str, dtype: torch.dtype, kinds: dict[str, dict], kind: str | None = None) -> DiffusionPipeline:
+    """The pipeline of a folder or a hub id, of one of the `kinds` (class and how it is loaded), or read as `kind`.
+
+    Raises UserError when there is none, it is of another kind, or the hub does not let it be had.
+    """
+    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
+        found = kind or DiffusionPipeline.load_config(path).get("_class_name")
+        if found not in kinds:
+            raise UserError(f"'{path}' is a {found}, it must be a {' or a '.join(kinds)}: choose another")
+        return getattr(diffusers, found).from_pretrained(path, dtype=dtype, **kinds[found])
+    except UserError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        if Path(path).exists():
+            raise UserError(f"'{path}' is not the folder of a diffusers pipeline: {reason}") from error
+        if "gated" in str(error).lower():
+            raise UserError(
+                f"'{path}' is gated: accept its terms at https://huggingface.co/{path} and log in with `hf auth login`"
+            ) from error
+        raise UserError(
+            f"'{path}' is neither a folder nor, as far as can be told from here, a pipeline on the hub: without a "
+            f"network, fetch it beforehand with `hf download {path}` ({reason})"
+        ) from error

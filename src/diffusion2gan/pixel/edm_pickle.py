@@ -1,0 +1,112 @@
+"""The official checkpoints of EDM, which are pickles of whole objects, read without executing any of it.
+
+A pickle names the classes of its networks and carries their source code. Neither is used: the objects are
+taken apart as data, and an `EDM` is built from the tensors' names and shapes alone.
+"""
+
+import io
+import re
+from pathlib import Path
+
+import torch
+
+from diffusion2gan.data.sources import EDM_CIFAR10
+from diffusion2gan.errors import UserError
+from diffusion2gan.pixel import safe_pickle
+from diffusion2gan.pixel.edm import EDM
+
+SOURCE = EDM_CIFAR10["url"]
+
+
+class Record(dict):
+    """An object of a pickle as nothing but its fields."""
+
+    def __init__(self, *arguments):
+        super().__init__()
+
+    def __setstate__(self, state: dict):
+        self.update(state)
+
+
+def read(path: Path) -> EDM:
+    """The averaged network (`ema`) of a pickle, float32.
+
+    Raises UserError when there is none, when it names anything that could do harm, or is of another design.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no '{path}': fetch {SOURCE} (about 223 MB)")
+    with open(path, "rb") as file:
+        content = safe_pickle.load(file, str(path), ALLOWED)
+    if not isinstance(content, dict) or not isinstance(content.get("ema"), Record):
+        raise UserError(f"'{path}' holds no network named ema: take an EDM checkpoint, such as {SOURCE}")
+    weights = state_dict(content["ema"])
+    for name in [name for name in weights if name.endswith("resample_filter")]:
+        if not torch.equal(weights.pop(name).flatten(), torch.full((4,), 0.25)):
+            raise UserError(f"'{path}' resamples with another filter than DDPM++'s: take a -vp checkpoint")
+    if "model.map_label.weight" in weights:
+        raise UserError(f"'{path}' is of a network that draws classes: take the unconditional one, {SOURCE}")
+    try:
+        network = EDM(**settings(weights))
+        network.load_state_dict(weights)
+    except (KeyError, StopIteration, IndexError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"'{path}' is not a DDPM++ network ({reason}): take a -vp checkpoint of CIFAR-10") from error
+    return network
+
+
+def state_dict(module: Record, prefix: str = "") -> dict[str, torch.Tensor]:
+    """The tensors of a module and of those within, by the names that `torch.nn.Module.state_dict` gives them."""
+    found = {**module.get("_parameters", {}), **module.get("_buffers", {})}
+    tensors = {prefix + name: tensor.detach().float() for name, tensor in found.items() if tensor is not None}
+    for name, within in module.get("_modules", {}).items():
+        if within is not None:
+            tensors |= state_dict(within, f"{prefix}{name}.")
+    return tensors
+
+
+def settings(weights: dict[str, torch.Tensor]) -> dict:
+    """The design of an EDM network, as its weights tell it."""
+    shapes = {name.removeprefix("model."): tuple(tensor.shape) for name, tensor in weights.items()}
+    first = next(name for name in shapes if re.fullmatch(r"enc\.(\d+)x\1_conv\.weight", name))
+    model_channels, in_channels = shapes[first][:2]
+    ends = {
+        name: shape for name, shape in shapes.items() if re.fullmatch(r"enc\.\d+x\d+_block\d+\.conv1\.weight", name)
+    }
+    widths = {_side(name): shape[0] for name, shape in ends.items()}
+    return {
+        "sample_size": _side(first),
+        "in_channels": in_channels,
+        "model_channels": model_channels,
+        "channel_mult": tuple(width // model_channels for _, width in sorted(widths.items(), reverse=True)),
+        "num_blocks": len(ends) // len(widths),
+        "attn_resolutions": tuple({_side(name) for name in shapes if re.fullmatch(r"enc\..*qkv\.weight", name)}),
+        "augment_dim": shapes.get("map_augment.weight", (0, 0))[1],
+    }
+
+
+def _side(name: str) -> int:
+    return int(re.search(r"(\d+)x\d+_", name)[1])
+
+
+def _object(meta: dict) -> Record:
+    """What EDM's pickles make objects with: here without the source code that comes along."""
+    made = Record()
+    made.update(meta["state"])
+    return made
+
+
+def _storage(content: bytes) -> torch.UntypedStorage:
+    """The storage of a tensor, itself a pickle, which torch reads under its own restrictions."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+ALLOWED = {
+    "torch_utils.persistence._reconstruct_persistent_obj": _object,
+    "torch.nn.modules.container.ModuleDict": Record,
+    "dnnlib.util.EasyDict": Record,
+    "collections.OrderedDict": dict,
+    "builtins.set": set,
+    "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
+    "torch._utils._rebuild_parameter": lambda tensor, requires_grad, hooks: tensor,
+    "torch.storage._load_from_bytes": _storage,
+}

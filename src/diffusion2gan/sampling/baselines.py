@@ -1,0 +1,127 @@
+"""Published text-to-image pipelines that the paper compares with, each called as its authors say.
+
+Any StableDiffusion, StableDiffusionXL, PixArtAlpha or LatentConsistencyModel pipeline of diffusers; what
+an author adds to it (other weights of the U-Net, another scheduler) are settings of the model's stanza.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline, EulerDiscreteScheduler, LCMScheduler
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
+from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.pipelines import KINDS, load_pipeline
+from diffusion2gan.seeds import noise
+
+
+class RectifiedFlow(SchedulerMixin, ConfigMixin):
+    """Euler steps along InstaFlow's straight paths from noise at t = 1000 to the picture (Liu et al. 2024, Eq. 3).
+
+    The U-Net predicts the velocity from noise to picture; with one step x = z + v(z).
+    """
+
+    order = 1
+    init_noise_sigma = 1.0
+
+    @register_to_config
+    def __init__(self, num_train_timesteps: int = 1000):
+        self.timesteps = torch.tensor([])
+
+    def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
+        self.step_size = 1 / num_inference_steps
+        times = torch.arange(num_inference_steps) * self.step_size
+        self.timesteps = ((1 - times) * self.config.num_train_timesteps).to(device)
+
+    def scale_model_input(self, sample: torch.Tensor, timestep: torch.Tensor | None = None) -> torch.Tensor:
+        return sample
+
+    def step(self, model_output: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor, return_dict: bool = True):
+        moved = sample + self.step_size * model_output
+        return SchedulerOutput(prev_sample=moved) if return_dict else (moved,)
+
+
+SCHEDULERS = {"own": None, "euler": EulerDiscreteScheduler, "lcm": LCMScheduler, "rectified-flow": RectifiedFlow}
+PEERS = {**KINDS, "LatentConsistencyModelPipeline": KINDS["StableDiffusionPipeline"], "PixArtAlphaPipeline": {}}
+CALLS = {
+    "PixArtAlphaPipeline": {"clean_caption": False, "use_resolution_binning": False}
+}  # as it is, at the size asked
+
+
+class Peer:
+    """A pipeline, a folder or a hub id, on one device, that draws with `steps` steps and `guidance`.
+
+    `unet` names other weights for its U-Net: a file, or REPOSITORY/FILE on the hub. `scheduler` is the
+    pipeline's `own` or one of SCHEDULERS, with `spacing` of its steps and what the U-Net predicts
+    (`prediction`) where they are not its own; `timesteps` are taken instead of `steps` where there are any.
+    `resolution` 0 is the pipeline's own. Raises UserError when anything cannot be loaded or does not fit.
+    """
+
+    def __init__(
+        self, path: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, *,
+        steps: int, guidance: float, unet: str = "", scheduler: str = "own", spacing: str = "own",
+        prediction: str = "own", timesteps: Sequence[int] = (), resolution: int = 0,
+    ):  # fmt: skip
+        if scheduler not in SCHEDULERS:
+            raise UserError(f"no scheduler '{scheduler}' for {path}: use one of {', '.join(SCHEDULERS)}")
+        # InstaFlow's pipeline is Stable Diffusion's with another name and scheduler
+        self.kind = "StableDiffusionPipeline" if scheduler == "rectified-flow" else None
+        self.pipeline: DiffusionPipeline = load_pipeline(path, dtype, PEERS, self.kind)
+        self.kind = self.kind or type(self.pipeline).__name__
+        if unet:
+            _load_weights(self.pipeline.unet, unet)
+        changed = {"timestep_spacing": spacing, "prediction_type": prediction}
+        changed = {name: value for name, value in changed.items() if value != "own"}
+        if scheduler != "own" or changed:
+            kind = SCHEDULERS[scheduler] or type(self.pipeline.scheduler)
+            self.pipeline.scheduler = kind.from_config(self.pipeline.scheduler.config, **changed)
+        self.pipeline.to(device).set_progress_bar_config(disable=True)
+        self.resolution = resolution
+        self.call = {"guidance_scale": guidance, "output_type": "pt", **CALLS.get(self.kind, {})}
+        self.call |= {"timesteps": list(timesteps)} if timesteps else {"num_inference_steps": steps}
+        if resolution:
+            self.call |= {"height": resolution, "width": resolution}
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The network that is evaluated at every step."""
+        return self.pipeline.transformer if hasattr(self.pipeline, "transformer") else self.pipeline.unet
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the noise."""
+        config = self.denoiser.config
+        side = self.resolution // self.pipeline.vae_scale_factor if self.resolution else config.sample_size
+        return config.in_channels, side, side
+
+    @torch.no_grad()
+    def draw(self, seeds: Sequence[int], captions: Sequence[str]) -> torch.Tensor:
+        """Images (N, 3, H, W) in [-1, 1], each of its caption and from its seed alone."""
+        z = noise(seeds, self.latent_shape).to(self.pipeline.device, self.denoiser.dtype)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # of what some schedulers add on their way
+        return self.pipeline(list(captions), latents=z, generator=generators, **self.call).images * 2 - 1
+
+
+def _load_weights(module: torch.nn.Module, source: str) -> None:
+    """Give a module the weights of a file; nothing but tensors is read from it."""
+    path = Path(source)
+    try:
+        if not path.is_file():
+            owner, name, file = source.split("/", 2)
+            path = Path(hf_hub_download(f"{owner}/{name}", file))
+        read = load_file if path.suffix == ".safetensors" else _tensors
+        module.load_state_dict(read(path))
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"the weights '{source}' do not load ({reason}): name a file, or REPOSITORY/FILE on the hub; without a "
+            "network fetch it beforehand with `hf download`"
+        ) from error
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,310 @@
+"""The study: its runs, data sets, tables and figures, and what each of them needs.
+
+Built from a valid configuration (`diffusion2gan.study.config`). It knows names and sizes, no paths
+of results and nothing of Snakemake; it imports no torch, because every job of the workflow reads it.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from diffusion2gan.errors import UserError, nearest
+from diffusion2gan.study.stanzas import Batch, Benchmark, Dataset, Figure, HumanStudy, Model, Run, Table, Teacher
+
+
+@dataclass(frozen=True)
+class Study:
+    """The whole study at one scale. Raises UserError for a name that refers to nothing."""
+
+    config: dict = field(repr=False)
+
+    def __post_init__(self):
+        for run in self.runs.values():
+            self._check_data(run)
+            self._check_stage(run)
+        for data in self.datasets.values():
+            _known("teacher", data.teacher, self.teachers, f"datasets.{data.name}")
+            _known("list of prompts", data.prompts, self.prompts, f"datasets.{data.name}")
+            self.steps(data.teacher, self.teachers[data.teacher].solver)
+            if data.shards > data.pairs and not data.part_of:
+                raise UserError(
+                    f"scales/{self.scale}.yaml: datasets.{data.name} has more shards than pairs: make fewer"
+                )
+            if data.part_of and data.pairs > (whole := self.datasets[data.part_of]).pairs:
+                raise UserError(
+                    f"scales/{self.scale}.yaml: datasets.{data.name} has more pairs than {whole.name}, which it is "
+                    "part of: ask for fewer"
+                )
+        for model in self.models.values():
+            self._check_model(model)
+        for table in [*self.tables.values(), *self.figures.values()]:
+            where = f"{'tables' if isinstance(table, Table) else 'figures'}.{table.name}"
+            self.benchmark(table.benchmark, where)
+            for row in table.rows:
+                _known("run or model", row, self.runs | self.models, where)
+            if isinstance(table, Table) and "dreamsim" in table.metrics:
+                _known("model", table.teacher or "", self.models, f"{where}.teacher, which DreamSim needs")
+        said = HumanStudy(**self.config["human_study"])
+        self.benchmark(said.benchmark, "human_study")
+        for row in said.rows:
+            _known("run or model", row, self.runs | self.models, "human_study.comparisons")
+        self.benchmark(self.config["evaluation"]["benchmark"], "evaluation")
+
+    @cached_property
+    def teachers(self) -> dict[str, Teacher]:
+        made, stanzas = f"{self.config['work']}/{self.scale}/teachers", self.config["teachers"].items()
+        paths = {name: {"path": f"{made}/{name}"} for name, said in stanzas if said.keys() & {"training", "pickle"}}
+        return {name: Teacher(name=name, **said | paths.get(name, {})) for name, said in stanzas}
+
+    @cached_property
+    def datasets(self) -> dict[str, Dataset]:
+        stanzas = self.config["datasets"]
+        wholes = {name: said for name, said in stanzas.items() if "part_of" not in said}
+        inherited = {
+            name: _known("whole dataset", said["part_of"], wholes, f"datasets.{name}.part_of")
+            for name, said in stanzas.items()
+            if name not in wholes
+        }
+        return _named(Dataset, {name: inherited.get(name, {}) | said for name, said in stanzas.items()})
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        runs = {name: self._run(name, own) for name, own in self.config["runs"].items()}
+        return runs | {
+            again(name, number): replace(
+                run, name=again(name, number), seed=run.seed + number, init=run.init and again(run.init, number)
+            )
+            for number in self.repeats
+            for name, run in runs.items()
+        }
+
+    @cached_property
+    def models(self) -> dict[str, Model]:
+        models = _named(Model, self.config["models"])
+        return models | {
+            again(name, number): replace(model, name=again(name, number))
+            for number in self.repeats
+            for name, model in models.items()
+            if model.measured
+        }
+
+    @cached_property
+    def benchmarks(self) -> dict[str, Benchmark]:
+        return _named(Benchmark, self.config["benchmarks"])
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        return _named(Table, self.config["tables"])
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        return _named(Figure, self.config["figures"])
+
+    @cached_property
+    def human_study(self) -> HumanStudy:
+        """The human study, without comparisons of a row that this scale does not measure."""
+        said = HumanStudy(**self.config["human_study"])
+        known = {
+            row: [other for other in others if {row, other} <= set(self.measured)]
+            for row, others in said.comparisons.items()
+        }
+        return replace(said, comparisons=known)
+
+    @property
+    def prompts(self) -> dict[str, dict | None]:
+        """The `path` of each list of prompts, and which of its captions are taken; None where the scale has none."""
+        return {
+            name: {"path": source} if isinstance(source, str) else source
+            for name, source in self.config["prompts"].items()
+        }
+
+    @property
+    def scale(self) -> str:
+        return self.config["scale"]
+
+    @cached_property
+    def measured(self) -> list[str]:
+        """The rows that are measured: every run, and the models that are more than reported at this scale."""
+        return [*self.runs, *(name for name, model in self.models.items() if model.measured)]
+
+    @property
+    def repeats(self) -> range:
+        """The numbers of the other trainings and drawings of every row, whose seeds are larger by the number."""
+        return range(1, self.config["seeds"])
+
+    @cached_property
+    def origins(self) -> dict[str, tuple[str, int]]:
+        """Every measured row and the row that it repeats, with its number; 0 for the row itself."""
+        rows = [*self.config["runs"], *self.config["models"]]
+        return {again(row, number): (row, number) for row in rows for number in (0, *self.repeats)}
+
+    def repeated(self, rows: list[str]) -> list[str]:
+        """The measured ones of some rows, each with its repeats."""
+        return [again(row, number) for row in rows if row in self.measured for number in (0, *self.repeats)]
+
+    def benchmark(self, name: str, where: str = "benchmarks") -> Benchmark:
+        """The benchmark of a name, or what stands in for it at this scale."""
+        name = self.config["stand_ins"].get(name, name)
+        return _known("benchmark", name, self.benchmarks, where)
+
+    def rows(self, table: str) -> list[str]:
+        """The rows of a table, without stand-ins that this scale does not have."""
+        models = self.models
+        absent = {name for name in models if models[name].stand_in_for and not models[name].measured}
+        return [row for row in self.tables[table].rows if row not in absent]
+
+    def is_peer(self, row: str) -> bool:
+        """Whether a row is a published pipeline."""
+        return row in self.models and self.models[row].teacher is None
+
+    def teacher_of(self, row: str) -> Teacher:
+        """The teacher that a run learns from, or that a model is."""
+        source = self.runs[row] if row in self.runs else self.models[row]
+        return self.teachers[source.teacher or self.datasets[source.dataset].teacher]
+
+    def drawing(self, row: str) -> dict:
+        """The options of `sample.py` but for the model: a student in one step, a teacher with its solver, a peer."""
+        if row in self.runs:
+            return {"scheduler": "student", "steps": 1, "guidance": 0}
+        model = self.models[row]
+        if not self.is_peer(row):
+            steps = model.steps or self.steps(model.teacher, model.solver)
+            spacing = self.teachers[model.teacher].spacing
+            return {"scheduler": model.solver, "steps": steps, "spacing": spacing, "guidance": model.guidance}
+        names = ("unet", "scheduler", "spacing", "prediction", "timesteps", "steps", "guidance", "resolution")
+        return {name: value for name in names if (value := getattr(model, name)) not in (None, [])}
+
+    def compared_with(self, row: str, benchmark: str) -> str | None:
+        """The row whose pictures DreamSim compares a row's with on a benchmark."""
+        row, number = self.origins[row]
+        for table in self.tables.values():
+            here = row in table.rows and self.benchmark(table.benchmark).name == benchmark
+            if here and "dreamsim" in table.metrics:
+                return again(table.teacher, number)
+        return None
+
+    def lineage(self, run: str) -> list[str]:
+        """A run and the runs that it starts from, itself first."""
+        return [run, *(self.lineage(self.runs[run].init) if self.runs[run].init else [])]
+
+    def steps(self, teacher: str, solver: str) -> int:
+        """How many steps a solver of a teacher takes at this scale."""
+        return _known("solver", solver, self.teachers[teacher].steps, f"teachers.{teacher}.steps")
+
+    def latent_shards(self, split: str) -> int:
+        """How many files the labelled latents of a split are in."""
+        latents = self.config["latentlpips"]["latents"]
+        return -(-latents[split] // latents["shard"])
+
+    def trunk_of(self, run: str) -> str | None:
+        """The network that a run's loss sees through: `pixel`, `latent-TEACHER`, or None."""
+        loss, teacher = self.runs[run].loss, self.teacher_of(run)
+        if loss == "lpips":
+            return "pixel"
+        return f"latent-{teacher.name}" if loss in ("latent_lpips", "e_latent_lpips") else None
+
+    def metrics_of(self, row: str) -> dict[str, list[str]]:
+        """For each benchmark that a row is measured on, what is measured: all its tables ask for together."""
+        metrics, (row, _) = {}, self.origins[row]
+        for table in self.tables.values():
+            if row in table.rows:
+                wanted = metrics.setdefault(self.benchmark(table.benchmark).name, [])
+                wanted += [metric for metric in table.metrics if metric not in wanted]
+        if not metrics:
+            default = self.config["evaluation"]
+            metrics[self.benchmark(default["benchmark"]).name] = default["metrics"]
+        return metrics
+
+    def lacks(self, target: Table | Figure | HumanStudy) -> str | None:
+        """The first thing that a table, a figure or the human study needs and this scale does not have, in words."""
+        missing = []
+        if self.benchmark(target.benchmark).source is None:
+            missing.append(f"benchmark {self.benchmark(target.benchmark).name}")
+        for row in target.rows:
+            if row in self.measured and not self.is_peer(row) and self.teacher_of(row).path is None:
+                missing.append(f"teacher {self.teacher_of(row).name}")
+            if row in self.runs and (pairs := self.datasets.get(self.runs[row].dataset)) is None:
+                continue
+            if row in self.runs and self.prompts[pairs.prompts] is None:
+                missing.append(f"list of prompts {pairs.prompts}")
+        return missing[0] if missing else None
+
+    def _run(self, name: str, own: dict) -> Run:
+        """A run: the sizes of its stage, over them `base`, over both its own stanza."""
+        said = self.config["base"] | ({"dataset": None} if own.get("stage") == "consistency" else {}) | own
+        sizes = self.config[said["stage"]]
+        where = f"scales/{self.scale}.yaml: {said['stage']}"
+        settings = sizes | said
+        settings["batch"] = batch = Batch(**_known("batch", said["batch"], sizes["batch"], where))
+        if batch.size % (pieces := batch.nodes * max(1, batch.gpus) * batch.accumulation):
+            raise UserError(
+                f"{where}: batch.{said['batch']} is of {batch.size}, which does not divide among {batch.nodes} nodes "
+                f"of {max(1, batch.gpus)} GPUs with {batch.accumulation} micro-batches: choose a multiple of {pieces}"
+            )
+        settings["iterations"] = _known("number of iterations", said["iterations"], sizes["iterations"], where)
+        try:
+            return Run(name=name, **settings)
+        except TypeError as error:
+            raise UserError(f"config.yaml: runs.{name} lacks a setting: {str(error).split(':')[-1].strip()}") from error
+
+    def _check_data(self, run: Run) -> None:
+        """Consistency Distillation learns from a teacher and from pictures, every other stage from pairs."""
+        where = f"runs.{run.name}"
+        if run.stage != "consistency":
+            _known("dataset", run.dataset, self.datasets, where)
+            if run.teacher or run.images:
+                raise UserError(f"config.yaml: {where} learns from pairs: it takes no teacher and no images")
+            return
+        if run.dataset or not (run.teacher and run.images):
+            raise UserError(f"config.yaml: {where} learns without pairs: give it teacher and images, and no dataset")
+        if _known("teacher", run.teacher, self.teachers, where).space != "pixel" or run.loss not in ("lpips", "mse"):
+            raise UserError(f"config.yaml: {where} is in pixels: give it such a teacher, and the loss lpips or mse")
+        self.benchmark(run.images, f"{where}.images")
+
+    def _check_stage(self, run: Run) -> None:
+        """A gan has a discriminator and starts from another run; a regression does neither."""
+        where, gan = f"config.yaml: runs.{run.name}", run.stage == "gan"
+        if gan != (run.discriminator != "none"):
+            problem = "has no discriminator" if gan else "is a regression with a discriminator"
+            raise UserError(f"{where} {problem}: set `discriminator`, or `stage`")
+        if gan != (run.init is not None):
+            problem = "has no `init`: name the run it starts from" if gan else "is a regression: it takes no `init`"
+            raise UserError(f"{where} {problem}")
+        seen = [run.name]
+        while (init := self.runs[seen[-1]].init) is not None:
+            _known("run", init, self.runs, f"runs.{seen[-1]}.init")
+            if init in seen:
+                raise UserError(f"{where} starts from itself: {' -> '.join([*seen, init])}; change an `init`")
+            seen.append(init)
+
+    def _check_model(self, model: Model) -> None:
+        where = f"config.yaml: models.{model.name}"
+        if model.reported_only:
+            if model != Model(model.name, reported_only=True):
+                raise UserError(f"{where} is reported only: it takes no other setting")
+        elif model.teacher is not None:
+            if None in (model.solver, model.guidance) or (model.scheduler, model.pipeline) != (None, None):
+                raise UserError(f"{where} is a teacher: it needs solver and guidance, and no scheduler or pipeline")
+            _known("teacher", model.teacher, self.teachers, f"models.{model.name}")
+            self.steps(model.teacher, model.solver)
+        elif None in (model.scheduler, model.steps, model.guidance, model.resolution):
+            raise UserError(
+                f"{where} needs teacher, solver, guidance; or, of a published pipeline, scheduler, steps, guidance and "
+                "resolution; or reported_only: true"
+            )
+
+
+def again(row: str, number: int) -> str:
+    """What the repeat of a row is called: 0 is the row itself."""
+    return f"{row}-seed{number}" if number else row
+
+
+def _named(kind: type, stanzas: dict[str, dict]) -> dict:
+    return {name: kind(name=name, **stanza) for name, stanza in stanzas.items()}
+
+
+def _known(kind: str, name: str, known: dict, where: str):
+    """The value of a name. Raises UserError, with the nearest known name, when there is none."""
+    if name not in known:
+        place = where if where.startswith("scales/") else f"config.yaml: {where}"
+        raise UserError(f"{place}: no {kind} '{name}', {nearest(name, known)}")
+    return known[name]

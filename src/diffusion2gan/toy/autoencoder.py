@@ -1,0 +1,38 @@
+"""Training of the toy codec."""
+
+import torch
+
+from diffusion2gan.images import to_tensor
+from diffusion2gan.toy import networks as toy
+from diffusion2gan.toy.openmoji import Scenes
+from diffusion2gan.training.update import update
+
+
+class AutoencoderTraining:
+    """Fit the codec to scenes: absolute and squared error of the picture, and a light KL term.
+
+    Every step sees new scenes. The weight of the KL term is ours.
+    """
+
+    averaged = "vae"
+    kl_weight = 3e-5  # ours
+
+    def __init__(self, scenes: Scenes, batch_size: int, learning_rate: float, autocast: bool):
+        vae = toy.vae().to(memory_format=torch.channels_last)
+        self.scenes, self.batch_size, self.autocast = scenes, batch_size, autocast
+        self.modules = {"vae": vae}
+        self.optimizers = {"vae": torch.optim.AdamW(vae.parameters(), learning_rate, betas=(0.9, 0.99))}
+
+    def step(self, step: int) -> dict[str, float]:
+        first = step * self.batch_size
+        images = to_tensor([self.scenes[first + i].image for i in range(self.batch_size)])
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            posterior = self.modules["vae"].encode(images).latent_dist
+            decoded = self.modules["vae"].decode(posterior.sample()).sample.float()
+        error = decoded - images
+        squared = error.square().mean()
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        loss = error.abs().mean() + squared + self.kl_weight * kl
+        update(self.optimizers["vae"], loss)
+        return {"loss": loss.item(), "psnr": (10 * torch.log10(4 / squared)).item(), "kl": kl.item()}

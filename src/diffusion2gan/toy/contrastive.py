@@ -1,0 +1,33 @@
+"""Training of the small CLIP that scores the toy scale."""
+
+import torch
+from open_clip import CLIP
+from open_clip.loss import ClipLoss
+
+from diffusion2gan.images import to_tensor
+from diffusion2gan.toy import networks as toy
+from diffusion2gan.toy.openmoji import Scenes
+from diffusion2gan.training.update import update
+
+
+class ContrastiveTraining:
+    """Fit open_clip's two towers to scenes and captions (Radford et al. 2021); every step sees new scenes."""
+
+    averaged = "clip"
+
+    def __init__(self, clip: CLIP, tokenizer, scenes: Scenes, batch_size: int, learning_rate: float):
+        self.tokenizer, self.scenes, self.batch_size = tokenizer, scenes, batch_size
+        self.modules = {"clip": clip}
+        self.optimizers = {"clip": torch.optim.AdamW(clip.parameters(), learning_rate, betas=(0.9, 0.98))}
+        self.loss = ClipLoss()
+
+    def step(self, step: int) -> dict[str, float]:
+        first = step * self.batch_size
+        scenes = [self.scenes[first + i] for i in range(self.batch_size)]
+        images = to_tensor([scene.image for scene in scenes])
+        tokens = toy.tokenize(self.tokenizer, [scene.prompt.caption for scene in scenes])
+        image_features, text_features, scale = self.modules["clip"](images, tokens)
+        loss = self.loss(image_features, text_features, scale)
+        update(self.optimizers["clip"], loss)
+        nearest = (image_features @ text_features.T).argmax(dim=1)
+        return {"loss": loss.item(), "batch_top1": (nearest == torch.arange(len(nearest))).float().mean().item()}

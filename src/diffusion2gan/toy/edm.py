@@ -1,0 +1,38 @@
+"""Training of EDM's denoiser (Karras et al. 2022, Sec. 5), for the scales that have no published one."""
+
+import torch
+
+from diffusion2gan.pixel.edm import EDM
+from diffusion2gan.seeds import batch_indices
+from diffusion2gan.training.update import update
+
+P_MEAN, P_STD = -1.2, 1.2  # of ln σ: Karras et al. 2022, Table 1
+
+
+class EDMTraining:
+    """Fit D(x; σ) to pictures (N, C, s, s) in [-1, 1]: E λ(σ) ‖D(y + σ n; σ) - y‖², ln σ normal (Eq. 2 and Table 1).
+
+    The optimizer is ours; EDM's augmentation is left out.
+    """
+
+    averaged = "denoiser"
+
+    def __init__(self, pictures: torch.Tensor, denoiser: EDM, batch_size: int, learning_rate: float, seed: int):
+        self.pictures, self.batch_size, self.seed = pictures, batch_size, seed
+        self.modules = {"denoiser": denoiser}
+        self.optimizers = {"denoiser": torch.optim.AdamW(denoiser.parameters(), learning_rate, betas=(0.9, 0.99))}
+
+    def step(self, step: int) -> dict[str, float]:
+        denoiser = self.modules["denoiser"]
+        y = self.pictures[batch_indices(step, self.batch_size, len(self.pictures), self.seed)].float()
+        sigma = (torch.randn(len(y)) * P_STD + P_MEAN).exp()
+        noisy = y + sigma[:, None, None, None] * torch.randn_like(y)
+        errors = (denoiser(noisy, sigma) - y).square().mean((1, 2, 3))
+        loss = (weight(sigma, denoiser.config.sigma_data) * errors).mean()
+        update(self.optimizers["denoiser"], loss)
+        return {"loss": loss.item()}
+
+
+def weight(sigma: torch.Tensor, sigma_data: float) -> torch.Tensor:
+    """λ(σ) = (σ² + σ_data²) / (σ σ_data)²: at it the network's own error counts alike at every σ."""
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2

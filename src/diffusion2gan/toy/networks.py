@@ -1,0 +1,221 @@
+"""The small networks of the toy scale: every one an ordinary diffusers, transformers or open_clip model.
+
+Together they make a `StableDiffusionPipeline` in miniature, so that the toy teacher and Stable
+Diffusion go through the same code, and a CLIP that judges both. All sizes are ours.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from open_clip import CLIP
+from tokenizers import Tokenizer, models, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from diffusion2gan.pixel.edm import EDM
+
+PICTURE = 64  # side of a picture in pixels; a latent is 4 × 8 × 8
+CONTEXT = 16  # tokens of a caption, its start and end included
+BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+
+
+def vae() -> AutoencoderKL:
+    """The 8× downsampling, 4-channel codec of latent diffusion (Rombach et al. 2022), 1.7 M weights."""
+    widths = (16, 32, 64, 96)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        block_out_channels=widths,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=PICTURE,
+    )
+
+
+def load_vae(folder: Path) -> AutoencoderKL:
+    """The codec that was saved in a folder."""
+    return AutoencoderKL.from_pretrained(folder).eval()
+
+
+def tokenizer(captions: list[str]) -> CLIPTokenizer:
+    """CLIP's byte-pair tokenizer, in which every word of the captions is one token; the same in every process."""
+    rules = CLIPTokenizer(vocab={BOS: 0, EOS: 1}, merges=[])._tokenizer
+    words = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
+    words.normalizer, words.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
+    # ids of letters that end a word are else given in the order of a hash that differs in every process, and merges
+    # of equal count are made in the order of ids
+    pieces = words.pre_tokenizer.pre_tokenize_str(words.normalizer.normalize_str(" ".join(captions)))
+    letters = sorted({letter for piece, _ in pieces for letter in piece})
+    trainer = trainers.BpeTrainer(
+        vocab_size=10_000,
+        end_of_word_suffix="</w>",
+        min_frequency=1,
+        show_progress=False,
+        special_tokens=letters + [f"{letter}</w>" for letter in letters],
+    )
+    words.train_from_iterator(captions, trainer)
+    learnt = json.loads(words.to_str())["model"]
+    # the end of text must be the largest id: CLIP pools the features where the id is largest
+    vocabulary = learnt["vocab"] | {BOS: len(learnt["vocab"]), EOS: len(learnt["vocab"]) + 1}
+    merges = [tuple(merge) for merge in learnt["merges"]]
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
+
+
+def tokenize(tokens: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
+    """Token ids (N, CONTEXT)."""
+    options = {"padding": "max_length", "max_length": CONTEXT, "truncation": True, "return_tensors": "pt"}
+    return tokens(captions, **options).input_ids
+
+
+def text_encoder(tokens: CLIPTokenizer) -> CLIPTextModel:
+    """A two-layer CLIP text transformer of width 64."""
+    return CLIPTextModel(_text_config(tokens))
+
+
+def second_text_encoder(tokens: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """Another, with SDXL's projection of the pooled text."""
+    return CLIPTextModelWithProjection(_text_config(tokens))
+
+
+def _text_config(tokens: CLIPTokenizer) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokens),
+        hidden_size=64,
+        intermediate_size=256,
+        projection_dim=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        bos_token_id=tokens.bos_token_id,
+        eos_token_id=tokens.eos_token_id,
+        pad_token_id=tokens.pad_token_id,
+    )
+
+
+def unet() -> UNet2DConditionModel:
+    """Stable Diffusion's U-Net with two levels, 8 × 8 and 4 × 4; 3.1 M weights."""
+    return UNet2DConditionModel(
+        sample_size=PICTURE // 8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        cross_attention_dim=64,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def xl_unet() -> UNet2DConditionModel:
+    """SDXL's U-Net with two levels: attention to the text at the lower one alone, and conditions added to the time."""
+    return UNet2DConditionModel(
+        sample_size=PICTURE // 8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(48, 96),
+        layers_per_block=1,
+        transformer_layers_per_block=(1, 2),
+        attention_head_dim=(2, 4),
+        cross_attention_dim=128,
+        norm_num_groups=16,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=16,
+        projection_class_embeddings_input_dim=6 * 16 + 64,
+    )
+
+
+def time_ids(count: int) -> torch.Tensor:
+    """SDXL's (count, 6) original size, crop and target size (Podell et al. 2023, Sec. 2.2): a whole toy picture."""
+    return torch.tensor([[PICTURE, PICTURE, 0, 0, PICTURE, PICTURE]], dtype=torch.float32).repeat(count, 1)
+
+
+def edm() -> EDM:
+    """The teacher of Table 6 for pictures of 32 × 32: three levels, most channels where there are few places."""
+    denoiser = EDM(model_channels=16, channel_mult=(1, 2, 4), num_blocks=1, attn_resolutions=(8,), augment_dim=0)
+    return denoiser.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
+
+
+def scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise levels; v-prediction (Salimans & Ho 2022), trailing steps (Lin et al. 2024).
+
+    At t = 999 a noise-predicting network's error is amplified 14.6-fold in the latent, more than a
+    network of this size can bear in one step; v is nearly -x there. Trailing steps start at t = 999,
+    where the student looks.                                                                # ours
+    """
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        steps_offset=1,
+        clip_sample=False,
+        set_alpha_to_one=False,
+    )
+
+
+def pipeline(
+    codec: AutoencoderKL, tokens: CLIPTokenizer, encoder: CLIPTextModel, denoiser: UNet2DConditionModel
+) -> StableDiffusionPipeline:
+    """The `StableDiffusionPipeline` of these parts."""
+    return StableDiffusionPipeline(
+        vae=codec,
+        text_encoder=encoder,
+        tokenizer=tokens,
+        unet=denoiser,
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def xl_pipeline(
+    codec: AutoencoderKL, tokens: CLIPTokenizer, encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
+    denoiser: UNet2DConditionModel,
+) -> StableDiffusionXLPipeline:  # fmt: skip
+    """The `StableDiffusionXLPipeline` of these parts; no text is the empty caption, as the toy teachers learn it."""
+    return StableDiffusionXLPipeline(
+        vae=codec,
+        text_encoder=encoders[0],
+        text_encoder_2=encoders[1],
+        tokenizer=tokens,
+        tokenizer_2=tokens,
+        unet=denoiser,
+        scheduler=scheduler(),
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
+    )
+
+
+def load_pipeline(folder: Path) -> StableDiffusionPipeline:
+    """The teacher that was saved in a folder, in float32."""
+    return StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, safety_checker=None)
+
+
+def clip(folder: Path, tokens: CLIPTokenizer) -> CLIP:
+    """CLIP's ResNet with one block a stage and a two-layer text tower, 1.1 M weights.
+
+    Makes `folder` what open_clip loads as `local-dir:FOLDER`, but for the weights.
+    """
+    settings = {
+        "embed_dim": 96,
+        "vision_cfg": {"image_size": PICTURE, "width": 12, "layers": [1, 1, 1, 1]},
+        "text_cfg": {"context_length": CONTEXT, "vocab_size": len(tokens), "width": 64, "heads": 4, "layers": 2},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens.save_pretrained(folder)
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    beside_the_weights = settings["text_cfg"] | {"hf_tokenizer_name": "."}
+    described = {"model_cfg": settings | {"text_cfg": beside_the_weights}, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(described, indent=2))
+    return CLIP(**settings)

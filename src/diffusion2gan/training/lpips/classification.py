@@ -1,0 +1,135 @@
+"""Training of the VGG that the perceptual losses see through: an ordinary classifier (Sec. 3.2)."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from diffusion2gan.data.imagenet import LabelledImages
+from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.seeds import batch_indices
+from diffusion2gan.training import distributed
+from diffusion2gan.training.update import update
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # inputs (N, C, h, w) and labels (N)
+
+
+class VGGTraining:
+    """Fit a VGG to labelled batches, `batches(step)`, by cross-entropy under AdamW (Loshchilov & Hutter 2019).
+
+    Optimiser and weight decay are ours; the paper says only that the network is trained on ImageNet.
+    Of several processes each normalises by the statistics of its own rows of the batch.
+    """
+
+    averaged = "vgg"
+
+    def __init__(
+        self, network: VGG, batches: Callable[[int], Batch], learning_rate: float, weight_decay: float,
+        label_smoothing: float, autocast: bool,
+    ):  # fmt: skip
+        self.batches, self.label_smoothing, self.autocast = batches, label_smoothing, autocast
+        self.modules = {"vgg": network.train()}
+        self.network = distributed.spread(network)
+        self.optimizers = {"vgg": torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)}
+
+    def step(self, step: int) -> dict[str, float]:
+        inputs, labels = _beside(self.modules["vgg"], *self.batches(step))
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.autocast):
+            logits = self.network(inputs).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        update(self.optimizers["vgg"], loss)
+        return {"loss": loss.item(), "batch_top1": (logits.argmax(1) == labels).float().mean().item()}
+
+
+class LatentBatches:
+    """Batches of encoded pictures, each latent shifted by at most an eighth of its side.
+
+    `latents` (M, C, h, w) and `labels` (M). A flip or a change of colour would have to happen before the
+    encoder, so the pictures bring those; reflection fills what a shift uncovers. `rows` of the batch are given.
+    """
+
+    def __init__(
+        self, latents: torch.Tensor, labels: torch.Tensor, batch_size: int, seed: int, rows: slice = slice(None)
+    ):
+        self.rows = rows
+        self.latents, self.labels, self.batch_size, self.seed = latents, labels, batch_size, seed
+        self.reach = max(1, latents.shape[-1] // 8)
+
+    def __call__(self, step: int) -> Batch:
+        chosen = batch_indices(step, self.batch_size, len(self.latents), self.seed)
+        return self._shifted(self.latents[chosen].float())[self.rows], self.labels[chosen][self.rows]
+
+    def _shifted(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[2:]
+        padded = F.pad(x, [self.reach] * 4, mode="reflect")
+        down, right = torch.randint(2 * self.reach + 1, (2, len(x), 1, 1, 1))
+        rows = down + torch.arange(height)[:, None]
+        columns = right + torch.arange(width)
+        return padded[torch.arange(len(x))[:, None, None, None], torch.arange(x.shape[1])[:, None, None], rows, columns]
+
+
+class ImageBatches:
+    """Batches of labelled pictures (N, 3, size, size) in [-1, 1], read and cropped by worker processes.
+
+    Picture and crop are functions of the step alone; a folder is shuffled anew each time round. `rows` of
+    the batch are given.
+    """
+
+    def __init__(self, pictures: LabelledImages, batch_size: int, seed: int, workers: int, rows: slice = slice(None)):
+        self.rows = rows
+        self.pictures, self.batch_size, self.seed, self.workers = pictures, batch_size, seed, workers
+        self.next_step, self.loader = -1, iter(())
+
+    def __call__(self, step: int) -> Batch:
+        if step != self.next_step:
+            self.loader = self._from(step)
+        self.next_step = step + 1
+        pictures, labels = next(self.loader)
+        return _scaled(pictures), labels
+
+    def _from(self, first: int) -> Iterator[Batch]:
+        own = torch.Generator()  # the loader draws a seed; from the global generator it would disturb the step
+        steps = (picture_indices(self.pictures, step, self.batch_size, self.seed)[self.rows] for step in count(first))
+        return iter(DataLoader(self.pictures, batch_sampler=steps, num_workers=self.workers, generator=own))
+
+
+def picture_indices(pictures: LabelledImages, step: int, batch_size: int, seed: int) -> list[int]:
+    """The examples of a step: a folder's are shuffled, scenes are random already and never end."""
+    positions = range(step * batch_size, (step + 1) * batch_size)
+    if pictures.scenes:
+        return list(positions)
+    size = len(pictures.folder)
+    shuffled = batch_indices(step, batch_size, size, seed).tolist()
+    return [position // size * size + index for position, index in zip(positions, shuffled, strict=True)]
+
+
+def held_out_images(pictures: LabelledImages, number: int, batch_size: int, seed: int, workers: int) -> Iterator[Batch]:
+    """The same `number` labelled pictures every time (a whole folder at most), in batches as `accuracy` takes them."""
+    number = number if pictures.scenes else min(number, len(pictures.folder))
+    chosen = picture_indices(pictures, 0, number, seed)
+    for images, labels in DataLoader(pictures, batch_size, sampler=chosen, num_workers=workers):
+        yield _scaled(images), labels
+
+
+@torch.no_grad()
+def accuracy(network: VGG, batches: Iterable[Batch]) -> dict[str, float]:
+    """Of all inputs the share whose label is the likeliest (`top1`), or among the five likeliest (`top5`); `count`."""
+    network.eval()
+    ranks = []
+    for batch in batches:
+        inputs, labels = _beside(network, *batch)
+        logits = network(inputs)
+        ranks.append((logits > logits.gather(1, labels[:, None])).sum(1))
+    rank = torch.cat(ranks)
+    return {"top1": (rank < 1).float().mean().item(), "top5": (rank < 5).float().mean().item(), "count": len(rank)}
+
+
+def _scaled(pictures: torch.Tensor) -> torch.Tensor:
+    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _beside(network: VGG, *tensors: torch.Tensor) -> list[torch.Tensor]:
+    device = next(network.parameters()).device
+    return [tensor.to(device) for tensor in tensors]

@@ -1,0 +1,32 @@
+"""The frozen text encoder, with a table of the captions' embeddings where these are few."""
+
+from collections.abc import Sequence
+
+import torch
+
+from diffusion2gan.teacher import Teacher
+
+
+class TextEmbeddings:
+    """The frozen text encoder, with a table of all captions' embeddings where these are few.
+
+    The table is filled before training, not as captions come: an embedding's last bits depend on
+    what it was encoded beside, which would then depend on where a training was resumed.
+    """
+
+    most_in_table = 4096  # 1 GB of Stable Diffusion's embeddings
+
+    def __init__(self, teacher: Teacher, captions: Sequence[str]):
+        self.teacher, self.rows = teacher, {}
+        if len(captions) <= self.most_in_table:
+            distinct = list(dict.fromkeys(map(str, captions)))
+            parts = [teacher.encode_text(distinct[i : i + 64]) for i in range(0, len(distinct), 64)]
+            self.table = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            self.rows = {caption: row for row, caption in enumerate(distinct)}
+
+    def __call__(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The conditions of N captions (`Teacher.encode_text`)."""
+        if not self.rows:
+            return self.teacher.encode_text(captions)
+        rows = [self.rows[caption] for caption in captions]
+        return {name: each[rows] for name, each in self.table.items()}

@@ -1,0 +1,47 @@
+"""Encode one shard of labelled pictures with the teacher's codec: the data of the latent VGG."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from diffusion2gan.data.imagenet import LabelledImages
+from diffusion2gan.images import to_tensor
+from diffusion2gan.io import atomic
+from diffusion2gan.pairs.shards import shard_range
+from diffusion2gan.progress import track
+from diffusion2gan.study import cli
+from diffusion2gan.teacher import Teacher
+
+
+@dataclass
+class Arguments:
+    teacher: str
+    images: str
+    split: str
+    count: int
+    out: Path
+    shard: int = 0
+    shards: int = 1
+    seed: int = 0
+    batch_size: int = 64
+
+
+def main(args: Arguments):
+    teacher = Teacher(args.teacher, "cuda" if torch.cuda.is_available() else "cpu")
+    pictures = LabelledImages(args.images, args.split, teacher.picture_side, args.seed)
+
+    chosen = shard_range(args.shard, args.shards, args.count)
+    latents, labels = [], []
+    for first in track(range(0, len(chosen), args.batch_size), "encoding latents"):
+        examples = [pictures[i] for i in chosen[first : first + args.batch_size]]
+        latents.append(teacher.encode_images(to_tensor([picture for picture, _ in examples])).half().cpu())
+        labels += [label for _, label in examples]
+
+    with atomic(args.out) as temporary:
+        save_file({"latents": torch.cat(latents).contiguous(), "labels": torch.tensor(labels)}, temporary)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,66 @@
+"""What a run took: images a second (Table 1); device-days (Table 7) and evaluations (Table 6) from its pairs on."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.evaluations import Evaluations, together
+from diffusion2gan.io import atomic
+from diffusion2gan.study import cli
+
+DAY = 24 * 3600
+
+
+@dataclass
+class Arguments:
+    run: str
+    scale: str
+    out: Path
+    trainings: list[Path]  # of the run, then of what it starts from
+    timings: list[Path] = field(default_factory=list)  # of one device each
+    seed: int = 0
+
+
+def main(args: Arguments):
+    trainings = [json.loads(path.read_text(encoding="utf-8")) for path in args.trainings]
+    devices = {record["device"] for record in trainings}
+    if len(devices) > 1:
+        raise UserError(f"{args.run} was trained on {' and '.join(sorted(devices))}: their days do not add up")
+    (device,) = devices
+    days = {"training": sum(record["seconds"] * record["processes"] for record in trainings) / DAY}
+    for path in args.timings:
+        days[path.parent.name] = days.get(path.parent.name, 0.0) + seconds(path) / DAY
+    spent = together([Evaluations(**record["evaluations"]) for record in trainings])
+    a100 = "A100" in device
+    result = {
+        "run": args.run,
+        "benchmark": None,
+        "scale": args.scale,
+        "seed": args.seed,
+        "metrics": trainings[0]["metrics"]
+        | {"device_days": sum(days.values())}
+        | ({"a100_days": sum(days.values())} if a100 else {})
+        | spent.metrics,
+        "evaluations": asdict(spent),
+        "days": days,
+        "trainings": list(map(str, args.trainings)),
+        "device": device,
+        "conversion": f"one device day is one day of one {device}"
+        + ("" if a100 else "; there is no conversion to days of an A100, which the paper counts"),
+    }
+    with atomic(args.out) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def seconds(path: Path) -> float:
+    """What a job took, as Snakemake recorded it."""
+    if not path.is_file():
+        raise UserError(f"nothing says how long {path.parent.name} took: {path} is missing; make its output again")
+    return pd.read_csv(path, sep="\t")["s"].sum()
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,45 @@
+"""Measure the pictures of a run against a benchmark."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusion2gan import provenance
+from diffusion2gan.io import atomic
+from diffusion2gan.metrics.scores import Scores, Settings
+from diffusion2gan.study import cli
+
+
+@dataclass(kw_only=True)
+class Arguments(Settings):
+    run: str
+    scale: str
+    out: Path
+
+
+def main(args: Arguments):
+    start = time.monotonic()
+    scores = Scores(args).measure()
+    result = {
+        **cli.settings_of(args, ["run", "scale", "seed", "features"]),
+        "benchmark": args.benchmark.name,
+        "metrics": scores.values,
+        "intervals": scores.intervals,
+        "count": len(scores.pictures),
+        "recipe": scores.recipe,
+        "sample": scores.sample,
+        "speed": scores.speed,
+        "resamples": args.resamples,
+        **provenance.record(
+            {"recipe": scores.recipe, "sample": scores.sample, "metrics": sorted(scores.values)}, scores.device
+        ),
+        "seconds": round(time.monotonic() - start, 3),
+        "parts": scores.parts,
+    }
+    with atomic(args.out) as temporary:
+        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run(main)

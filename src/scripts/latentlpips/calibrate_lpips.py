@@ -1,0 +1,75 @@
+"""Calibrate the heads of LPIPS on judgements of similarity, and measure the metric on held-out ones (2AFC)."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from diffusion2gan import provenance
+from diffusion2gan.data.bapps import judgements
+from diffusion2gan.errors import UserError
+from diffusion2gan.io import atomic
+from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.study import cli
+from diffusion2gan.teacher import Teacher
+from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.training.lpips.calibration import CalibrationTraining, encode, two_afc
+
+
+@dataclass
+class Arguments:
+    trunk: Path
+    space: str
+    judgements: str
+    iterations: int
+    checkpoints: Path
+    out: Path
+    metrics: Path
+    teacher: str = ""
+    count: int = 5000
+    held_out: int = 2000
+    size: int = 64
+    batch_size: int = 50
+    learning_rate: float = 1e-4
+    seed: int = 0
+
+
+def main(args: Arguments):
+    start = time.monotonic()
+    torch.manual_seed(args.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trunk = VGG.load(args.trunk).to(device)
+    if trunk.space != args.space:
+        raise UserError(f"{args.trunk} was trained on {trunk.space}s and --space is {args.space}: make them agree")
+    if args.space == "latent" and not args.teacher:
+        raise UserError("judgements are encoded by a teacher's VAE: give the pipeline as --teacher")
+    to_space = Teacher(args.teacher, device).encode_images if args.space == "latent" else torch.nn.Identity()
+    triplets, held_out = (
+        encode(judgements(args.judgements, split, args.seed, args.size), count, args.seed, to_space)
+        for split, count in (("train", args.count), ("val", args.held_out))
+    )
+
+    training = CalibrationTraining(trunk, triplets, args.batch_size, args.learning_rate, args.seed)
+    names = ["space", "judgements", "count", "size", "batch_size", "learning_rate"]
+    schedule = Schedule(args.iterations, decay="linear")
+    history = train(training, schedule, args.checkpoints, cli.settings_of(args, names), args.seed)
+
+    metric = training.metric()
+    metric.save(args.out)
+    history.to_csv(args.out.with_suffix(".csv"), index=False)
+    result = {
+        "judgements": "synthetic" if args.judgements == "openmoji" else "bapps",
+        "count": len(held_out),
+        "metrics": two_afc(metric, held_out, device),
+        "seed": args.seed,
+        "seconds": time.monotonic() - start,
+        **provenance.record(cli.settings_of(args, [*names, "held_out", "iterations", "seed"]), device),
+    }
+    with atomic(args.metrics) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,83 @@
+"""Figure 3: find a latent again from noise, by gradient descent on one loss; write its curves and where it ends."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from diffusion2gan.data.imagenet import LabelledImages
+from diffusion2gan.images import to_tensor, to_uint8
+from diffusion2gan.io import atomic
+from diffusion2gan.losses import regression_loss
+from diffusion2gan.losses.lpips import LPIPS
+from diffusion2gan.progress import track
+from diffusion2gan.seeds import mix, noise
+from diffusion2gan.study import cli
+from diffusion2gan.teacher import Teacher
+
+
+@dataclass
+class Arguments:
+    loss: str
+    teacher: str
+    images: str
+    latent_metric: Path
+    iterations: int
+    learning_rate: float
+    curves: Path
+    pictures_out: Path
+    pixel_metric: Path | None = None
+    preset: str = "bgco"
+    pictures: int = 2
+    seeds: int = 3
+    log_every: int = 100
+    seed: int = 0
+
+
+def main(args: Arguments):
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    teacher = Teacher(args.teacher, device)
+    metric = LPIPS.load(args.latent_metric).to(device)
+    loss = regression_loss(
+        args.loss,
+        args.pixel_metric if args.loss == "lpips" else args.latent_metric,
+        teacher.decode,
+        args.preset,
+        device,
+    )
+    source = LabelledImages(args.images, "val", teacher.picture_side, args.seed)
+    images = to_tensor([source[i][0] for i in range(args.pictures)]).to(device)
+    target = teacher.encode_images(images).repeat(args.seeds, 1, 1, 1)
+    seen = teacher.decode(target)
+
+    starts = [mix(args.seed, seed, picture) for seed in range(args.seeds) for picture in range(args.pictures)]
+    x = noise(starts, teacher.latent_shape).to(device).requires_grad_()
+    optimizer = torch.optim.Adam([x], args.learning_rate)
+    torch.manual_seed(args.seed)
+    rows = []
+    for step in track(range(args.iterations + 1), f"reconstructing with {args.loss}"):
+        if step % args.log_every == 0 or step == args.iterations:
+            with torch.no_grad():
+                distances = metric(x, target).tolist()
+                errors = (teacher.decode(x) - seen).square().mean((1, 2, 3)).tolist()
+            rows += [
+                {"step": step, "seed": i // args.pictures, "picture": i % args.pictures, "metric": d, "pixel_mse": e}
+                for i, (d, e) in enumerate(zip(distances, errors, strict=True))
+            ]
+        optimizer.zero_grad()
+        (loss(x, target) * len(x)).backward()  # the sum: every latent descends as if it were alone
+        optimizer.step()
+
+    args.curves.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(args.curves) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+    with torch.no_grad():
+        pictures = {"target": seen[: args.pictures], "found": teacher.decode(x)[: args.pictures]}
+    with atomic(args.pictures_out) as temporary:
+        save_file({name: torch.from_numpy(to_uint8(shown)) for name, shown in pictures.items()}, temporary)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,109 @@
+"""Train a VGG to name pictures or latents: the trunk of LPIPS or LatentLPIPS."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from diffusion2gan import provenance
+from diffusion2gan.data.imagenet import LabelledImages
+from diffusion2gan.data.latents import LabelledLatents
+from diffusion2gan.errors import UserError
+from diffusion2gan.io import atomic
+from diffusion2gan.networks.vgg import SPACES, VGG
+from diffusion2gan.study import cli
+from diffusion2gan.training import distributed
+from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.training.lpips.classification import (
+    ImageBatches,
+    LatentBatches,
+    VGGTraining,
+    accuracy,
+    held_out_images,
+)
+
+EVALUATION_BATCH = 256
+
+
+@dataclass
+class Arguments:
+    space: str
+    data: list[str]
+    validation: list[str]
+    classes: int
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    checkpoints: Path
+    out: Path
+    metrics: Path
+    width: float = 0.25
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    warmup: int = 200
+    size: int = 64
+    validation_count: int = 2000
+    workers: int = 0
+    seed: int = 0
+    autocast: bool = False
+
+
+def main(args: Arguments):
+    if args.space not in SPACES:
+        raise UserError(f"no space '{args.space}': use {' or '.join(SPACES)}")
+    start = time.monotonic()
+    torch.manual_seed(args.seed)
+    device = distributed.device()
+    (rows,) = distributed.parts(args.batch_size)
+    if args.space == "latent":
+        latents = LabelledLatents(args.data, args.classes)
+        batches = LatentBatches(latents, latents.labels, args.batch_size, args.seed, rows)
+        channels = latents.shape[1]
+    else:
+        pictures = read_pictures(args.data[0], "train", args)
+        batches = ImageBatches(pictures, args.batch_size, args.seed, args.workers, rows)
+        channels = 3
+
+    network = VGG(args.space, channels, args.classes, args.width).to(device)
+    training = VGGTraining(network, batches, args.learning_rate, args.weight_decay, args.label_smoothing, args.autocast)
+    names = ["space", "classes", "width", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "autocast"]
+    schedule = Schedule(args.iterations, args.warmup, decay="cosine")
+    history = train(training, schedule, args.checkpoints, cli.settings_of(args, names), args.seed)
+    if not distributed.is_main():
+        return
+
+    if args.space == "latent":
+        latents = LabelledLatents(args.validation, args.classes)
+        parts = torch.arange(len(latents)).split(EVALUATION_BATCH)
+        held_out = ((latents[part].float(), latents.labels[part]) for part in parts)
+    else:
+        pictures = read_pictures(args.validation[0], "val", args)
+        held_out = held_out_images(pictures, args.validation_count, EVALUATION_BATCH, args.seed, args.workers)
+    scores = accuracy(network, held_out)
+    network.save(args.out)
+    history.to_csv(args.out.with_suffix(".csv"), index=False)
+    result = {
+        "count": scores.pop("count"),
+        "metrics": scores,
+        "seed": args.seed,
+        "seconds": time.monotonic() - start,
+        **provenance.record(cli.settings_of(args, [*names, "iterations", "seed"]), device),
+    }
+    with atomic(args.metrics) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def read_pictures(source: str, split: str, args: Arguments) -> LabelledImages:
+    """The labelled pictures of a split, of as many classes as --classes says."""
+    pictures = LabelledImages(source, split, args.size, args.seed)
+    if len(pictures.classes) != args.classes:
+        raise UserError(
+            f"{source} has {len(pictures.classes)} classes and --classes is {args.classes}: make them agree"
+        )
+    return pictures
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,69 @@
+"""Run a training script in one process, in one for each GPU of this machine, or of several machines.
+
+    python src/scripts/launch.py --nodes 2 --gpus 8 src/scripts/distill/train_gan.py --teacher …
+
+Becomes `python`, `torchrun --standalone`, or, within a SLURM allocation of the nodes, `srun … torchrun`:
+its process is replaced, so that signals reach the program and its exit code is the answer.
+
+SLURM warns every process of a job by SIGUSR2 before the job's time limit or its preemption: a training saves and
+ends, and torchrun, which the warning would kill, is shielded from it.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import sys
+
+SHIELDED = ["sh", "-c", "trap '' USR2; exec \"$@\"", "sh"]
+PORTS = range(20000, 30000)  # where the processes of several nodes meet                          # ours
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=1, help="how many machines")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs of each, a process each; 0 or 1: one process")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the script and its options")
+    asked = parser.parse_args(arguments)
+    if asked.nodes < 1 or asked.gpus < 0 or not asked.command:
+        parser.error("give at least one node, no fewer than 0 GPUs, and a script")
+    line = command(asked.nodes, asked.gpus, asked.command, os.environ)
+    print(shlex.join(line), file=sys.stderr, flush=True)
+    try:
+        os.execvp(line[0], line)
+    except OSError as error:
+        sys.exit(f"error: {line[0]} cannot be run: {error.strerror}")
+
+
+def command(nodes: int, gpus: int, program: list[str], environment: dict[str, str]) -> list[str]:
+    """The command line that runs a script and its options with a process for each GPU of each node."""
+    python = [sys.executable, "-u"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(max(1, gpus))]
+    if nodes > 1:
+        if "SLURM_JOB_ID" not in environment:
+            sys.exit(f"error: {nodes} nodes are reached through SLURM, and this is no SLURM job: use --nodes 1")
+        job = environment["SLURM_JOB_ID"]
+        port = PORTS[int(re.sub(r"\D", "", job)) % len(PORTS)]
+        meeting = ["--rdzv-backend", "c10d", "--rdzv-id", job, "--rdzv-endpoint", f"{_first_node(environment)}:{port}"]
+        # the job's own step holds all that it was given; with these two options this one may use it too
+        srun = [
+            "srun",
+            "--overlap",
+            "--mem=0",
+            f"--nodes={nodes}",
+            f"--ntasks={nodes}",
+            "--ntasks-per-node=1",
+            "--kill-on-bad-exit=1",
+        ]
+        return [*srun, *SHIELDED, *torchrun, "--nnodes", str(nodes), *meeting, *program]
+    return [*torchrun, "--standalone", *program] if gpus > 1 else [*python, *program]
+
+
+def _first_node(environment: dict[str, str]) -> str:
+    """The first name of SLURM's list of nodes: `gpu[07-09,12]` begins with gpu07."""
+    listed = environment.get("SLURM_JOB_NODELIST", "")
+    return re.sub(r"^([^,\[]*)\[([^,\-\]]+)[^\]]*\]([^,]*).*$", r"\1\2\3", listed).split(",")[0] or "localhost"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

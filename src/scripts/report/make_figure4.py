@@ -1,0 +1,37 @@
+"""Figure 4: what a student is trained with, drawn from the networks themselves, without their weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusion2gan.report import diagrams, figures, tracing
+from diffusion2gan.study import cli
+from diffusion2gan.teacher import SOLVERS
+
+
+@dataclass
+class Arguments:
+    teacher: str
+    ensemble: str
+    trunk_width: float
+    z_conditioning: bool
+    multi_scale: bool
+    count: int
+    solver: str
+    steps: int
+    guidance: float
+    out: Path
+
+
+def main(args: Arguments):
+    traced = tracing.overview(args.teacher, args.ensemble, args.trunk_width, args.z_conditioning, args.multi_scale)
+    solving = [
+        f"{SOLVERS[args.solver].__name__}, {args.steps} steps",
+        f"guidance {args.guidance:g}; {args.count:,} pairs",
+    ]
+    figure = diagrams.overview(traced, solving, args.teacher)
+    description = f"A student of {args.teacher}, the pairs that it learns from, and the two losses that teach it."
+    figures.save(figure, args.out, description)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,62 @@
+"""Make the page of the human preference study, and the key that says which row drew what."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.human_study import page as human_study
+from diffusion2gan.io import atomic
+from diffusion2gan.report import tables
+from diffusion2gan.sampling import folder as samples
+from diffusion2gan.study import cli
+from diffusion2gan.toy import openmoji
+
+
+@dataclass
+class Arguments:
+    prompts: Path
+    models: list[str]
+    pairs: list[str]
+    count: int  # of prompts
+    out: Path
+    key: Path
+    resolution: int = 512
+    resize_filter: str = "lanczos"
+    seed: int = 0
+
+
+def main(args: Arguments):
+    captions = pd.read_parquet(args.prompts)["caption"].tolist()
+    folders = samples.named(args.models)
+    pairs = [_pair(pair, folders) for pair in args.pairs]
+    human_study.check_alike(folders, captions)
+
+    chosen = human_study.choose(captions, args.count, args.seed)
+    pictures = {
+        (row, number): picture
+        for row, folder in folders.items()
+        for number, picture in zip(
+            chosen, human_study.encode(folder, list(chosen), args.resolution, args.resize_filter), strict=True
+        )
+    }
+    key = human_study.trials(pairs, chosen, pictures, args.seed)
+    known = {prompt.caption for prompt in openmoji.prompts("all")}
+    attribution = openmoji.ATTRIBUTION if known & set(captions) else ""
+    page = human_study.page(key, pictures, args.resolution, attribution)
+    tables.write(key, args.key)
+    with atomic(args.out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    print(f"{len(key)} trials, {len(page) / 1e6:.1f} MB: {args.out}")
+
+
+def _pair(words: str, folders: dict[str, Path]) -> tuple[str, str]:
+    row, _, against = words.partition("=")
+    if unknown := {row, against} - folders.keys():
+        raise UserError(f"--pairs {words}: write ROW=ROW, both of --models; there is no '{min(unknown)}'")
+    return row, against
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,65 @@
+"""Answer the human preference study by CLIP: an automatic rater, not a person, to try the study without any.
+
+It prefers, for alignment, the picture with the higher CLIP score; for realism, the one further inside the manifold of
+the benchmark's pictures among CLIP's vectors (the realism score of Kynkäänniemi et al. 2019).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from diffusion2gan.human_study import preferences
+from diffusion2gan.metrics.clip_score import CLIP, cosines
+from diffusion2gan.metrics.features import cached
+from diffusion2gan.metrics.precision_recall import realism
+from diffusion2gan.report import tables
+from diffusion2gan.sampling import folder as samples
+from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.study import cli
+
+RATER = f"{preferences.AUTOMATIC}clip"
+
+
+@dataclass
+class Arguments:
+    key: Path
+    models: list[str]
+    benchmark: Path
+    out: Path
+    clip: str = "ViT-g-14/laion2b_s12b_b42k"
+    clip_prefix: str = ""
+    resolution: int = 512
+    resize_filter: str = "lanczos"
+
+
+def main(args: Arguments):
+    key = preferences.read_key(args.key)
+    captions = key.set_index("picture")["caption"].to_dict()
+    clip = CLIP(args.clip, torch.device("cuda" if torch.cuda.is_available() else "cpu"), args.clip_prefix)
+    texts = clip.captions(list(captions.values()))
+    reference = Pictures(samples.paths(args.benchmark / "images"), args.resolution, args.resize_filter)
+    kept = args.benchmark.with_name(f"{args.benchmark.name}.features")
+    real = cached(clip.embed, reference, kept, "clip", {"clip": clip.spec})
+
+    scores = {}
+    for row, folder in samples.named(args.models).items():
+        files = samples.paths(folder)
+        drawn = clip.embed(Pictures([files[i] for i in captions], args.resolution, args.resize_filter))
+        values = {"realism": realism(drawn, real), "alignment": cosines(F.normalize(drawn), texts)}
+        scores[row] = pd.DataFrame({name: value.numpy() for name, value in values.items()}, index=list(captions))
+    choices = [choose(trial, scores) for trial in key.itertuples()]
+    answers = key.assign(rater=RATER, choice=choices, seconds=0)
+    tables.write(answers[preferences.HEADER], args.out)
+
+
+def choose(trial, scores: dict[str, pd.DataFrame]) -> str:
+    """The side of the higher score."""
+    left, right = (scores[row].at[trial.picture, trial.question] for row in (trial.left, trial.right))
+    return "tie" if left == right else "left" if left > right else "right"
+
+
+if __name__ == "__main__":
+    cli.run(main)

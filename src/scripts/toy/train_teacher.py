@@ -1,0 +1,61 @@
+"""Train a toy teacher, U-Net and text encoders, on latents of captioned scenes; save the whole pipeline."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from diffusion2gan.study import cli
+from diffusion2gan.toy import networks as toy
+from diffusion2gan.toy.denoising import DenoisingTraining, encode_scenes
+from diffusion2gan.toy.openmoji import Scenes, prompts
+from diffusion2gan.training.loop import Schedule, train
+
+
+@dataclass
+class Arguments:
+    vae: Path
+    scenes: int
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    checkpoints: Path
+    out: Path
+    init: Path | None = None  # a pipeline to start from, instead of from nothing
+    xl: bool = False  # an SDXL in miniature, instead of a Stable Diffusion
+    seed: int = 0
+
+
+def main(args: Arguments):
+    torch.manual_seed(args.seed)
+    if args.init:
+        begun = toy.load_pipeline(args.init)
+        tokenizer, encoder, unet = begun.tokenizer, begun.text_encoder, begun.unet
+    else:
+        tokenizer = toy.tokenizer([prompt.caption for prompt in prompts("all")])
+        encoder, unet = toy.text_encoder(tokenizer), toy.unet()
+    parts = torch.nn.ModuleDict({"unet": unet.train(), "text_encoder": encoder.train()})
+    if args.xl:
+        parts.update({"unet": toy.xl_unet().train(), "text_encoder_2": toy.second_text_encoder(tokenizer).train()})
+
+    vae = toy.load_vae(args.vae)
+    scenes = Scenes("all", args.seed, toy.PICTURE)
+    latents, tokens = encode_scenes(vae, tokenizer, scenes, args.scenes)
+    training = DenoisingTraining(
+        latents, tokens, toy.tokenize(tokenizer, [""]), parts, args.batch_size, args.learning_rate, args.seed
+    )
+    settings = cli.settings_of(args, ["scenes", "batch_size", "learning_rate", "init", "xl"])
+    schedule = Schedule(args.iterations, warmup=200, decay="cosine")
+    history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
+
+    parts.eval()
+    if args.xl:
+        pipeline = toy.xl_pipeline(vae, tokenizer, (parts["text_encoder"], parts["text_encoder_2"]), parts["unet"])
+    else:
+        pipeline = toy.pipeline(vae, tokenizer, parts["text_encoder"], parts["unet"])
+    pipeline.save_pretrained(args.out)
+    history.to_csv(args.out / "history.csv", index=False)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,232 @@
+"""score.py: one json of metrics for one folder of pictures."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cleanfid.fid import fid_from_feats
+from PIL import Image
+from safetensors.torch import save_file
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.metrics import clip_score, features
+from diffusion2gan.metrics.precision_recall import precision_recall
+from diffusion2gan.metrics.scores import METRICS
+from diffusion2gan.provenance import sha256
+from diffusion2gan.sampling import folder as samples
+from diffusion2gan.teacher import Teacher
+from diffusion2gan.toy import networks as toy
+from diffusion2gan.toy.openmoji import Scenes, prompts
+from scripts.evaluate.score import Arguments, main
+
+COUNT = 8
+
+
+@pytest.fixture
+def benchmark(tmp_path, teacher_folder):
+    """Twelve real scenes as benchmark, and eight others drawn for its first prompts."""
+    folder = tmp_path / "coco2014"
+    (folder / "images").mkdir(parents=True)
+    scenes, others = Scenes("benchmark", 0, 32), Scenes("benchmark", 1, 32)
+    for i in range(12):
+        Image.fromarray(scenes[i].image).save(folder / "images" / f"{i:05d}.png")
+    captions = [scenes[i].prompt.caption for i in range(12)]
+    pd.DataFrame({"prompt_id": range(12), "caption": captions}).to_parquet(folder / "prompts.parquet")
+    recipe = {
+        "model": str(teacher_folder),
+        "count": COUNT,
+        "steps": 2,
+        "guidance": 2.0,
+        "scheduler": "ddim",
+        "spacing": "own",
+        "seed": 0,
+    }
+    recipe["precision"] = "float32"
+    samples.create(tmp_path / "drawn", recipe)
+    for i in range(COUNT):
+        Image.fromarray(others[i].image).save(tmp_path / "drawn" / f"{i:05d}.png")
+    return folder
+
+
+@pytest.fixture
+def colours(monkeypatch):
+    """A feature network whose features are the mean colour, a cheap and known one."""
+    monkeypatch.setitem(features.NETWORKS, "colour", lambda device: lambda pixels: pixels.mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("assets") / "clip"
+    torch.manual_seed(0)
+    model = toy.clip(folder, toy.tokenizer([prompt.caption for prompt in prompts("all")]))
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+def score(benchmark, **settings):
+    out = benchmark.parent / "metrics" / "coco2014.json"
+    defaults = {"run": "mine", "scale": "smoke", "features": "colour", "resolution": 32, "feature_side": 32}
+    main(Arguments(images=benchmark.parent / "drawn", benchmark=benchmark, out=out, **defaults | settings))
+    return json.loads(out.read_text())
+
+
+def mean_colours(folder):
+    return np.stack([np.asarray(Image.open(path), dtype=np.float64).mean((0, 1)) for path in samples.paths(folder)])
+
+
+def test_the_metrics_are_those_of_the_pictures(benchmark, colours):
+    result = score(benchmark, metrics=["fid", "precision", "recall"], seed=3)
+    drawn, real = mean_colours(benchmark.parent / "drawn"), mean_colours(benchmark / "images")
+    precision, recall = precision_recall(torch.from_numpy(drawn), torch.from_numpy(real))
+    expected = {"fid": fid_from_feats(drawn, real), "precision": precision, "recall": recall}
+    assert result["metrics"] == pytest.approx(expected, rel=1e-4)
+    told = [result[name] for name in ("run", "benchmark", "scale", "seed", "features", "count")]
+    assert told == ["mine", "coco2014", "smoke", 3, "colour", COUNT]
+    assert result["recipe"]["reference_count"] == 12 and result["recipe"]["resize_filter"] == "lanczos"
+    assert {"settings_sha256", "git_commit", "versions", "device", "utc", "seconds"} <= result.keys()
+
+
+def test_the_settings_hash_follows_the_recipe_and_not_the_clock(benchmark, colours):
+    first, again = score(benchmark, metrics=["fid"]), score(benchmark, metrics=["fid"])
+    assert first["settings_sha256"] == again["settings_sha256"] and first["metrics"] == again["metrics"]
+    assert score(benchmark, metrics=["fid"], resize_filter="box")["settings_sha256"] != first["settings_sha256"]
+
+
+def test_only_what_is_asked_for_is_measured(benchmark, colours):
+    assert set(score(benchmark, metrics=["recall"])["metrics"]) == {"recall"}
+
+
+def test_clip_names_emoji_and_ground_of_openmoji_alone(benchmark, clip_folder):
+    spec = f"local-dir:{clip_folder}"
+    measured = score(benchmark, metrics=["clip_score"], clip=spec)
+    assert set(measured["metrics"]) == set(measured["intervals"]) == {"clip_score", "emoji_top1", "ground_top1"}
+    assert measured["recipe"]["clip"] == spec
+    table = pd.read_parquet(benchmark / "prompts.parquet")
+    clip = clip_score.CLIP(spec, torch.device("cpu"))
+    pictures = clip.pictures(samples.Pictures(samples.paths(benchmark.parent / "drawn"), 32))
+    cosines = (pictures @ clip.captions(table["caption"][:COUNT].tolist()).T).diagonal()
+    assert measured["metrics"]["clip_score"] == pytest.approx(cosines.mean().item(), abs=1e-6)
+    table["caption"] = "a photo of a fox"
+    table.to_parquet(benchmark / "prompts.parquet")
+    assert set(score(benchmark, metrics=["clip_score"], clip=spec)["metrics"]) == {"clip_score"}
+
+
+def test_a_model_is_sized_and_timed_as_it_drew(benchmark, colours, monkeypatch):
+    solved, solve = [], Teacher.solve
+
+    def recorded(self, z, captions, *how):
+        solved.append((len(z), *how))
+        return solve(self, z, captions, *how)
+
+    monkeypatch.setattr(Teacher, "solve", recorded)
+    result = score(benchmark, metrics=["recall"], time=True)
+    weights = sum(weight.numel() for weight in toy.unet().parameters())
+    assert result["metrics"]["params_billion"] == pytest.approx(weights / 1e9)
+    assert result["metrics"]["steps"] == 2
+    assert 0 < result["metrics"]["inference_seconds"] == result["speed"]["median"]
+    assert len(solved) > result["speed"]["repeats"] and set(solved) == {(1, 2, 2.0, "ddim", "own")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metrics": ["fid", "fidd"]}, "no metric 'fidd'"),
+        ({"metrics": ["fid"], "features": "resnet"}, "'resnet'"),
+        ({"metrics": ["fid"], "resize_filter": "sinc"}, "'sinc'"),
+    ],
+)
+def test_mistakes_are_named(benchmark, colours, settings, message):
+    with pytest.raises(UserError, match=message):
+        score(benchmark, **settings)
+
+
+def test_more_pictures_than_prompts_are_refused(benchmark, colours):
+    table = pd.read_parquet(benchmark / "prompts.parquet")
+    table[: COUNT - 1].to_parquet(benchmark / "prompts.parquet")
+    with pytest.raises(UserError, match="holds 8 pictures.*only 7 prompts"):
+        score(benchmark, metrics=["fid"])
+
+
+def test_pictures_from_elsewhere_are_scored_but_not_timed(benchmark, colours):
+    (benchmark.parent / "drawn" / "sample.json").unlink()
+    assert score(benchmark, metrics=["fid"])["sample"] is None
+    with pytest.raises(UserError, match="no sample.json"):
+        score(benchmark, metrics=["fid"], time=True)
+
+
+@pytest.fixture
+def drawer(benchmark, tmp_path):
+    """Writes folders of scenes as sample.py would."""
+
+    def draw(name, seed, count=COUNT, repeats=1, **recipe):
+        scenes = Scenes("benchmark", seed, 32)
+        samples.create(tmp_path / name, {"count": count, "repeats": repeats, "seed": 0, **recipe})
+        for i in range(count):
+            Image.fromarray(scenes[i].image).save(tmp_path / name / f"{i:05d}.png")
+        return tmp_path / name
+
+    return draw
+
+
+def test_every_metric_with_its_interval_and_every_picture_once(benchmark, colours, clip_folder, drawer, monkeypatch):
+    """However many metrics look at them, pictures go through a network once."""
+    captions = pd.read_parquet(benchmark / "prompts.parquet")["caption"].tolist()[:COUNT]
+    same = {"captions_sha256": sha256(captions)}
+    drawn = drawer("drawn", 1, **same)
+    seen = []
+    monkeypatch.setitem(
+        features.NETWORKS, "colour", lambda device: lambda pixels: (seen.append(len(pixels)), pixels.mean((2, 3)))[1]
+    )
+    result = score(
+        benchmark, metrics=list(METRICS), second_features="clip", clip=f"local-dir:{clip_folder}",
+        dreamsim=f"local-dir:{clip_folder}", teacher_images=drawer("teacher", 2, **same),
+        diversity=drawer("several", 3, count=6, repeats=3), resamples=20,
+    )  # fmt: skip
+    assert set(METRICS) <= set(result["metrics"]) == set(result["intervals"])
+    assert all(width >= 0 for width in result["intervals"].values()) and result["intervals"]["fid"] > 0
+    assert sum(seen) == COUNT + 12
+    assert {"features", "reference", "clip", "dreamsim", "fid", "kid"} <= result["parts"].keys()
+    clip = clip_score.CLIP(f"local-dir:{clip_folder}", torch.device("cpu"))
+    ours, theirs = (
+        clip.pictures(samples.Pictures(samples.paths(each), 32)) for each in (drawn, drawn.parent / "teacher")
+    )
+    assert result["metrics"]["dreamsim"] == pytest.approx(1 - (ours @ theirs.T).diagonal().mean().item(), abs=1e-5)
+    real = clip.embed(samples.Pictures(samples.paths(benchmark / "images"), 32))
+    raw = clip.embed(samples.Pictures(samples.paths(drawn), 32))
+    assert result["metrics"]["fid_second"] == pytest.approx(fid_from_feats(raw.numpy(), real.numpy()), rel=1e-2)
+    score(benchmark, metrics=["fid"])
+    assert sum(seen) == 2 * COUNT + 12  # the reference is kept
+
+
+def test_no_part_of_a_score_is_kept_when_something_is_wrong(benchmark, colours, clip_folder, drawer):
+    out = benchmark.parent / "metrics" / "coco2014.json"
+
+    def complaint(**settings):
+        with pytest.raises(UserError) as error:
+            score(benchmark, **{"metrics": ["fid"]} | settings)
+        assert "\n" not in str(error.value) and not out.exists()
+        return str(error.value)
+
+    dreamsim = {"metrics": ["dreamsim"], "dreamsim": f"local-dir:{clip_folder}"}
+    assert "name the folder of its pictures as --teacher_images" in complaint(**dreamsim)
+    other = drawer("other", 2, captions_sha256="another")
+    assert "not of the same noise and prompts" in complaint(**dreamsim, teacher_images=other)
+    assert "--repeats 8" in complaint(**dreamsim | {"metrics": ["dreamdiv"]}, diversity=other)
+    (benchmark / "benchmark.json").write_text('{"pictures": 13}')
+    assert "holds 12 of 13 pictures" in complaint()
+    (benchmark / "benchmark.json").unlink()
+    drawn = benchmark.parent / "drawn"
+    Image.new("RGB", (31, 32)).save(drawn / "00003.png")
+    assert "(32, 32) pixels" in complaint() and "00003.png of (31, 32): draw all of them with one model" in complaint()
+    (drawn / "00003.png").write_bytes((drawn / "00002.png").read_bytes()[:200])
+    assert "00003.png is not a whole picture" in complaint()
+    (drawn / "00003.png").unlink()
+    assert "holds 7 of 8 pictures" in complaint()
+    drawer("drawn", 1, captions_sha256="another")
+    assert "was drawn for other prompts" in complaint()
+    for image in (benchmark / "images").iterdir():
+        image.unlink()
+    drawer("drawn", 1)
+    assert "there are no pictures in" in complaint()

@@ -1,0 +1,150 @@
+"""generate_pairs.py: the same pairs however they are made, and however often the making is killed."""
+
+import os
+import random
+import signal
+import time
+from multiprocessing import get_context
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.pairs.shards import index_shards, verify
+from diffusion2gan.teacher import Teacher
+from scripts.pairs import generate_pairs
+from scripts.pairs.generate_pairs import Arguments, main
+
+SHARDS, COUNT = 3, 32
+fork = get_context("fork")
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_folder):
+    return Teacher(str(teacher_folder))
+
+
+@pytest.fixture
+def make(teacher, tmp_path, monkeypatch):
+    """Make shards in a folder, in this process."""
+    monkeypatch.setattr(generate_pairs, "load_teacher", lambda *settings: teacher)
+    prompts = tmp_path / "prompts.parquet"
+    captions = [f"a fox on a {colour} background" for colour in ("red", "green", "blue", "white", "pink")]
+    pd.DataFrame({"prompt_id": range(5), "caption": captions}).to_parquet(prompts, index=False)
+
+    def make(folder, chosen=range(SHARDS), batch_size=4, **settings):
+        settings = {"shards": SHARDS, "count": COUNT, "steps": 2, "guidance": 3.0, "seed": 5} | settings
+        for shard in chosen:
+            out = tmp_path / folder / f"shard-{shard:05d}.safetensors"
+            if not out.exists():
+                main(Arguments("teacher", prompts, shard, batch_size=batch_size, out=out, **settings))
+
+    return make
+
+
+def index(folder):
+    return index_shards(sorted(folder.glob("shard-*.safetensors")), folder.parent / "prompts.parquet")
+
+
+def killed(work, delay=None):
+    """Do the work in another process and kill it after a delay in seconds; whether it was still at it."""
+    process = fork.Process(target=work)
+    process.start()
+    if delay is not None:
+        time.sleep(delay)
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def kill_this():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_order_batches_and_processes_make_the_same_pairs(make, tmp_path):
+    make("one")
+    halves = [fork.Process(target=make, args=("two", part, 7)) for part in ([2, 1], [0])]
+    for half in halves:
+        half.start()
+    for half in halves:
+        half.join()
+        assert half.exitcode == 0
+    for one, two in zip(sorted((tmp_path / "one").iterdir()), sorted((tmp_path / "two").iterdir()), strict=True):
+        one, two = load_file(one), load_file(two)
+        for name in ("seeds", "prompt_ids"):
+            assert one[name].numpy().tobytes() == two[name].numpy().tobytes()
+        torch.testing.assert_close(one["latents"], two["latents"], rtol=1e-3, atol=1e-3)
+
+
+def test_killed_twenty_times_the_shards_are_those_of_an_undisturbed_run(make, tmp_path):
+    start = time.monotonic()
+    make("whole")
+    seconds, draw = time.monotonic() - start, random.Random(0)
+    folder, kills = tmp_path / "killed", 0
+    while kills < 20:
+        kills += killed(lambda: make("killed"), draw.uniform(0, seconds / 2))
+        finished = sorted(folder.glob("shard-*"))
+        assert [verify(path)["problem"] for path in finished] == [None] * len(finished)
+        if len(finished) == SHARDS:
+            draw.choice(finished).unlink()
+    make("killed")
+    assert index(folder).equals(index(tmp_path / "whole"))
+    names = [path.name for path in sorted((tmp_path / "whole").iterdir())]
+    assert [path.name for path in sorted(folder.iterdir())] == names
+    assert all((folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in names)
+
+
+def test_a_killed_shard_goes_on_from_its_last_finished_batch(make, teacher, tmp_path, monkeypatch):
+    make("whole", [0])
+    solve, calls = teacher.solve, []
+
+    def counted(*arguments, **settings):
+        calls.append(len(calls))
+        if len(calls) == 3 and stop:
+            kill_this()
+        return solve(*arguments, **settings)
+
+    monkeypatch.setattr(teacher, "solve", counted)
+    stop = True
+    assert killed(lambda: make("killed", [0]))
+    stop = False
+    make("killed", [0])
+    assert len(calls) == 1  # of three batches
+    (made,), (whole,) = (list((tmp_path / name).iterdir()) for name in ("killed", "whole"))
+    assert made.read_bytes() == whole.read_bytes()
+
+
+def test_a_job_killed_while_it_writes_leaves_nothing_in_the_end(make, tmp_path):
+    def work():
+        os.replace = lambda *paths: kill_this()
+        make("killed", [0])
+
+    assert killed(work)
+    left = sorted(path.suffix for path in (tmp_path / "killed").iterdir())
+    assert left == [".tmp", ".unfinished"]
+    make("killed", [0])
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["shard-00000.safetensors"]
+
+
+def test_a_flipped_byte_costs_one_shard(make, tmp_path):
+    make("pairs")
+    before, folder = index(tmp_path / "pairs"), tmp_path / "pairs"
+    bad = folder / "shard-00001.safetensors"
+    content = bytearray(bad.read_bytes())
+    content[len(content) // 2] ^= 64
+    bad.write_bytes(content)
+    with pytest.raises(UserError, match="shard-00001.safetensors is damaged") as raised:
+        index(folder)
+    assert "shard-00000" not in str(raised.value) and "shard-00002" not in str(raised.value)
+    kept = (folder / "shard-00000.safetensors").stat()
+    bad.unlink()
+    make("pairs")
+    assert index(folder).equals(before)
+    assert (folder / "shard-00000.safetensors").stat().st_mtime_ns == kept.st_mtime_ns
+
+
+def test_more_shards_than_pairs_are_told_in_one_line(make):
+    with pytest.raises(UserError, match="shard 0 of 9 holds none of the 2 pairs"):
+        make("pairs", [0], shards=9, count=2)

@@ -1,0 +1,221 @@
+"""Pairs come back as they were made, however they are cut, and a damaged shard is named."""
+
+import hashlib
+import json
+import os
+import pickle
+from copy import copy
+
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.io import sha256
+from diffusion2gan.pairs.dataset import PairDataset
+from diffusion2gan.pairs.prompts import read_prompts
+from diffusion2gan.pairs.shards import (
+    bytes_of,
+    index_shards,
+    pair_seeds,
+    shard_range,
+    shard_recipe,
+    unfinished,
+    write_shard,
+)
+from diffusion2gan.seeds import noise
+
+SHAPE = (4, 8, 8)
+COUNT = 10
+
+
+def make_dataset(folder, shards, steps=5):
+    folder.mkdir()
+    prompts = folder / "prompts.parquet"
+    pd.DataFrame({"prompt_id": range(3), "caption": ["a", "b", "c"]}).to_parquet(prompts, index=False)
+    paths = []
+    for shard in range(shards):
+        pairs = shard_range(shard, shards, COUNT)
+        latents = torch.stack([torch.full(SHAPE, float(pair)) for pair in pairs])
+        paths.append(folder / f"shard-{shard:05d}.safetensors")
+        recipe = {"steps": steps, "prompts_sha256": sha256(prompts)}
+        write_shard(paths[-1], latents, pair_seeds(pairs, 7), [pair % 3 for pair in pairs], pairs.start, recipe)
+    index_shards(paths, prompts).to_parquet(folder / "index.parquet")
+    return folder, paths
+
+
+def flip(path, place=-1):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("shards", [1, 3, 4])
+def test_pairs_do_not_depend_on_how_they_are_cut(tmp_path, shards):
+    dataset = PairDataset(make_dataset(tmp_path / "pairs", shards)[0])
+    assert len(dataset) == COUNT
+    indices = torch.tensor([9, 0, 4, 4])
+    batch = dataset.batch(indices)
+    assert batch.x[:, 0, 0, 0].tolist() == [9, 0, 4, 4]
+    assert batch.captions == ["a", "a", "b", "b"]
+    torch.testing.assert_close(batch.z, noise(pair_seeds([9, 0, 4, 4], 7), SHAPE), rtol=0, atol=0)
+
+
+def test_the_first_pairs_alone(tmp_path):
+    folder, _ = make_dataset(tmp_path / "pairs", 3)
+    whole, part = PairDataset(folder), PairDataset(folder, first=7)
+    assert len(part) == 7
+    assert part.batch([6]).x.equal(whole.batch([6]).x)
+    with pytest.raises(UserError, match="holds 10 pairs, not the 11 asked for"):
+        PairDataset(folder, first=11)
+
+
+def test_shards_cover_every_pair_once():
+    for shards in (1, 3, 7):
+        assert [pair for shard in range(shards) for pair in shard_range(shard, shards, 20)] == list(range(20))
+
+
+def test_seeds_are_distinct_and_differ_between_datasets():
+    assert len(set(pair_seeds(range(10_000), 0)) | set(pair_seeds(range(10_000), 1))) == 20_000
+
+
+def test_the_seeds_of_pairs_never_change():
+    digest = hashlib.sha256(str(pair_seeds(range(1000), 3)).encode()).hexdigest()
+    assert digest == "cabd9ae38585e57e5d8e051d147776a52b756a58f6b1cb2707bd07cbc87e9c91"
+
+
+def test_equal_pairs_make_equal_bytes(tmp_path):
+    paths = [make_dataset(tmp_path / name, 1)[1][0] for name in "abcd"]
+    assert len({path.read_bytes() for path in paths}) == 1
+    assert abs(paths[0].stat().st_size - bytes_of(COUNT, SHAPE)) < 1000
+    assert shard_recipe(paths[0])["steps"] == 5
+
+
+def test_workers_of_a_data_loader_read_the_same_pairs(tmp_path):
+    dataset = PairDataset(make_dataset(tmp_path / "pairs", 3)[0])
+    order = [[9, 0, 4], [3, 3, 7], [1, 2, 8]]
+    expected = [dataset.batch(indices) for indices in order]
+    loader = DataLoader(dataset, batch_sampler=order, collate_fn=copy, num_workers=2, multiprocessing_context="fork")
+    for batch, wanted in zip(loader, expected, strict=True):
+        torch.testing.assert_close((batch.z, batch.x), (wanted.z, wanted.x), rtol=0, atol=0)
+        assert batch.captions == wanted.captions
+    assert len(dataset.shards) == 3
+    sent = pickle.loads(pickle.dumps(dataset))  # to a worker that is spawned, which maps the shards itself
+    assert not sent.shards
+    torch.testing.assert_close(sent.batch(order[0]).x, expected[0].x, rtol=0, atol=0)
+
+
+def test_a_flipped_byte_is_named_by_reader_and_index(tmp_path):
+    folder, paths = make_dataset(tmp_path / "pairs", 3)
+    for place in (-1, -COUNT * 8, 300, 40):  # a prompt, a seed, a latent, the header
+        flip(paths[1], place)
+        dataset = PairDataset(folder)
+        dataset.batch(torch.tensor([0]))
+        with pytest.raises(UserError, match="shard-00001.safetensors is damaged.*delete it and run again"):
+            dataset.batch(torch.tensor([5]))
+        with pytest.raises(UserError, match="shard-00001.safetensors is damaged") as raised:
+            index_shards(paths, folder / "prompts.parquet")
+        assert "shard-00000" not in str(raised.value) and "shard-00002" not in str(raised.value)
+        flip(paths[1], place)
+    paths[0].write_bytes(paths[0].read_bytes()[:100])
+    flip(paths[2])
+    with pytest.raises(UserError, match="shard-00000.safetensors is damaged.*shard-00002.safetensors is damaged"):
+        index_shards(paths, folder / "prompts.parquet")
+    paths[1].unlink()
+    with pytest.raises(UserError, match="shard-00001.safetensors is missing"):
+        PairDataset(folder).batch(torch.tensor([5]))
+
+
+def test_a_shard_is_verified_again_only_if_it_has_changed(tmp_path, monkeypatch):
+    folder, paths = make_dataset(tmp_path / "pairs", 2)
+    made = (folder / "index.parquet").stat().st_mtime_ns
+    verified = []
+    monkeypatch.setattr("diffusion2gan.pairs.dataset.verify", lambda path: verified.append(path))
+    os.utime(paths[0], ns=(made - 1, made - 1))
+    PairDataset(folder).batch([0])
+    assert verified == []
+    os.utime(paths[0], ns=(made + 1, made + 1))
+    with pytest.raises(TypeError):
+        PairDataset(folder).batch([0])
+    assert verified == [paths[0]]
+
+
+def test_shards_of_different_recipes_and_cuts_do_not_mix(tmp_path):
+    folder, paths = make_dataset(tmp_path / "five", 3)
+    _, others = make_dataset(tmp_path / "fifty", 3, steps=50)
+    with pytest.raises(UserError, match="shard-00001.safetensors was made under other settings") as raised:
+        index_shards([paths[0], others[1], paths[2]], folder / "prompts.parquet")
+    assert "shard-00000" not in str(raised.value)
+    _, halves = make_dataset(tmp_path / "halves", 2)
+    with pytest.raises(UserError, match="shard-00001.safetensors starts with pair 5 and not with 3"):
+        index_shards([paths[0], halves[1]], folder / "prompts.parquet")
+    pd.DataFrame({"prompt_id": [0], "caption": ["d"]}).to_parquet(tmp_path / "others.parquet")
+    with pytest.raises(UserError, match="were made from other prompts"):
+        index_shards(paths, tmp_path / "others.parquet")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e6])
+def test_latents_that_are_not_finite_are_refused(tmp_path, value):
+    folder, paths = make_dataset(tmp_path / "pairs", 1)
+    recipe = {"prompts_sha256": sha256(folder / "prompts.parquet")}
+    latents = torch.zeros(1, *SHAPE)
+    latents[0, 1, 2, 3] = value
+    write_shard(paths[0], latents, [1], [0], 0, recipe)
+    with pytest.raises(UserError, match="not finite"):
+        index_shards(paths, folder / "prompts.parquet")
+
+
+def test_finished_batches_survive_and_nothing_else_does(tmp_path):
+    """Whatever of the file is lost or damaged, the whole batches before that place are kept."""
+    path, sizes = tmp_path / "shard-00000.safetensors", [4, 4, 2]
+    batches = [torch.randn(size, *SHAPE).half() for size in sizes]
+    with pytest.raises(KeyboardInterrupt), unfinished(path, {"seed": 1}, sizes, SHAPE) as work:
+        for batch in batches:
+            work.append(batch)
+        raise KeyboardInterrupt
+    (beside,) = tmp_path.iterdir()
+    content = beside.read_bytes()
+
+    def kept(damaged, settings=None):
+        beside.write_bytes(damaged)
+        with pytest.raises(KeyboardInterrupt), unfinished(path, settings or {"seed": 1}, sizes, SHAPE) as work:
+            held = len(work.batches)
+            for found, batch in zip(work.batches, batches[:held], strict=True):
+                torch.testing.assert_close(found, batch, rtol=0, atol=0)
+            for batch in batches[held:]:
+                work.append(batch)
+            raise KeyboardInterrupt
+        return held
+
+    first, second = 32 + 32 + 4 * 512, 32 + 2 * (32 + 4 * 512)
+    assert [kept(content[:length]) for length in (0, 31, 32, first - 1, first, second + 5)] == [0, 0, 0, 0, 1, 2]
+    assert beside.read_bytes() == content
+    zeroed = content[:second] + bytes(len(content) - second)  # as a crash of the machine may leave it
+    assert kept(zeroed) == 2 and kept(content) == 3 and kept(content, {"seed": 2}) == 0
+    with unfinished(path, {"seed": 1}, sizes, SHAPE):
+        second = unfinished(path, {"seed": 1}, sizes, SHAPE)
+        with pytest.raises(UserError, match="another process is making"):
+            second.__enter__()
+    assert not beside.exists()
+
+
+def test_bad_lists_of_prompts_are_told_in_one_line(tmp_path):
+    path = tmp_path / "prompts.parquet"
+    for columns, message in [
+        ({"prompt_id": [0], "text": ["a"]}, "has the columns prompt_id, text, not prompt_id and caption"),
+        ({"prompt_id": [], "caption": []}, "has no prompts"),
+        ({"prompt_id": [0, 2], "caption": ["a", "b"]}, "are not 0, 1, 2"),
+    ]:
+        pd.DataFrame(columns).to_parquet(path, index=False)
+        with pytest.raises(UserError, match=message):
+            read_prompts(path)
+    path.write_text(json.dumps({}))
+    with pytest.raises(UserError, match="is no list of prompts") as raised:
+        read_prompts(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_no_pairs_are_told_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="there are no pairs in"):
+        PairDataset(tmp_path)

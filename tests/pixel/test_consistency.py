@@ -1,0 +1,171 @@
+"""Consistency Distillation against its definition, and beside regression on an ODE whose solution is known."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.losses import Place, regression_loss
+from diffusion2gan.pairs.dataset import Pairs
+from diffusion2gan.pixel.consistency import ConsistencyTraining
+from diffusion2gan.pixel.edm import SIGMA_MAX, SIGMA_MIN, noise_levels
+from diffusion2gan.pixel.heun import heun_step
+from diffusion2gan.pixel.model import PixelGenerator
+from diffusion2gan.training.distributed import Fitting
+from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.training.regression import RegressionTraining
+
+MEAN, DEVIATION = 0.6, 0.3  # of the one-dimensional pictures
+
+
+class Counting(nn.Module):
+    """D(x; σ) of the normal pictures, exactly; counts what it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+
+    def forward(self, x, sigma):
+        self.asked += len(x)
+        variance = (torch.as_tensor(sigma).to(x) ** 2).expand(len(x))[:, None, None, None]
+        return (DEVIATION**2 * x + MEAN * variance) / (DEVIATION**2 + variance)
+
+
+class Student(nn.Module):
+    """A consistency function of two small layers: parameters a function of ln σ, linear in x."""
+
+    config = SimpleNamespace(in_channels=1, sample_size=1)
+
+    def __init__(self, boundary):
+        super().__init__()
+        self.boundary, self.asked = boundary, 0
+        self.net = nn.Sequential(nn.Linear(1, 32), nn.SiLU(), nn.Linear(32, 2))
+
+    def forward(self, x, sigma):
+        self.asked += len(x)
+        sigma = torch.as_tensor(sigma).to(x).expand(len(x))[:, None]
+        scale, shift = self.net(sigma.log() / 4).unbind(1)
+        above = sigma[:, 0] - self.boundary
+        skip, out = 0.25 / (above**2 + 0.25), above * 0.5 / (sigma[:, 0] ** 2 + 0.25).sqrt()
+        inner = scale * x[:, 0, 0, 0] / (sigma[:, 0] ** 2 + 0.25).sqrt() + shift
+        return (skip * x[:, 0, 0, 0] + out * inner)[:, None, None, None]
+
+
+class Data:
+    """Pictures of one pixel: what the ODE makes of noise z, or drawn on their own."""
+
+    captions = [""]
+
+    def __init__(self, paired):
+        self.z, drawn = torch.randn(2, 512, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+        self.x = solution(self.z) if paired else MEAN + DEVIATION * drawn
+
+    def __len__(self):
+        return len(self.z)
+
+    def batch(self, indices):
+        return Pairs(self.z[indices], [""] * len(indices), self.x[indices])
+
+
+def solution(z):
+    """Where the ODE leads 80 z, down to σ = 0."""
+    return MEAN + (SIGMA_MAX * z - MEAN) * DEVIATION / math.sqrt(DEVIATION**2 + SIGMA_MAX**2)
+
+
+def training_of(kind, **changes):
+    torch.manual_seed(0)
+    teacher = SimpleNamespace(unet=Counting(), device=torch.device("cpu"), encode_text=lambda captions: {})
+    common = {"student": PixelGenerator(Student(SIGMA_MIN if kind == "consistency" else 0.0)), "teacher": teacher}
+    common |= {"pairs": Data(kind == "regression"), "loss": regression_loss("mse"), "batch_size": 64, "seed": 0}
+    common |= {"learning_rate": 1e-2}
+    if kind == "regression":
+        return RegressionTraining(**common | changes)
+    return ConsistencyTraining(**{"levels": 18, "target_decay": 0.0} | common | changes)
+
+
+@pytest.mark.parametrize("kind", ["regression", "consistency"])
+def test_on_an_ode_of_known_solution_both_methods_recover_the_map(kind, tmp_path):
+    training = training_of(kind)
+    z = torch.linspace(-2, 2, 9).view(9, 1, 1, 1)
+
+    def error():
+        with torch.no_grad():
+            return (training.modules["student"](z) - solution(z)).abs().max().item()
+
+    assert error() > 0.5
+    train(training, Schedule(600, decay="cosine"), tmp_path, {}, seed=0)
+    # seventeen Heun steps of N = 18 are themselves some hundredths from the solution
+    assert error() < (0.01 if kind == "regression" else 0.08)
+
+
+def test_the_target_and_its_neighbour():
+    training = training_of("consistency")
+    batch = training.read(torch.arange(256), Place(slice(0, 256), 256, 5))
+    noisy, sigma, target = training.neighbours(batch)
+    levels = noise_levels(18)
+    numbers = (levels[None] - sigma[:, None]).abs().argmin(1)
+    assert set(numbers.tolist()) == set(range(17))  # every interval is drawn, the lowest level never for σ'
+    for i in (0, 7, 63):
+        s, t = levels[numbers[i]].item(), levels[numbers[i] + 1].item()
+        x = batch.x[i : i + 1].double() + s * batch.z[i : i + 1].double()
+        torch.testing.assert_close(noisy[i : i + 1].double(), x, rtol=1e-5, atol=1e-5)
+        slope = (x - training.teacher.unet(x, s)) / s
+        euler = x + (t - s) * slope
+        solved = x + (t - s) * (slope + (euler - training.teacher.unet(euler, t)) / t) / 2
+        wanted = training.target.unet(solved.float(), t)
+        torch.testing.assert_close(target[i : i + 1], wanted, rtol=1e-4, atol=1e-4)
+        assert sigma[i].item() == pytest.approx(s)
+    lowest = (numbers == 16).nonzero()[0, 0]  # there the target is the solved picture itself
+    solved = heun_step(training.teacher.unet, noisy, sigma, levels[numbers + 1].float())
+    assert torch.equal(target[lowest], solved[lowest])
+
+
+def test_the_target_follows_with_its_decay():
+    training = training_of("consistency", target_decay=0.9)
+    before = [weight.clone() for weight in training.target.parameters()]
+    training.step(0)
+    for old, new, student in zip(
+        before, training.target.parameters(), training.modules["student"].parameters(), strict=True
+    ):
+        torch.testing.assert_close(new, 0.9 * old + 0.1 * student)
+        assert not new.requires_grad
+    same = training_of("consistency")
+    same.step(0)
+    assert all(
+        torch.equal(a, b) for a, b in zip(same.target.parameters(), same.modules["student"].parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+@pytest.mark.parametrize("kind", ["regression", "consistency"])
+def test_evaluations_are_those_that_happen(kind, accumulation):
+    training = training_of(kind, fitting=Fitting(accumulation))
+    backward = []
+    training.modules["student"].register_forward_hook(
+        lambda module, given, x: x.register_hook(lambda gradient: backward.append(len(gradient))) and None
+    )
+    for step in range(3):
+        training.step(step)
+    spent = training.evaluations.times(3)
+    assert training.modules["student"].unet.asked == spent.student_forward == 3 * 64
+    assert sum(backward) == spent.student_backward
+    assert training.teacher.unet.asked == spent.teacher_forward
+    if kind == "consistency":
+        assert training.target.unet.asked == spent.target_forward == 3 * 64
+
+
+def test_micro_batches_make_the_same_step():
+    whole, parts = training_of("consistency"), training_of("consistency", fitting=Fitting(4))
+    for training in (whole, parts):
+        torch.manual_seed(0)
+        training.step(0)
+    for a, b in zip(*(t.modules["student"].parameters() for t in (whole, parts)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_it_is_not_sharded():
+    with pytest.raises(UserError, match="leave out --shard"):
+        training_of("consistency", fitting=Fitting(shard=True))

@@ -1,0 +1,103 @@
+"""Calibration finds the channels that judges look at, keeps heads ≥ 0, and 2AFC is counted rightly."""
+
+import json
+
+import pytest
+import torch
+
+from diffusion2gan.data.bapps import SyntheticJudgements
+from diffusion2gan.errors import UserError
+from diffusion2gan.losses.lpips import LPIPS
+from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.training.lpips.calibration import CalibrationTraining, Triplets, agreement, encode, two_afc
+from scripts.latentlpips import calibrate_lpips
+
+
+def judged_by(metric, count):
+    """Triplets of noise in the preference of a metric."""
+    ref = torch.randn(count, 4, 8, 8)
+    p0, p1 = (ref + torch.rand(count, 1, 1, 1) * torch.randn(count, 4, 8, 8) for _ in range(2))
+    patches = torch.stack([ref, p0, p1], 1).half()
+    ref, p0, p1 = patches.float().unbind(1)
+    return Triplets(patches, (metric(ref, p1) < metric(ref, p0)).float(), ["noise"] * count)
+
+
+def test_heads_move_towards_the_judges_and_stay_non_negative(tmp_path):
+    torch.manual_seed(0)
+    trunk = VGG("latent", 4, 0, width=0.125)
+    picky = LPIPS(trunk, [torch.full((width,), float(tap == 4)) for tap, width in enumerate(trunk.widths)])
+    triplets = judged_by(picky, 200)
+    training = CalibrationTraining(trunk, triplets, batch_size=20, learning_rate=1e-2, seed=0)
+    lowest = []
+
+    def step(number, whole=training.step):
+        numbers = whole(number)
+        lowest.append(min(head.min().item() for head in training.modules["heads"]))
+        return numbers
+
+    training.step = step
+    before = two_afc(training.metric(), triplets)["2afc"]
+    train(training, Schedule(60, decay="linear"), tmp_path, {}, seed=0)
+    metric = training.metric()
+    assert min(lowest) == 0  # some were clamped, none went below
+    assert two_afc(metric, triplets)["2afc"] > before
+    assert metric.heads[4].mean() > metric.heads[0].mean()
+
+
+def test_the_learning_rate_falls_straight_in_the_second_half():
+    factors = [Schedule(8, decay="linear")(step) for step in range(8)]
+    assert factors == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+
+
+def test_agreement_in_closed_form():
+    d0, d1 = torch.tensor([1.0, 2.0, 3.0, 1.0]), torch.tensor([2.0, 1.0, 3.0, 2.0])
+    judge = torch.tensor([0.2, 0.2, 0.9, 1.0])
+    torch.testing.assert_close(agreement(d0, d1, judge), torch.tensor([0.8, 0.2, 0.5, 0.0]))
+
+
+def test_two_afc_on_each_subset_and_on_all():
+    patches = torch.zeros(3, 3, 1, 1, 1)
+    patches[:, 1], patches[:, 2] = 1.0, 2.0  # p0 is always the nearer
+    triplets = Triplets(patches, torch.tensor([0.0, 1.0, 0.25]), ["a", "b", "a"])
+    scores = two_afc(lambda x0, x1: (x0 - x1).abs().flatten(1).sum(1), triplets, batch_size=2)
+    human = ((1 + 0.25**2 + 0.75**2) / 2 + 1) / 2
+    expected = {"2afc": 0.4375, "2afc_pooled": 1.75 / 3, "2afc_human": human, "2afc_a": 0.875, "2afc_b": 0.0}
+    assert scores == pytest.approx(expected)
+
+
+def test_judgements_are_encoded_in_their_order():
+    synthetic = SyntheticJudgements("train", 0, 32)
+    triplets = encode(synthetic, 5, 0, torch.nn.Identity(), batch_size=2)
+    assert triplets.patches.shape == (5, 3, 3, 32, 32)
+    for index in range(5):
+        j = synthetic[index]
+        for patch, picture in zip(triplets.patches[index], (j.ref, j.p0, j.p1), strict=True):
+            expected = torch.from_numpy(picture.copy()).permute(2, 0, 1) / 127.5 - 1
+            torch.testing.assert_close(patch.float(), expected, atol=1e-3, rtol=0)
+        assert triplets.judge[index] == j.judge and triplets.subsets[index] == j.subset
+
+
+def test_the_script_writes_a_metric_and_its_score(tmp_path, teacher_folder):
+    VGG("latent", 4, 3, width=0.125).save(tmp_path / "vgg.safetensors")
+    arguments = calibrate_lpips.Arguments(
+        trunk=tmp_path / "vgg.safetensors",
+        space="latent",
+        judgements="openmoji",
+        iterations=2,
+        checkpoints=tmp_path / "checkpoints",
+        out=tmp_path / "lpips.safetensors",
+        metrics=tmp_path / "lpips.json",
+        teacher=str(teacher_folder),
+        count=8,
+        held_out=6,
+        batch_size=4,
+    )
+    calibrate_lpips.main(arguments)
+    x = torch.randn(2, 4, 8, 8)
+    assert LPIPS.load(arguments.out)(x, x).tolist() == [0, 0]
+    result = json.loads(arguments.metrics.read_text())
+    assert result["judgements"] == "synthetic" and result["count"] == 6 and 0 <= result["metrics"]["2afc"] <= 1
+    arguments.space = "pixel"
+    with pytest.raises(UserError, match="trained on latents"):
+        calibrate_lpips.main(arguments)

@@ -1,0 +1,105 @@
+"""The classifier learns, its batches are what they say, and accuracy is counted rightly."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diffusion2gan.data.imagenet import LabelledImages
+from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.training.lpips.classification import (
+    ImageBatches,
+    LatentBatches,
+    VGGTraining,
+    accuracy,
+    held_out_images,
+)
+
+
+def coloured_latents(count):
+    """Latents whose class is the channel that stands out."""
+    labels = torch.arange(count) % 4
+    latents = torch.randn(count, 4, 8, 8)
+    latents[torch.arange(count), labels] += 1.5
+    return latents.half(), labels
+
+
+def test_learns_and_ends_in_the_same_weights_when_cut_in_two(tmp_path):
+    torch.manual_seed(0)
+    latents, labels = coloured_latents(256)
+
+    def run(folder, iterations):
+        torch.manual_seed(1)
+        batches = LatentBatches(latents, labels, 16, seed=0)
+        training = VGGTraining(VGG("latent", 4, 4, width=0.125), batches, 3e-3, 0.05, 0.1, autocast=False)
+        stopped = Schedule(30, decay="linear")
+        if iterations < 30:
+            training.step, whole = (lambda step: whole(step) if step < iterations else 1 / 0), training.step
+        train(training, stopped, folder, {}, seed=0, checkpoint_every=iterations)
+        return training.modules["vgg"]
+
+    network = run(tmp_path / "whole", 30)
+    try:
+        run(tmp_path / "cut", 12)
+    except ZeroDivisionError:
+        resumed = run(tmp_path / "cut", 30)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), resumed.parameters(), strict=True))
+    test_latents, test_labels = coloured_latents(100)
+    assert accuracy(network, [(test_latents.float(), test_labels)])["top1"] > 0.9
+
+
+def test_latents_are_shifted_by_at_most_an_eighth():
+    latents = torch.arange(64.0).reshape(1, 1, 8, 8).expand(50, 2, 8, 8)
+    batches = LatentBatches(latents, torch.arange(50), batch_size=50, seed=0)
+    x, labels = batches(0)
+    assert sorted(labels.tolist()) == list(range(50))
+    inner = x[:, 0, 1:7, 1:7] - latents[0, 0, 1:7, 1:7]  # a shift adds a constant to this ramp
+    assert (inner == inner[:, :1, :1]).all() and (x[:, 0] == x[:, 1]).all()
+    assert set(inner[:, 0, 0].tolist()) == {8.0 * down + right for down in (-1, 0, 1) for right in (-1, 0, 1)}
+
+
+def test_pictures_of_a_step_do_not_depend_on_where_training_began(tmp_path):
+    for label, grey in enumerate((0, 100, 200)):
+        (tmp_path / "train" / str(label)).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(np.full((24, 24, 3), grey + number, np.uint8)).save(
+                tmp_path / "train" / str(label) / f"{number}.png"
+            )
+    for source in (str(tmp_path), "openmoji"):
+        pictures = LabelledImages(source, "train", 16, seed=0)
+        torch.manual_seed(0)
+        whole, resumed = ImageBatches(pictures, 4, 0, workers=0), ImageBatches(pictures, 4, 0, workers=0)
+        before = torch.get_rng_state()
+        steps = [whole(step) for step in range(4)]
+        images, labels = resumed(3)
+        assert torch.equal(before, torch.get_rng_state())
+        assert torch.equal(images, steps[3][0]) and torch.equal(labels, steps[3][1])
+        assert images.shape == (4, 3, 16, 16) and images.min() >= -1 and images.max() <= 1
+    folder = LabelledImages(str(tmp_path), "train", 16, seed=0)
+    labels = [label for step in range(9) for label in ImageBatches(folder, 1, 0, workers=0)(step)[1].tolist()]
+    assert sorted(labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2] and labels != sorted(labels)
+    assert sum(len(y) for _, y in held_out_images(folder, 100, 4, 0, workers=0)) == 9
+
+
+def test_processes_share_a_batch():
+    latents, labels = coloured_latents(12)
+    pictures = LabelledImages("openmoji", "train", 16, seed=0)
+    for kind, given in ((LatentBatches, (latents, labels, 4, 0)), (ImageBatches, (pictures, 4, 0, 0))):
+        torch.manual_seed(3)
+        inputs, named = kind(*given)(2)
+        for rows in (slice(0, 2), slice(2, 4)):
+            torch.manual_seed(3)
+            mine, my_labels = kind(*given, rows=rows)(2)
+            assert torch.equal(mine, inputs[rows]) and torch.equal(my_labels, named[rows])
+
+
+def test_accuracy_counts_ranks():
+    class Fixed(VGG):
+        def forward(self, x):
+            return x.flatten(1)
+
+    logits = torch.arange(10.0).repeat(4, 1).reshape(4, 10, 1, 1)  # class 9 is the likeliest, then 8, 7, …
+    scores = accuracy(
+        Fixed("latent", 4, 10, 0.125), [(logits[:2], torch.tensor([9, 5])), (logits[2:], torch.tensor([8, 0]))]
+    )
+    assert scores == {"top1": 0.25, "top5": 0.75, "count": 4}

@@ -1,0 +1,92 @@
+"""The launcher: which command it becomes, that its exit code is the program's, and that signals arrive."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import launch
+
+LAUNCH = Path(launch.__file__)
+SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "gpu[07-09,12]"}
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+
+
+def test_one_process_is_python():
+    for gpus in (0, 1):
+        assert launch.command(1, gpus, ["train.py", "--a", "1"], {}) == [sys.executable, "-u", "train.py", "--a", "1"]
+
+
+def test_several_gpus_are_torchrun():
+    expected = [*TORCHRUN, "--nproc-per-node", "8", "--standalone", "train.py"]
+    assert launch.command(1, 8, ["train.py"], {}) == expected
+
+
+def test_several_nodes_are_torchrun_on_each_of_them():
+    line = launch.command(2, 8, ["train.py", "--seed", "1"], SLURM)
+    assert line[: line.index(sys.executable)] == [
+        "srun", "--overlap", "--mem=0", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--kill-on-bad-exit=1",
+        *launch.SHIELDED,
+    ]  # fmt: skip
+    assert line[line.index(sys.executable) :] == [
+        *TORCHRUN, "--nproc-per-node", "8", "--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-id", "4711",
+        "--rdzv-endpoint", "gpu07:24711", "train.py", "--seed", "1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("listed", "first"),
+    [
+        ("gpu[07-09,12]", "gpu07"),
+        ("gpu3", "gpu3"),
+        ("a1,b2", "a1"),
+        ("r1n[3,5]-ib,r2n7", "r1n3-ib"),
+        ("n1,g[1-2]", "n1"),
+    ],
+)
+def test_the_first_node_is_where_they_meet(listed, first):
+    endpoint = launch.command(2, 1, ["x.py"], SLURM | {"SLURM_JOB_NODELIST": listed})[-2]
+    assert endpoint.split(":")[0] == first
+
+
+def test_nodes_without_slurm_are_told():
+    with pytest.raises(SystemExit, match="error: 2 nodes are reached through SLURM"):
+        launch.command(2, 8, ["train.py"], {})
+
+
+def test_the_exit_code_and_the_output_are_the_programs(tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text("import sys; print('told', *sys.argv[1:]); sys.exit(7)")
+    ran = subprocess.run([sys.executable, LAUNCH, script, "--gpus", "8"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (7, "told --gpus 8\n")
+    assert ran.stderr.strip().endswith(f"-u {script} --gpus 8")
+
+
+def test_signals_reach_the_program(tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "print('ready', flush=True)\n"
+        "signal.pause()\n"
+    )
+    with subprocess.Popen([sys.executable, LAUNCH, script], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout.readline() == "ready\n"
+        os.kill(program.pid, signal.SIGTERM)
+        assert program.wait(10) == 143
+
+
+def test_srun_gets_a_process_for_each_node(tmp_path):
+    """With a stand-in for srun that runs its command once."""
+    (tmp_path / "srun").write_text(
+        '#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nshift 4\necho "on a node: $*"\nexit 3\n'
+    )
+    (tmp_path / "srun").chmod(0o755)
+    environment = os.environ | SLURM | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [sys.executable, LAUNCH, "--nodes", "2", "--gpus", "4", "train.py"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 3
+    assert ran.stdout.startswith(f"on a node: {sys.executable} -m torch.distributed.run --nproc-per-node 4 --nnodes 2")
