@@ -123,8 +123,8 @@ class GANSettings(DistillationSettings):
     def _check(self) -> "GANSettings":
         if self.discriminator == "gigagan" and (self.z_conditioning or self.multi_scale):
             raise ValueError(
-                "the gigagan discriminator never sees z and is always multi-scale: leave z_conditioning and multi_scale "
-                "to the diffusion discriminator"
+                "the gigagan discriminator never sees z and is always multi-scale: leave z_conditioning and "
+                "multi_scale to the diffusion discriminator"
             )
         if self.mix_and_match:
             fractions = self.mix_fraction_latent, self.mix_fraction_text, self.mix_fraction_noise
