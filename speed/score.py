@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from diffusion2gan.metrics import features
-from diffusion2gan.metrics.scores import Scores, Settings
+from diffusion2gan.metrics.scores import Scored, Scores
 from diffusion2gan.provenance import describe, sha256
 from diffusion2gan.sampling import folder as samples
 from diffusion2gan.study import cli
@@ -78,7 +78,7 @@ def make(args: Arguments, folder: Path) -> None:
 def measure(args: Arguments, folder: Path, metrics: list[str]) -> Scores:
     """What score.py computes."""
     return Scores(
-        Settings(
+        Scored(
             images=folder / "drawn",
             benchmark=folder / "benchmark",
             metrics=metrics,

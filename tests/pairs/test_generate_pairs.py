@@ -39,7 +39,8 @@ def make(teacher, tmp_path, monkeypatch):
         for shard in chosen:
             out = tmp_path / folder / f"shard-{shard:05d}.safetensors"
             if not out.exists():
-                main(Arguments("teacher", prompts, shard, batch_size=batch_size, out=out, **settings))
+                where = {"teacher": "teacher", "prompts": prompts, "shard": shard, "out": out}
+                main(Arguments(**where, batch_size=batch_size, **settings))
 
     return make
 

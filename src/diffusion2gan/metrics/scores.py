@@ -3,11 +3,12 @@
 import json
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import torch
+from pydantic import Field
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap
@@ -21,40 +22,24 @@ from diffusion2gan.metrics.speed import parameters, seconds
 from diffusion2gan.provenance import sha256
 from diffusion2gan.sampling import folder as samples
 from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.settings import SamplingSettings, ScoringSettings
 
-METRICS = ("fid", "kid", "precision", "recall", "fid_second", "kid_second", "clip_score", "dreamsim", "dreamdiv")
 
-
-@dataclass(kw_only=True)
-class Settings:
-    """Which pictures are measured against which benchmark, and how."""
+class Scored(ScoringSettings):
+    """What is measured of which pictures, against which benchmark: folders."""
 
     images: Path
     benchmark: Path
-    metrics: list[str] = field(default_factory=lambda: ["fid", "clip_score", "precision", "recall"])
-    features: str = "inception"
-    second_features: str = "dinov2"
-    feature_side: int = 224
-    resolution: int = 256
-    resize_filter: str = "lanczos"
-    clip: str = "ViT-g-14/laion2b_s12b_b42k"
-    clip_prefix: str = ""
-    dreamsim: str = "ensemble"
-    teacher_images: Path | None = None  # of the same prompts and noise, for dreamsim
-    diversity: Path | None = None  # several of each prompt, for dreamdiv
-    resamples: int = 100
-    time: bool = False  # draw once more, to say how long it takes
-    seed: int = 0
+    teacher_images: Path | None = Field(None, description="of the same prompts and noise, for dreamsim")
+    diversity: Path | None = Field(None, description="several of each prompt, for dreamdiv")
 
 
 class Scores:
     """The metrics asked for, with half of their 95 % intervals over the pictures, what they depend on, and the
-    seconds of each part. Raises UserError for an unknown metric, and for pictures that are not what was declared.
+    seconds of each part. Raises UserError for pictures that are not what was declared.
     """
 
-    def __init__(self, settings: Settings):
-        if unknown := set(settings.metrics) - set(METRICS):
-            raise UserError(f"no metric '{min(unknown)}': use {', '.join(METRICS)}")
+    def __init__(self, settings: Scored):
         self.settings, self.wanted = settings, set(settings.metrics)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.values, self.intervals, self.parts, self.speed = {}, {}, {}, None
@@ -134,14 +119,15 @@ class Scores:
                 f"{self.settings.images} has no sample.json that says how to time it: draw it with sample.py"
             )
         with self._part("time"):
-            from diffusion2gan.sampling.sampler import Drawing  # diffusers starts slowly, and most rows do without
+            from diffusion2gan.sampling import sampler  # diffusers starts slowly, and most rows do without
 
-            drawing = Drawing.of(self.sample)
-            draw, denoiser = drawing.load(self.device)
+            names = self.sample.keys() & SamplingSettings.model_fields
+            settings = SamplingSettings(**{name: self.sample[name] for name in names})
+            draw, denoiser = sampler.load(settings, self.device)
             seed = samples.noise_seeds(self.settings.seed, [0])
             timing = seconds(lambda: draw(seed, self.captions[:1]).cpu(), self.device)
         self.speed = asdict(timing)
-        self.values |= {"params_billion": parameters(denoiser) / 1e9, "steps": drawing.steps}
+        self.values |= {"params_billion": parameters(denoiser) / 1e9, "steps": settings.steps}
         self.values["inference_seconds"] = timing.median
         self.intervals["inference_seconds"] = timing.half_width
 

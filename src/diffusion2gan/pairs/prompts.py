@@ -1,6 +1,5 @@
 """Prompts of the pairs: LAION-aesthetics or any parquet of captions, a text file, or OpenMoji's captions."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -9,26 +8,16 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from diffusion2gan.errors import UserError, nearest
+from diffusion2gan.settings import PromptFilter
 from diffusion2gan.toy import openmoji
 
 # the names that captions and aesthetic scores have in LAION's files and others'
 CAPTIONS = ("caption", "TEXT", "text")
 SCORES = ("AESTHETIC_SCORE", "aesthetic", "aesthetic_score", "score")
+ANY = PromptFilter()
 
 
-@dataclass(frozen=True)
-class Filter:
-    """Which captions of a table are taken: the columns' names (None: the known ones), the lowest aesthetic
-    score (None: any), and the shortest and longest caption in characters."""
-
-    caption_column: str | None = None
-    score_column: str | None = None
-    min_score: float | None = None
-    shortest: int = 1
-    longest: int = 1000  # ours: CLIP reads 77 tokens, longer texts are mostly lists of keywords
-
-
-def prompts(source: str, count: int, seed: int, wanted: Filter = Filter()) -> pd.DataFrame:
+def prompts(source: str, count: int, seed: int, wanted: PromptFilter = ANY) -> pd.DataFrame:
     """Exactly `count` distinct captions of a source in a seeded order: columns `prompt_id`, `caption`.
 
     `source` is a text file with one caption a line, a parquet file, a folder of them, or `openmoji`,
@@ -51,7 +40,7 @@ def prompts(source: str, count: int, seed: int, wanted: Filter = Filter()) -> pd
     return pd.DataFrame({"prompt_id": range(len(chosen)), "caption": chosen.to_list()})
 
 
-def _read(source: str, wanted: Filter) -> list[str] | pd.Series:
+def _read(source: str, wanted: PromptFilter) -> list[str] | pd.Series:
     if source == "openmoji":
         return [prompt.caption for prompt in openmoji.prompts("pairs")]
     path = Path(source)

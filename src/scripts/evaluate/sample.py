@@ -1,21 +1,21 @@
-"""Draw prompts with a student, a teacher or a published pipeline, picture i from noise (seed, i).
+"""Sample pictures of prompts with a student, a teacher or a published pipeline, picture i from noise (seed, i).
 
     python src/scripts/evaluate/sample.py --model work/toy/runs/diffusion2gan/student \\
         --prompt "a fox on a blue background" --out fox.png
     python src/scripts/evaluate/sample.py --model assets/toy/teacher --scheduler ddim --steps 16 --guidance 3 \\
         --prompt "a fox on a blue background" "an owl on a red background" --repeats 4 --out pictures
 
-The first draws one picture with a student; the second, eight with a teacher, in a folder with `sample.json`, which says
-how. With the same seed all models start picture i from the same noise, if theirs is of one size.
+The first samples one picture with a student; the second, eight with a teacher, in a folder with `sample.json`, which
+says how. With the same seed all models start picture i from the same noise, if theirs is of one size.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.images import save_png, to_uint8
@@ -23,19 +23,18 @@ from diffusion2gan.io import atomic
 from diffusion2gan.progress import track
 from diffusion2gan.provenance import sha256
 from diffusion2gan.sampling import folder as samples
-from diffusion2gan.sampling.sampler import Drawing
+from diffusion2gan.sampling import sampler
+from diffusion2gan.settings import Count, SamplingSettings, Seeded, Size
 from diffusion2gan.study import cli
 
 
-@dataclass(kw_only=True)
-class Arguments(Drawing):
-    out: Path = cli.option(help="a folder, or for a single picture the name of a .png")
-    prompt: list[str] = cli.option(default_factory=list, help="one or several, each in quotes")
-    prompts: Path | None = cli.option(default=None, help="or a parquet file of them, as a benchmark's")
-    count: int = cli.option(default=0, help="how many of that file; 0 is all")
-    repeats: int = cli.option(default=1, help="pictures of each prompt, one after the other")
-    batch_size: int = cli.option(default=16, help="pictures drawn at once")
-    seed: int = cli.option(default=0, help="of the noise")
+class Arguments(Seeded, SamplingSettings):
+    out: Path = Field(description="a folder, or for a single picture the name of a .png")
+    prompt: list[str] = Field([], description="one or several, each in quotes")
+    prompts: Path | None = Field(None, description="or a parquet file of them, as a benchmark's")
+    count: Size = Field(0, description="how many of that file; 0: all")
+    repeats: Count = Field(1, description="pictures of each prompt, one after the other")
+    batch_size: Count = Field(16, description="pictures sampled at once")
 
 
 def main(args: Arguments):
@@ -44,14 +43,14 @@ def main(args: Arguments):
     single = args.out.suffix == ".png"
     if single and len(captions) > 1:
         raise UserError(f"{args.out} holds one picture and there are {len(captions)}: give --out a folder")
-    drawing = Drawing(**{each.name: getattr(args, each.name) for each in fields(Drawing)})
-    draw, _ = drawing.load(device)
+    settings = SamplingSettings(**{name: getattr(args, name) for name in SamplingSettings.model_fields})
+    sample, _ = sampler.load(settings, device)
 
     def drawn() -> Iterator[np.ndarray]:
-        for first in track(range(0, len(captions), args.batch_size), f"drawing with {args.model}"):
+        for first in track(range(0, len(captions), args.batch_size), f"sampling with {args.model}"):
             texts = captions[first : first + args.batch_size]
             seeds = samples.noise_seeds(args.seed, range(first, first + len(texts)))
-            yield from to_uint8(draw(seeds, texts))
+            yield from to_uint8(sample(seeds, texts))
 
     if single:
         (picture,) = drawn()
@@ -59,10 +58,10 @@ def main(args: Arguments):
             save_png(picture, temporary)
         return
     recipe = {
-        **asdict(drawing),
+        **settings.model_dump(),
         **cli.settings_of(args, ["repeats", "batch_size", "seed"]),
         "count": len(captions),
-        "precision": str(drawing.precision(device)).removeprefix("torch."),
+        "precision": str(sampler.precision(settings, device)).removeprefix("torch."),
         "captions_sha256": sha256(captions[:: args.repeats]),
     }
     samples.create(args.out, recipe)

@@ -2,17 +2,15 @@
 
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion2gan import provenance
 from diffusion2gan.io import atomic
-from diffusion2gan.metrics.scores import Scores, Settings
+from diffusion2gan.metrics.scores import Scored, Scores
 from diffusion2gan.study import cli
 
 
-@dataclass(kw_only=True)
-class Arguments(Settings):
+class Arguments(Scored):
     run: str
     scale: str
     out: Path

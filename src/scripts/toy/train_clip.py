@@ -1,11 +1,11 @@
 """Train the small CLIP that scores the toy scale; save it as a folder that open_clip loads."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from diffusion2gan.settings import ToySettings
 from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.contrastive import ContrastiveTraining
@@ -13,14 +13,9 @@ from diffusion2gan.toy.openmoji import Scenes, prompts
 from diffusion2gan.training.loop import Schedule, train
 
 
-@dataclass
-class Arguments:
-    iterations: int
-    batch_size: int
-    learning_rate: float
+class Arguments(ToySettings):
     checkpoints: Path
     out: Path
-    seed: int = 0
 
 
 def main(args: Arguments):

@@ -1,28 +1,21 @@
 """Train a small EDM denoiser on pictures of 32 × 32, the teacher of Table 6 where there is no published one."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from diffusion2gan.images import to_tensor
 from diffusion2gan.pixel import cifar10
+from diffusion2gan.settings import ToyEDMSettings
 from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.edm import EDMTraining
 from diffusion2gan.training.loop import Schedule, train
 
 
-@dataclass
-class Arguments:
-    images: str
-    scenes: int
-    iterations: int
-    batch_size: int
-    learning_rate: float
+class Arguments(ToyEDMSettings):
     checkpoints: Path
     out: Path
-    seed: int = 0
 
 
 def main(args: Arguments):

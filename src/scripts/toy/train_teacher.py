@@ -1,10 +1,11 @@
 """Train a toy teacher, U-Net and text encoders, on latents of captioned scenes; save the whole pipeline."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import Field
 
+from diffusion2gan.settings import ToyTeacherSettings
 from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.denoising import DenoisingTraining, encode_scenes
@@ -12,18 +13,12 @@ from diffusion2gan.toy.openmoji import Scenes, prompts
 from diffusion2gan.training.loop import Schedule, train
 
 
-@dataclass
-class Arguments:
+class Arguments(ToyTeacherSettings):
     vae: Path
-    scenes: int
-    iterations: int
-    batch_size: int
-    learning_rate: float
+    init: Path | None = Field(None, description="a pipeline to start from, instead of from nothing")
+    xl: bool = Field(False, description="an SDXL in miniature, instead of a Stable Diffusion")
     checkpoints: Path
     out: Path
-    init: Path | None = None  # a pipeline to start from, instead of from nothing
-    xl: bool = False  # an SDXL in miniature, instead of a Stable Diffusion
-    seed: int = 0
 
 
 def main(args: Arguments):

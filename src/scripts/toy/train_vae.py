@@ -1,11 +1,11 @@
 """Train the toy codec on OpenMoji scenes; save it as a diffusers folder with its scaling factor."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from diffusion2gan.images import to_tensor
+from diffusion2gan.settings import ToyVAESettings
 from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.autoencoder import AutoencoderTraining
@@ -15,15 +15,9 @@ from diffusion2gan.training.loop import Schedule, train
 SCENES_FOR_SCALE = 1000
 
 
-@dataclass
-class Arguments:
-    iterations: int
-    batch_size: int
-    learning_rate: float
+class Arguments(ToyVAESettings):
     checkpoints: Path
     out: Path
-    seed: int = 0
-    autocast: bool = False
 
 
 def main(args: Arguments):
