@@ -16,14 +16,13 @@ from diffusion2gan.io import sha256
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.prompts import read_prompts
 from diffusion2gan.pairs.shards import (
-    bytes_of,
     index_shards,
     pair_seeds,
-    shard_range,
     shard_recipe,
     unfinished,
     write_shard,
 )
+from diffusion2gan.pairs.sizes import bytes_of, shard_range
 from diffusion2gan.seeds import noise
 
 SHAPE = (4, 8, 8)

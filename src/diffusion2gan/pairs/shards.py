@@ -30,19 +30,9 @@ from diffusion2gan.seeds import mix
 NOISE = "numpy default_rng(seed).standard_normal, float32"  # as `noise` draws it
 
 
-def shard_range(shard: int, shards: int, count: int) -> range:
-    """The pairs of one shard: `count` pairs in `shards` nearly equal, contiguous parts."""
-    return range(count * shard // shards, count * (shard + 1) // shards)
-
-
 def pair_seeds(pairs: Sequence[int], seed: int) -> list[int]:
     """The noise seeds of pairs."""
     return [mix(seed, pair) for pair in pairs]
-
-
-def bytes_of(pairs: int, shape: Sequence[int]) -> int:
-    """What pairs with latents of a shape take on the disk."""
-    return pairs * (2 * math.prod(shape) + 16)
 
 
 class Unfinished:

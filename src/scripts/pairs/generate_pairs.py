@@ -8,7 +8,8 @@ from pydantic import Field
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import check_disk, sha256
 from diffusion2gan.pairs.prompts import read_prompts
-from diffusion2gan.pairs.shards import NOISE, bytes_of, pair_seeds, shard_range, unfinished, write_shard
+from diffusion2gan.pairs.shards import NOISE, pair_seeds, unfinished, write_shard
+from diffusion2gan.pairs.sizes import bytes_of, shard_range
 from diffusion2gan.progress import track
 from diffusion2gan.seeds import noise
 from diffusion2gan.settings import Count, Seeded, Size, SolvingSettings
