@@ -47,7 +47,7 @@ class Teacher:
         return self.unet.config.in_channels, side, side
 
     @property
-    def picture_side(self) -> int:
+    def image_size(self) -> int:
         """Height and width of an image in pixels."""
         return self.latent_shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
 

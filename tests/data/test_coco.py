@@ -1,4 +1,4 @@
-"""COCO's official layout, in miniature: 40 pictures, five captions each."""
+"""COCO's official layout, in miniature: 40 images, five captions each."""
 
 import json
 
@@ -36,7 +36,7 @@ def make(root, name, pattern, count=40):
     return folder
 
 
-def test_the_prompts_are_fixed_one_a_picture_and_independent_of_the_files_order(val2014):
+def test_the_prompts_are_fixed_one_per_image_and_independent_of_the_files_order(val2014):
     images, captions = coco.read_coco(val2014)
     assert len(images) == 40 and len(captions) == 200
     chosen = coco.choose_prompts(captions, 30, seed=0)

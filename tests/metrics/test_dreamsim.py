@@ -68,7 +68,7 @@ def test_diversity_is_the_mean_over_pairs():
         assert found[prompt].item() == pytest.approx(sum(pairs) / 6, abs=1e-6)
 
 
-def test_identical_pictures_have_no_diversity_and_no_distance():
+def test_identical_images_have_no_diversity_and_no_distance():
     vectors = torch.nn.functional.normalize(torch.randn(3, 5, generator=torch.Generator().manual_seed(0)))
     assert diversities(vectors.repeat_interleave(8, dim=0), 8) == pytest.approx([0, 0, 0], abs=1e-6)
     assert distances(vectors, vectors) == pytest.approx([0, 0, 0], abs=1e-6)

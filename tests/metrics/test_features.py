@@ -64,7 +64,7 @@ def test_127_is_the_zero_and_255_the_one_of_the_input(folder, package):
     assert torch.allclose(extracted, package.extract_features(inputs).mean((2, 3)), atol=1e-4)
 
 
-def test_pictures_reach_the_network_as_clean_fid_resizes_them(folder, monkeypatch):
+def test_images_reach_the_network_as_clean_fid_resizes_them(folder, monkeypatch):
     from cleanfid.resize import build_resizer
 
     monkeypatch.setitem(features.NETWORKS, "inception", lambda device: lambda pixels: pixels.flatten(1))
@@ -92,7 +92,7 @@ def test_an_unknown_network_or_filter_or_too_small_a_side_is_named(folder):
         Features("efficientnet-lite0", CPU, side=16)
 
 
-def test_kept_features_are_read_until_recipe_or_files_change(folder, mean_colour):
+def test_cached_features_are_read_until_recipe_or_files_change(folder, mean_colour):
     network, kept = Features("mean", CPU, side=32), folder.parent / "kept"
     files = sorted(folder.iterdir())
 
@@ -112,7 +112,7 @@ def test_kept_features_are_read_until_recipe_or_files_change(folder, mean_colour
     assert not [path for path in kept.iterdir() if path.suffix != ".safetensors"]
 
 
-def test_damaged_kept_features_are_named(folder, mean_colour):
+def test_damaged_cached_features_are_named(folder, mean_colour):
     network, pictures, kept = Features("mean", CPU, side=32), ImageFiles(sorted(folder.iterdir()), 8), folder / "kept"
     network.cached(pictures, kept)
     (path,) = kept.iterdir()

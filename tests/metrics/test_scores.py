@@ -1,4 +1,4 @@
-"""score.py: one json of metrics for one folder of pictures."""
+"""score.py: one json of metrics for one folder of samples."""
 
 import json
 
@@ -27,7 +27,7 @@ COUNT = 8
 
 @pytest.fixture
 def benchmark(tmp_path, teacher_folder):
-    """Twelve real scenes as benchmark, and eight others drawn for its first prompts."""
+    """Twelve real scenes as benchmark, and eight others sampled for its first prompts."""
     folder = tmp_path / "coco2014"
     (folder / "images").mkdir(parents=True)
     scenes, others = Scenes("benchmark", 0, 32), Scenes("benchmark", 1, 32)
@@ -78,7 +78,7 @@ def mean_colours(folder):
     return np.stack([np.asarray(Image.open(path), dtype=np.float64).mean((0, 1)) for path in image_paths(folder)])
 
 
-def test_the_metrics_are_those_of_the_pictures(benchmark, colours):
+def test_the_metrics_are_those_of_the_images(benchmark, colours):
     result = score(benchmark, metrics=["fid", "precision", "recall"], seed=3)
     drawn, real = mean_colours(benchmark.parent / "drawn"), mean_colours(benchmark / "images")
     precision, recall = precision_recall(torch.from_numpy(drawn), torch.from_numpy(real))
@@ -96,7 +96,7 @@ def test_the_settings_hash_follows_the_recipe_and_not_the_clock(benchmark, colou
     assert score(benchmark, metrics=["fid"], resize_filter="box")["settings_sha256"] != first["settings_sha256"]
 
 
-def test_only_what_is_asked_for_is_measured(benchmark, colours):
+def test_only_requested_metrics_are_measured(benchmark, colours):
     assert set(score(benchmark, metrics=["recall"])["metrics"]) == {"recall"}
 
 
@@ -118,7 +118,7 @@ def test_clip_classifies_the_images_of_a_benchmark_with_classes_only(benchmark, 
     assert set(score(benchmark, metrics=["clip_score"], clip=spec)["metrics"]) == {"clip_score"}
 
 
-def test_a_model_is_sized_and_timed_as_it_drew(benchmark, colours, monkeypatch):
+def test_a_model_is_sized_and_timed_as_it_sampled(benchmark, colours, monkeypatch):
     solved, solve = [], Teacher.solve
 
     def recorded(self, z, captions, *how):
@@ -147,14 +147,14 @@ def test_mistakes_are_named(benchmark, colours, settings, message):
         score(benchmark, **settings)
 
 
-def test_more_pictures_than_prompts_are_refused(benchmark, colours):
+def test_more_images_than_prompts_are_refused(benchmark, colours):
     table = pd.read_parquet(benchmark / "prompts.parquet")
     table[: COUNT - 1].to_parquet(benchmark / "prompts.parquet")
     with pytest.raises(UserError, match="holds 8 images.*only 7 prompts"):
         score(benchmark, metrics=["fid"])
 
 
-def test_pictures_from_elsewhere_are_scored_but_not_timed(benchmark, colours):
+def test_images_from_elsewhere_are_scored_but_not_timed(benchmark, colours):
     (benchmark.parent / "drawn" / "sample.json").unlink()
     assert score(benchmark, metrics=["fid"])["sample"] is None
     with pytest.raises(UserError, match="no sample.json"):
@@ -175,8 +175,8 @@ def drawer(benchmark, tmp_path):
     return draw
 
 
-def test_every_metric_with_its_interval_and_every_picture_once(benchmark, colours, clip_folder, drawer, monkeypatch):
-    """However many metrics look at them, pictures go through a network once."""
+def test_every_metric_with_its_interval_and_every_image_once(benchmark, colours, clip_folder, drawer, monkeypatch):
+    """However many metrics look at them, images go through a network once."""
     captions = pd.read_parquet(benchmark / "prompts.parquet")["caption"].tolist()[:COUNT]
     same = {"captions_sha256": json_sha256(captions)}
     drawn = drawer("drawn", 1, **same)

@@ -1,4 +1,4 @@
-"""What the metrics say of pictures that are spoilt in a known way, with the networks of the small scales."""
+"""Metrics of images that are degraded in a known way, with the networks of the small scales."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def drawn():
 
 @pytest.fixture(scope="module")
 def measure(drawn):
-    """FID and KID of a change of the pictures, against other scenes."""
+    """FID and KID of a change of the images, against other scenes."""
     network, others = Features("efficientnet-lite0", CPU, 64), Scenes("benchmark", 6, 64)
     reference = network(ImageList([others[i].image for i in range(COUNT)]))
 
@@ -58,7 +58,7 @@ def test_fid_and_kid_grow_with_blur_and_noise(measure, spoil):
 
 
 def test_dropping_modes_costs_fid_and_recall_but_no_precision():
-    """Two clusters: of the drawn, all are in one."""
+    """Two clusters; all generated samples are in one of them."""
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(600, 8, generator=generator)
     real[300:, 0] += 12
@@ -79,7 +79,7 @@ def test_shuffled_captions_cost_clip_score(drawn):
     assert clip_score(pictures, captions) > clip_score(pictures, captions.roll(1, dims=0)) + 0.3
 
 
-def test_one_picture_over_and_over_has_no_diversity(drawn):
+def test_one_image_over_and_over_has_no_diversity(drawn):
     network = DreamSim(ASSET, CPU)
     again = network(ImageList([drawn[0].image] * 8))
     other = network(ImageList([scene.image for scene in drawn[:8]]))

@@ -1,4 +1,4 @@
-"""inspect_pairs.py tells what is in a data set, and shows it."""
+"""inspect_pairs.py prints the statistics of a dataset and shows samples."""
 
 import sys
 

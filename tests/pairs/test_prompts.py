@@ -17,7 +17,7 @@ def test_openmoji_prompts_are_those_of_the_pairs_in_a_seeded_order():
     assert not choose_prompts("openmoji", 5000, seed=2).equals(chosen)
 
 
-def test_a_file_gives_exactly_as_many_as_are_asked_for(tmp_path):
+def test_a_file_gives_exactly_as_many_as_requested(tmp_path):
     text = tmp_path / "mine.txt"
     text.write_text("a cat\n\n a dog \na cat\n", encoding="utf-8")
     assert sorted(choose_prompts(str(text), 2, 0)["caption"]) == ["a cat", "a dog"]

@@ -31,7 +31,7 @@ class Python2(pickle._Pickler):
 
 
 def archive(path, content=None):
-    """The official archive's layout, with two pictures a batch."""
+    """The official archive's layout, with two images per batch."""
     with tarfile.open(path, "w:gz") as tar:
         for i in range(1, 6):
             data = {b"batch_label": b"x", b"labels": [1, 2], b"data": batch(i), b"filenames": [b"a", b"b"]}

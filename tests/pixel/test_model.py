@@ -1,4 +1,4 @@
-"""The pixel-space teacher and student through the scripts of every other: pairs, regression, CD, drawing."""
+"""The pixel-space teacher and student through the scripts of every other: pairs, regression, CD, sampling."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_pairs_are_the_solutions_of_their_noise(folder):
 
 
 @pytest.mark.parametrize("kind", ["regression", "consistency"])
-def test_a_student_is_trained_counted_and_drawn_with(kind, folder, tmp_path):
+def test_a_student_is_trained_counted_and_sampled_with(kind, folder, tmp_path):
     if kind == "regression":
         train_regression.main(
             train_regression.Arguments(**common(folder, tmp_path, pairs=folder / "pairs", samples=tmp_path / "grids"))
@@ -92,7 +92,7 @@ def test_a_student_is_trained_counted_and_drawn_with(kind, folder, tmp_path):
         assert (images.load_image(tmp_path / "drawn" / f"{i:05d}.png") == drawn[i]).all()
 
 
-def test_a_teacher_draws_with_heun(folder, tmp_path):
+def test_a_teacher_samples_with_heun(folder, tmp_path):
     options = {"prompts": folder / "benchmark" / "prompts.parquet", "count": 2, "out": tmp_path / "drawn"}
     how = {"scheduler": "heun", "steps": STEPS, "guidance": 1.0}
     sample.main(sample.Arguments(model=str(folder / "teacher"), **options, **how))

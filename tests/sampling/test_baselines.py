@@ -75,7 +75,7 @@ def test_pixart_samples_what_its_own_call_samples(pixart_folder):
     assert torch.allclose((baseline.sample(SEEDS, CAPTIONS) + 1) / 2, expected, atol=1e-5)
 
 
-def test_a_picture_depends_on_its_seed_and_caption_alone_where_noise_is_added_on_the_way(lcm_folder):
+def test_an_image_depends_on_its_seed_and_caption_alone_where_noise_is_added_on_the_way(lcm_folder):
     baseline = Baseline(str(lcm_folder), steps=3, guidance=8.5)
     both = baseline.sample(SEEDS, CAPTIONS)
     assert torch.allclose(both, baseline.sample(SEEDS, CAPTIONS), atol=1e-5)
@@ -96,7 +96,7 @@ def test_what_does_not_load_is_one_line(xl_folder, tmp_path, monkeypatch):
     assert "`hf download nobody/nothing`" in complaint("nobody/nothing")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     assert "other.safetensors' do not load" in complaint(xl_folder, unet=str(tmp_path / "other.safetensors"))
-    assert "name a file, or REPOSITORY/FILE" in complaint(xl_folder, unet="nowhere.safetensors")
+    assert "give a file, or REPOSITORY/FILE" in complaint(xl_folder, unet="nowhere.safetensors")
 
 
 def test_a_gated_model_is_said_to_be_gated(monkeypatch):

@@ -12,12 +12,12 @@ def draw(folder, count, side=8):
         Image.new("RGB", (side, side), (i, 0, 0)).save(folder / f"{i:05d}.png")
 
 
-def test_noise_depends_on_seed_and_picture_alone():
+def test_noise_depends_on_seed_and_index_alone():
     assert noise_seeds(7, [5, 2]) == [noise_seeds(7, [i])[0] for i in (5, 2)]
     assert len(set(noise_seeds(0, range(1000)) + noise_seeds(1, range(1000)))) == 2000
 
 
-def test_no_picture_is_scored_on_the_noise_of_a_pair():
+def test_no_image_is_scored_on_the_noise_of_a_pair():
     assert not set(noise_seeds(0, range(1000))) & set(pair_seeds(range(1000), 0))
 
 
@@ -28,7 +28,7 @@ def test_a_folder_comes_back_with_its_recipe(tmp_path):
     assert [path.name for path in image_paths(tmp_path / "s")] == ["00000.png", "00001.png", "00002.png"]
 
 
-def test_a_drawing_that_was_cut_short_is_refused_and_can_be_repeated(tmp_path):
+def test_a_folder_of_samples_that_was_cut_short_is_refused_and_can_be_repeated(tmp_path):
     prepare_folder(tmp_path, {"count": 3})
     draw(tmp_path, 2)
     with pytest.raises(UserError, match="2 of 3 images"):
@@ -37,7 +37,7 @@ def test_a_drawing_that_was_cut_short_is_refused_and_can_be_repeated(tmp_path):
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_the_pictures_of_others_are_never_removed(tmp_path):
+def test_the_images_of_others_are_never_removed(tmp_path):
     draw(tmp_path, 2)
     with pytest.raises(UserError, match="not empty"):
         prepare_folder(tmp_path, {"count": 2})

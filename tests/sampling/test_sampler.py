@@ -1,4 +1,4 @@
-"""sample.py: what it draws depends on the model, the prompts and the seed, and on nothing else."""
+"""sample.py: its images depend on the model, the prompts and the seed, and on nothing else."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def drawn(folder):
     return np.stack([images.load_image(path) for path in image_paths(folder)])
 
 
-def test_a_picture_depends_on_its_prompt_and_noise_alone(teacher_folder, prompts, tmp_path):
+def test_an_image_depends_on_its_prompt_and_noise_alone(teacher_folder, prompts, tmp_path):
     def draw(name, **settings):
         settings = {"steps": 2, "guidance": 3.0, "scheduler": "ddim", **settings}
         main(Arguments(model=str(teacher_folder), prompts=prompts, out=tmp_path / name, **settings))
@@ -47,7 +47,7 @@ def test_a_picture_depends_on_its_prompt_and_noise_alone(teacher_folder, prompts
     assert recipe["captions_sha256"] != read_recipe(tmp_path / "b")["captions_sha256"]
 
 
-def test_a_student_draws_what_its_generator_says(teacher_folder, prompts, tmp_path):
+def test_a_student_samples_what_its_generator_says(teacher_folder, prompts, tmp_path):
     generator = Generator.from_teacher(teacher_folder)
     generator.save(tmp_path / "student", teacher_folder)
     main(Arguments(model=str(tmp_path / "student"), prompts=prompts, count=3, out=tmp_path / "drawn"))
@@ -59,7 +59,7 @@ def test_a_student_draws_what_its_generator_says(teacher_folder, prompts, tmp_pa
 
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
-def test_plain_diffusers_draws_the_same_picture(teacher_folder, tmp_path, prediction):
+def test_plain_diffusers_samples_the_same_image(teacher_folder, tmp_path, prediction):
     """The same prompts and noise: pixel for pixel."""
     teacher = shutil.copytree(teacher_folder, tmp_path / "teacher")
     settings = teacher / "scheduler/scheduler_config.json"
@@ -74,7 +74,7 @@ def test_plain_diffusers_draws_the_same_picture(teacher_folder, tmp_path, predic
 
 
 def test_prompts_typed_on_the_command_line(teacher_folder, tmp_path, monkeypatch):
-    """One prompt into a file, several into a folder, whose first picture is the same."""
+    """One prompt into a file, several into a folder, whose first image is the same."""
 
     def command(*words):
         monkeypatch.setattr("sys.argv", ["sample.py", "--model", str(teacher_folder), *words])
@@ -98,7 +98,7 @@ def test_too_few_prompts_are_an_error(teacher_folder, prompts, tmp_path):
     assert len(image_paths(tmp_path / "all")) == 3
 
 
-def test_several_pictures_of_each_prompt(teacher_folder, prompts, tmp_path):
+def test_several_images_of_each_prompt(teacher_folder, prompts, tmp_path):
     arguments = {"model": str(teacher_folder), "prompts": prompts, "count": 2, "repeats": 3, "batch_size": 4}
     main(Arguments(**arguments, out=tmp_path / "several"))
     several = drawn(tmp_path / "several").astype(int)

@@ -33,7 +33,7 @@ class PixelTeacher:
         return self.unet.config.in_channels, side, side
 
     @property
-    def picture_side(self) -> int:
+    def image_size(self) -> int:
         """Height and width of an image in pixels."""
         return self.unet.config.sample_size
 

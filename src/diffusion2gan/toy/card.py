@@ -27,7 +27,7 @@ EDM = f"""# The toy EDM teacher
 
 A small EDM denoiser (`diffusion2gan.pixel.edm.EDM`) of 32 × 32 OpenMoji scenes, in place of EDM's of \
 CIFAR-10 in Table 6. `snakemake --cores 2 -- assets` trains it again from nothing. It is small and was \
-trained briefly: its pictures have the grounds and the outlines of scenes rather than what they show.
+trained briefly: its samples have the grounds and the outlines of scenes, but no details.
 
 {ATTRIBUTION}
 

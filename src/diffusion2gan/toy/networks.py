@@ -21,7 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from diffusion2gan.pixel.edm import EDM
 
-PICTURE = 64  # side of an image in pixels; a latent is 4 × 8 × 8
+IMAGE_SIZE = 64  # side of an image in pixels; a latent is 4 × 8 × 8
 CONTEXT = 16  # tokens of a caption, including start and end
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
@@ -36,7 +36,7 @@ def vae() -> AutoencoderKL:
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=8,
-        sample_size=PICTURE,
+        sample_size=IMAGE_SIZE,
     )
 
 
@@ -103,7 +103,7 @@ def _text_config(tokens: CLIPTokenizer) -> CLIPTextConfig:
 def unet() -> UNet2DConditionModel:
     """Stable Diffusion's U-Net with two levels, 8 × 8 and 4 × 4; 3.1 M parameters."""
     return UNet2DConditionModel(
-        sample_size=PICTURE // 8,
+        sample_size=IMAGE_SIZE // 8,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         block_out_channels=(64, 128),
@@ -117,7 +117,7 @@ def unet() -> UNet2DConditionModel:
 def xl_unet() -> UNet2DConditionModel:
     """SDXL's U-Net with two levels: text attention at the lower level only, added conditions in the time embedding."""
     return UNet2DConditionModel(
-        sample_size=PICTURE // 8,
+        sample_size=IMAGE_SIZE // 8,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         block_out_channels=(48, 96),
@@ -135,7 +135,7 @@ def xl_unet() -> UNet2DConditionModel:
 
 def time_ids(count: int) -> torch.Tensor:
     """SDXL's (count, 6) original size, crop and target size (Podell et al. 2023, Sec. 2.2) of a whole toy image."""
-    return torch.tensor([[PICTURE, PICTURE, 0, 0, PICTURE, PICTURE]], dtype=torch.float32).repeat(count, 1)
+    return torch.tensor([[IMAGE_SIZE, IMAGE_SIZE, 0, 0, IMAGE_SIZE, IMAGE_SIZE]], dtype=torch.float32).repeat(count, 1)
 
 
 def edm() -> EDM:
@@ -208,7 +208,7 @@ def clip(folder: Path, tokens: CLIPTokenizer) -> CLIP:
     """
     settings = {
         "embed_dim": 96,
-        "vision_cfg": {"image_size": PICTURE, "width": 12, "layers": [1, 1, 1, 1]},
+        "vision_cfg": {"image_size": IMAGE_SIZE, "width": 12, "layers": [1, 1, 1, 1]},
         "text_cfg": {"context_length": CONTEXT, "vocab_size": len(tokens), "width": 64, "heads": 4, "layers": 2},
     }
     folder.mkdir(parents=True, exist_ok=True)

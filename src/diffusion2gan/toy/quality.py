@@ -104,7 +104,7 @@ def one_of_each(teacher: Teacher, steps: int, guidance: float, count: int) -> np
 
 
 def _scenes(seed: int, count: int) -> list:
-    scenes = Scenes("all", seed, toy.PICTURE)
+    scenes = Scenes("all", seed, toy.IMAGE_SIZE)
     return [scenes[i] for i in range(count)]
 
 

@@ -51,7 +51,7 @@ class OpenMoji:
     def unconditional_images(self, count: int, size: int, seed: int) -> np.ndarray:
         """The first `count` scenes, uint8 (count, size, size, 3)."""
         scenes = Scenes("all", seed, size)
-        return np.stack([scenes[i].image for i in track(range(count), "drawing scenes")])
+        return np.stack([scenes[i].image for i in track(range(count), "rendering scenes")])
 
 
 class LabelledScenes:

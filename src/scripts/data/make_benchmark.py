@@ -37,6 +37,7 @@ class Arguments:
 def main(args: Arguments):
     images = args.out / "images"
     images.mkdir(parents=True, exist_ok=True)
+    (args.out / "classes.json").unlink(missing_ok=True)  # of another source
     make = write_scenes if find_source(args.source) else link_coco
     make = write_references if args.references else make
     prompts, recipe = make(args, images)
@@ -57,7 +58,7 @@ def write_scenes(args: Arguments, images: Path) -> tuple[pd.DataFrame, dict]:
     source = find_source(args.source)
     made = source.benchmark(args.count, args.resolution, args.seed)
     rows = []
-    for i, (image, row) in enumerate(track(made, "drawing the benchmark", total=args.count)):
+    for i, (image, row) in enumerate(track(made, "writing the benchmark", total=args.count)):
         save_png(image, images / f"{i:05d}.png")
         rows.append({"prompt_id": i, **row})
     write_json(args.out / "classes.json", source.classes())

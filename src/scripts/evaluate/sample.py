@@ -26,12 +26,12 @@ from diffusion2gan.study import cli
 
 @dataclass(kw_only=True)
 class Arguments(SamplingSettings):
-    out: Path = cli.option(help="a folder, or for a single picture the name of a .png")
+    out: Path = cli.option(help="a folder, or a .png file for a single image")
     prompt: list[str] = cli.option(default_factory=list, help="one or several, each in quotes")
     prompts: Path | None = cli.option(default=None, help="or a parquet file of them, as a benchmark's")
     count: int = cli.option(default=0, help="how many of that file; 0 is all")
-    repeats: int = cli.option(default=1, help="pictures of each prompt, one after the other")
-    batch_size: int = cli.option(default=16, help="pictures drawn at once")
+    repeats: int = cli.option(default=1, help="images of each prompt, one after the other")
+    batch_size: int = cli.option(default=16, help="images sampled at once")
     seed: int = cli.option(default=0, help="of the noise")
 
 

@@ -14,7 +14,7 @@ def main(args: TrainingArguments):
     torch.manual_seed(args.seed)
     tokenizer = toy.tokenizer([prompt.caption for prompt in prompts("all")])
     clip = toy.clip(args.out, tokenizer)
-    scenes = Scenes("all", args.seed, toy.PICTURE)
+    scenes = Scenes("all", args.seed, toy.IMAGE_SIZE)
     training = ContrastiveTraining(clip, tokenizer, scenes, args.batch_size, args.learning_rate)
     fit(training, args, [])
 

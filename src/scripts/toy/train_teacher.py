@@ -33,7 +33,7 @@ def main(args: Arguments):
         parts.update({"unet": toy.xl_unet().train(), "text_encoder_2": toy.second_text_encoder(tokenizer).train()})
 
     vae = toy.load_vae(args.vae)
-    scenes = Scenes("all", args.seed, toy.PICTURE)
+    scenes = Scenes("all", args.seed, toy.IMAGE_SIZE)
     latents, tokens = encode_scenes(vae, tokenizer, scenes, args.scenes)
     training = DenoisingTraining(
         latents, tokens, toy.tokenize(tokenizer, [""]), parts, args.batch_size, args.learning_rate, args.seed

@@ -21,7 +21,7 @@ class Arguments(TrainingArguments):
 
 def main(args: Arguments):
     torch.manual_seed(args.seed)
-    scenes = Scenes("all", args.seed, toy.PICTURE)
+    scenes = Scenes("all", args.seed, toy.IMAGE_SIZE)
     training = AutoencoderTraining(scenes, args.batch_size, args.learning_rate, args.autocast)
     fit(training, args, ["autocast"])
 
