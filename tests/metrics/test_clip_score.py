@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from transformers import CLIPTokenizer
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.metrics.clip_score import CLIP, ZeroShot, class_vectors, clip_score
+from diffusion2gan.metrics.clip_score import CLIP, clip_score
+from diffusion2gan.metrics.zero_shot import ZeroShot, class_vectors
 from diffusion2gan.sampling.folder import ImageFiles
 from diffusion2gan.toy import openmoji
 from diffusion2gan.toy.source import OpenMoji

@@ -12,13 +12,14 @@ import torch
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap
-from diffusion2gan.metrics.clip_score import CLIP, ZeroShot, cosines
+from diffusion2gan.metrics.clip_score import CLIP, cosines
 from diffusion2gan.metrics.dreamsim import DreamSim, distances, diversities
 from diffusion2gan.metrics.features import Features, cached
 from diffusion2gan.metrics.fid import Reference, resampled_fid
 from diffusion2gan.metrics.kid import resampled_kid
 from diffusion2gan.metrics.precision_recall import inside_manifolds
 from diffusion2gan.metrics.speed import parameters, seconds
+from diffusion2gan.metrics.zero_shot import ZeroShot
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import ImageFiles, image_paths, noise_seeds, read_recipe
 
@@ -78,13 +79,13 @@ class Scores:
 
     def measure(self) -> "Scores":
         """Compute all requested metrics."""
-        self.of_features()
-        self.of_clip()
-        self.of_dreamsim()
-        self.of_model()
+        self._score_features()
+        self._score_clip()
+        self._score_dreamsim()
+        self._time_model()
         return self
 
-    def of_features(self) -> None:
+    def _score_features(self) -> None:
         """FID, KID, precision and recall in the first feature space; FID and KID in the second, unless it is CLIP's."""
         if self.wanted & {"fid", "kid", "precision", "recall"}:
             fake, real = self._features(self.settings.features)
@@ -93,7 +94,7 @@ class Scores:
         if self.settings.second_features != "clip" and self.wanted & {"fid_second", "kid_second"}:
             self._distances(*self._features(self.settings.second_features, "second_"), "_second")
 
-    def of_clip(self) -> None:
+    def _score_clip(self) -> None:
         """CLIP score and zero-shot accuracy; FID and KID in CLIP's feature space, if that is the second one."""
         second = self.settings.second_features == "clip" and self.wanted & {"fid_second", "kid_second"}
         if not (second or "clip_score" in self.wanted):
@@ -115,7 +116,7 @@ class Scores:
                     self.values[name] = share
                     self.intervals[name] = bootstrap.Z * (share * (1 - share) / len(vectors)) ** 0.5
 
-    def of_dreamsim(self) -> None:
+    def _score_dreamsim(self) -> None:
         """DreamSim-5k, to the teacher's samples from the same noise; DreamDiv-5k, between samples of one prompt."""
         if not self.wanted & {"dreamsim", "dreamdiv"}:
             return
@@ -130,7 +131,7 @@ class Scores:
                 self.recipe |= {"diversity_count": len(several), "diversity_repeats": repeats}
                 self._mean("dreamdiv", diversities(network(several), repeats))
 
-    def of_model(self) -> None:
+    def _time_model(self) -> None:
         """Parameters, steps, and seconds per image as in the samples' recipe, text encoding and decoding included."""
         if not self.settings.time:
             return

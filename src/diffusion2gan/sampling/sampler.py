@@ -14,7 +14,7 @@ from diffusion2gan.seeds import noise
 from diffusion2gan.study.cli import option
 from diffusion2gan.teacher import SOLVERS, Teacher, load_teacher
 
-Sample = Callable[[Sequence[int], Sequence[str]], torch.Tensor]  # N seeds, N captions → images (N, 3, H, W) in [-1, 1]
+Sampler = Callable[[Sequence[int], Sequence[str]], torch.Tensor]  # N seeds, N captions → images (N, 3, H, W) in [-1, 1]
 
 
 @dataclass(kw_only=True)
@@ -49,7 +49,7 @@ class SamplingSettings:
         half = device.type == "cuda" and self.steps > 1 and self.scheduler != "heun"
         return torch.float16 if half else torch.float32
 
-    def load(self, device: torch.device) -> tuple[Sample, torch.nn.Module]:
+    def load(self, device: torch.device) -> tuple[Sampler, torch.nn.Module]:
         """Load the model: its sampling function, and the network that every step evaluates.
 
         Raises UserError if there is no such model.
@@ -68,7 +68,7 @@ _HOW = {each.name for each in fields(SamplingSettings)} - {"model"}
 
 def teacher_sampler(
     teacher: Teacher | PixelTeacher, steps: int, guidance: float, solver: str, spacing: str = "own"
-) -> Sample:
+) -> Sampler:
     """The function that samples with a teacher, or with a student loaded as one."""
 
     @torch.no_grad()
@@ -80,9 +80,9 @@ def teacher_sampler(
 
 
 def sample_images(
-    sample: Sample, seeds: Sequence[int], captions: Sequence[str], batch_size: int, description: str
+    sampler: Sampler, seeds: Sequence[int], captions: Sequence[str], batch_size: int, description: str
 ) -> Iterator[np.ndarray]:
     """Images uint8 (H, W, 3), one for each seed and caption, sampled in batches; the progress shows `description`."""
     for first in track(range(0, len(seeds), batch_size), description):
         batch = slice(first, first + batch_size)
-        yield from to_uint8(sample(seeds[batch], captions[batch]))
+        yield from to_uint8(sampler(seeds[batch], captions[batch]))

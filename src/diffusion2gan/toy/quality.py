@@ -7,9 +7,10 @@ import pandas as pd
 import torch
 
 from diffusion2gan.images import to_tensor, to_uint8
-from diffusion2gan.metrics.clip_score import CLIP, ZeroShot, clip_score
+from diffusion2gan.metrics.clip_score import CLIP, clip_score
 from diffusion2gan.metrics.features import Features
 from diffusion2gan.metrics.fid import fid
+from diffusion2gan.metrics.zero_shot import ZeroShot
 from diffusion2gan.pixel.model import PixelTeacher
 from diffusion2gan.sampling.sampler import sample_images, teacher_sampler
 from diffusion2gan.seeds import mix

@@ -42,9 +42,9 @@ def main(args: Arguments):
     if single and len(captions) > 1:
         raise UserError(f"{args.out} holds one image and there are {len(captions)}: give --out a folder")
     settings = SamplingSettings(**{each.name: getattr(args, each.name) for each in fields(SamplingSettings)})
-    sample, _ = settings.load(device)
+    sampler, _ = settings.load(device)
     seeds = noise_seeds(args.seed, range(len(captions)))
-    images = sample_images(sample, seeds, captions, args.batch_size, f"sampling with {args.model}")
+    images = sample_images(sampler, seeds, captions, args.batch_size, f"sampling with {args.model}")
 
     if single:
         (image,) = images
