@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diffusion2gan.discriminators.mix_and_match import Fractions
-from diffusion2gan.io import sha256
+from diffusion2gan.io import file_sha256
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.shards import index_shards, pair_seeds, write_shard
@@ -161,7 +161,7 @@ def pairs(folder: Path, teacher: str | Path, latents: torch.Tensor, captions: Se
     prompts = pd.DataFrame({"prompt_id": range(len(captions)), "caption": captions})
     prompts.to_parquet(folder / "prompts.parquet")
     recipe = {"teacher": str(teacher), "scheduler": "ddim, eta 0", "steps": 3, "guidance": 2.0}
-    recipe |= {"prompts_sha256": sha256(folder / "prompts.parquet")}
+    recipe |= {"prompts_sha256": file_sha256(folder / "prompts.parquet")}
     ids = [pair % len(captions) for pair in range(len(latents))]
     path = folder / "shard-00000.safetensors"
     write_shard(path, latents, pair_seeds(range(len(latents)), 0), ids, 0, recipe)

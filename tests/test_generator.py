@@ -1,4 +1,4 @@
-"""The student is the teacher's U-Net read at one timestep, and plain diffusers draws with it."""
+"""The student is the teacher's U-Net read at one timestep, and plain diffusers samples with it."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def test_x0_inverts_the_forward_process():
 
 
 @pytest.mark.parametrize("timestep", [None, 399])
-def test_plain_diffusers_draws_what_the_generator_computes(teacher_of_either_kind, tmp_path, timestep):
+def test_plain_diffusers_samples_what_the_generator_computes(teacher_of_either_kind, tmp_path, timestep):
     teacher = teacher_of_either_kind
     generator = Generator.from_teacher(teacher, timestep)
     with torch.no_grad():  # unlike the teacher's, so that the test sees whose weights were saved
@@ -101,7 +101,7 @@ def test_at_the_size_of_the_paper_s_teachers(config, weights):
     assert [name for name, weight in generator.named_parameters() if weight.grad is None] == []
 
 
-def test_plain_diffusers_draws_with_a_student_of_sdxl_s_kind(tmp_path, xl_folder):
+def test_plain_diffusers_samples_with_a_student_of_sdxl_s_kind(tmp_path, xl_folder):
     generator = Generator.from_teacher(xl_folder)
     with torch.no_grad():
         for weight in generator.unet.parameters():

@@ -1,11 +1,13 @@
-"""What is written is whole, readable by those who share the disk, and fits it."""
+"""Files are written atomically, readable by all who share the disk, and checked against their MD5 and free space."""
+
+import hashlib
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic, check_disk
+from diffusion2gan.io import atomic, check_disk, file_md5, file_sha256, write_json
 
 
 def test_a_written_file_is_as_readable_as_any_other(tmp_path):
@@ -14,6 +16,25 @@ def test_a_written_file_is_as_readable_as_any_other(tmp_path):
     with atomic(path) as temporary:
         save_file({"a": torch.zeros(1)}, temporary)
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_json_ends_in_a_newline_and_keeps_letters(tmp_path):
+    write_json(tmp_path / "new" / "a.json", {"side": "64 × 64", "values": [1]})
+    assert (tmp_path / "new/a.json").read_bytes() == '{\n "side": "64 × 64",\n "values": [\n  1\n ]\n}\n'.encode()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.json"]
+
+
+def test_nothing_is_left_of_a_failed_write(tmp_path):
+    write_json(tmp_path / "a.json", 1)
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", object())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"] and (tmp_path / "a.json").read_text() == "1\n"
+
+
+def test_checksums_are_those_of_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_md5(tmp_path / "a") == hashlib.md5(b"abc").hexdigest()
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_no_room_is_told_in_one_line(tmp_path):

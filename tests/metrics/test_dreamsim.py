@@ -9,7 +9,7 @@ from PIL import Image
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import dreamsim
 from diffusion2gan.metrics.dreamsim import DreamSim, distances, diversities
-from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.sampling.folder import ImageFiles
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,7 @@ def package(monkeypatch):
 
 def test_equals_the_packages_own_call(files, package, tmp_path, monkeypatch):
     monkeypatch.setattr(dreamsim, "CACHE", tmp_path / "cache")
-    vectors = DreamSim("ensemble", CPU)(Pictures(files, 16))
+    vectors = DreamSim("ensemble", CPU)(ImageFiles(files, 16))
     assert package.asked[0]["dreamsim_type"] == "ensemble" and package.asked[0]["cache_dir"] == str(tmp_path / "cache")
     prepared = [package.preprocess(Image.open(file)) for file in files]
     for i in range(3):
@@ -68,7 +68,7 @@ def test_diversity_is_the_mean_over_pairs():
         assert found[prompt].item() == pytest.approx(sum(pairs) / 6, abs=1e-6)
 
 
-def test_identical_pictures_have_no_diversity_and_no_distance():
+def test_identical_images_have_no_diversity_and_no_distance():
     vectors = torch.nn.functional.normalize(torch.randn(3, 5, generator=torch.Generator().manual_seed(0)))
     assert diversities(vectors.repeat_interleave(8, dim=0), 8) == pytest.approx([0, 0, 0], abs=1e-6)
     assert distances(vectors, vectors) == pytest.approx([0, 0, 0], abs=1e-6)

@@ -29,7 +29,7 @@ def test_equals_clean_fid():
     assert ours == pytest.approx(fid_from_feats(first, second), rel=1e-9)
 
 
-def test_a_resample_is_the_fid_of_the_pictures_it_takes():
+def test_a_resample_is_the_fid_of_the_images_it_takes():
     generator = torch.Generator().manual_seed(3)
     first, second = (torch.randn(count, 5, generator=generator, dtype=torch.float64) for count in (30, 40))
     taken = bootstrap.weights(30, 4, seed=0)
@@ -37,8 +37,8 @@ def test_a_resample_is_the_fid_of_the_pictures_it_takes():
     assert resampled_fid(first, Reference(second), taken).tolist() == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_interval_covers_what_other_drawings_give():
-    """The spread of FID over independent sets of pictures is what resampling one of them says."""
+def test_the_interval_covers_what_other_samples_give():
+    """The spread of FID over independent sets of images is what resampling one of them says."""
     generator = torch.Generator().manual_seed(4)
     reference = Reference(torch.randn(500, 6, generator=generator))
     others = [fid(torch.randn(200, 6, generator=generator) + 0.3, reference) for _ in range(60)]
@@ -53,7 +53,7 @@ def test_of_a_set_with_itself_it_is_nothing(count):
     assert fid(features, features) == pytest.approx(0, abs=1e-4)
 
 
-def test_with_fewer_pictures_than_features_it_is_still_right():
+def test_with_fewer_images_than_features_it_is_still_right():
     """tr (Σ₁Σ₂)^½ is the nuclear norm of XYᵀ for centred, scaled features X and Y."""
     generator = torch.Generator().manual_seed(1)
     first, second = (torch.randn(20, 64, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -63,7 +63,7 @@ def test_with_fewer_pictures_than_features_it_is_still_right():
     assert fid(first, second) == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_one_picture_is_too_few():
+def test_one_image_is_too_few():
     with pytest.raises(ValueError, match="there are 1"):
         fid(torch.zeros(1, 4), torch.randn(5, 4))
     with pytest.raises(ValueError, match="there are 1"):

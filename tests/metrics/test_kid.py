@@ -38,7 +38,7 @@ def test_of_one_distribution_it_is_about_nothing_and_grows_with_the_shift():
     assert abs(same) < 0.05 < near < far
 
 
-def test_a_resample_never_compares_a_picture_with_itself():
+def test_a_resample_never_compares_an_image_with_itself():
     """Its mean over resamples would otherwise lie far above."""
     x, y = features(6, 40), features(7, 200)
     replicates = resampled_kid(x, y, bootstrap.weights(40, 400, seed=0))
@@ -54,6 +54,6 @@ def test_a_resample_never_compares_a_picture_with_itself():
     assert resampled_kid(x, y, doubled).item() == pytest.approx(expected.item(), rel=1e-9)
 
 
-def test_one_picture_is_too_few():
+def test_one_image_is_too_few():
     with pytest.raises(ValueError, match="two pictures"):
         kid(features(0, 1), features(1, 5))

@@ -45,7 +45,7 @@ def test_a_set_covers_itself_and_nothing_far_away():
     assert precision_recall(points, points + 100) == (0.0, 0.0)
 
 
-def test_one_drawn_picture_over_and_over_is_precise_without_recall():
+def test_one_sample_over_and_over_is_precise_without_recall():
     real = features(5, 30)
     assert precision_recall(real[:1].repeat(30, 1), real) == (1.0, pytest.approx(1 / 30))
 
@@ -56,7 +56,7 @@ def test_a_point_is_not_its_own_neighbour():
     assert radii(line, 3, block=3).tolist() == [7, 6, 4, 7]
 
 
-def test_too_few_pictures_are_refused():
+def test_too_few_images_are_refused():
     with pytest.raises(ValueError, match="more than 3 pictures, there are 3"):
         precision_recall(features(0, 3), features(1, 30))
 

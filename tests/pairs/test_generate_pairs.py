@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.pairs.shards import verify, index_shards, shard_recipe
+from diffusion2gan.pairs.shards import index_shards, shard_recipe, verify
 from diffusion2gan.seeds import mix, noise
 from diffusion2gan.teacher import Teacher
 from scripts.pairs import generate_pairs

@@ -94,7 +94,7 @@ def test_the_overview_is_of_the_teacher_s_own_parts(teacher_folder):
     assert traced.generator.shape == teacher.latent_shape
     assert traced.text_encoder.weights == weights(teacher.text_encoder)
     assert traced.text_encoder.shape == tuple(teacher.encode_text(["a fox"])["text_embeddings"].shape[1:])
-    assert traced.decoder.shape == (3, teacher.picture_side, teacher.picture_side)
+    assert traced.decoder.shape == (3, teacher.image_size, teacher.image_size)
     assert len(traced.metric.taps) == 5 and traced.metric.preset == "bg"
     alone = tracing.discriminator(str(teacher_folder), z_conditioning=True, multi_scale=True)
     assert alone == traced.discriminator

@@ -21,7 +21,7 @@ def test_a_trained_teacher_is_a_teacher(teacher_folder, tmp_path, xl):
         )
     )
     teacher = Teacher(str(tmp_path / "teacher"))
-    assert teacher.is_xl == xl and teacher.picture_side == toy.PICTURE and teacher.latent_shape == (4, 8, 8)
+    assert teacher.is_xl == xl and teacher.image_size == toy.IMAGE_SIZE and teacher.latent_shape == (4, 8, 8)
     x = teacher.solve(noise([1, 2], teacher.latent_shape), ["a fox on a red background", ""], 2, 3.0)
     assert x.shape == (2, 4, 8, 8) and x.isfinite().all()
 
@@ -37,7 +37,7 @@ def test_it_is_trained_on_the_conditions_that_it_is_asked_with(teacher_folder):
             "text_encoder_2": toy.second_text_encoder(tokenizer),
         }
     ).eval()
-    latents, tokens = encode_scenes(vae, tokenizer, Scenes("all", 0, toy.PICTURE), 2)
+    latents, tokens = encode_scenes(vae, tokenizer, Scenes("all", 0, toy.IMAGE_SIZE), 2)
     training = DenoisingTraining(latents, tokens, toy.tokenize(tokenizer, [""]), parts, 2, 1e-3, 0)
     trained = training._conditions(toy.tokenize(tokenizer, ["a fox on a red background", ""]))
 

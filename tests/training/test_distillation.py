@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.images import load, to_uint8
-from diffusion2gan.pipelines import load_teacher
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.images import load_image, to_uint8
+from diffusion2gan.sampling.folder import noise_seeds
 from diffusion2gan.seeds import noise
+from diffusion2gan.teacher import load_teacher
 from diffusion2gan.training import checkpoint, distillation
 from diffusion2gan.training.loop import train
 from diffusion2gan.training.regression import RegressionTraining
@@ -127,11 +127,11 @@ def test_plain_diffusers_draws_what_sample_draws(undisturbed, tmp_path):
     options = {"prompts": tmp_path / "prompts.parquet", "count": 3, "out": tmp_path / "drawn", "seed": 7}
     sample.main(sample.Arguments(model=str(student), **options))
     pipeline = DiffusionPipeline.from_pretrained(student, safety_checker=None)
-    z = noise(samples.noise_seeds(7, range(3)), (4, 8, 8))
+    z = noise(noise_seeds(7, range(3)), (4, 8, 8))
     options = {"num_inference_steps": 1, "guidance_scale": 0, "output_type": "np"}
     for i, prompt in enumerate(CAPTIONS):
         picture = (pipeline(prompt, latents=z[i : i + 1], **options).images[0] * 255).round()
-        assert abs(picture - load(tmp_path / "drawn" / f"{i:05d}.png")).max() <= 1
+        assert abs(picture - load_image(tmp_path / "drawn" / f"{i:05d}.png")).max() <= 1
 
 
 def test_speed_memory_and_sample_grids_are_left(undisturbed, files):
@@ -143,7 +143,7 @@ def test_speed_memory_and_sample_grids_are_left(undisturbed, files):
     assert {name: count for name, count in result["evaluations"].items() if count} == counts
     grids = sorted(path.name for path in (folder / "samples").iterdir())
     assert grids == [f"{step:06d}.png" for step in range(1, STEPS + 1)]
-    shown = load(folder / "samples" / grids[-1])
+    shown = load_image(folder / "samples" / grids[-1])
     assert shown.shape == (2 * 66 + 2, 8 * 66 + 2, 3)
     teacher = load_teacher(files["teacher"])
     x = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half().float()

@@ -1,1 +1,1 @@
-"""How good are the pictures: FID, CLIP score, precision and recall, speed."""
+"""Metrics of generated images, and of the speed of models."""

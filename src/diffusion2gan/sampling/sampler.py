@@ -1,41 +1,62 @@
-"""Sampling of a row of a table: a teacher with its solver, a student in one step, a baseline as published."""
+"""How the models of a table sample: a teacher with its solver, a student in one step, a baseline as published."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 
-from diffusion2gan.sampling.baselines import Peer
+from diffusion2gan.images import to_uint8
+from diffusion2gan.pixel.model import PixelTeacher
+from diffusion2gan.progress import track
+from diffusion2gan.sampling.baselines import Baseline
 from diffusion2gan.seeds import noise
 from diffusion2gan.settings import SamplingSettings
-from diffusion2gan.teacher import SOLVERS, load_teacher
+from diffusion2gan.teacher import SOLVERS, Teacher, load_teacher
+
+Sampler = Callable[[Sequence[int], Sequence[str]], torch.Tensor]  # N seeds, N captions → images (N, 3, H, W) in [-1, 1]
 
 
-def precision(settings: SamplingSettings, device: torch.device) -> torch.dtype:
-    """One step turns ε into x₀, which amplifies rounding fifteenfold: it is never in half precision.
+def sampling_precision(settings: SamplingSettings, device: torch.device) -> torch.dtype:
+    """Half precision for several steps on a GPU, else float32.
 
-    Nor is EDM, whose last noise levels are finer than that.
+    A single step turns ε into x₀, which amplifies rounding errors 15-fold; EDM's last noise levels are too small
+    for half precision.
     """
     half = device.type == "cuda" and settings.steps > 1 and settings.scheduler != "heun"
     return torch.float16 if half else torch.float32
 
 
-def load(
-    settings: SamplingSettings, device: torch.device
-) -> tuple[Callable[[Sequence[int], Sequence[str]], torch.Tensor], torch.nn.Module]:
-    """`sample(seeds, captions)` → images (N, 3, H, W), about [-1, 1]; and the network that every step evaluates.
+def load_sampler(settings: SamplingSettings, device: torch.device) -> tuple[Sampler, torch.nn.Module]:
+    """Load the model: its sampling function, and the network that every step evaluates.
 
-    Raises UserError when there is no such model.
+    Raises UserError if there is no such model.
     """
-    dtype = precision(settings, device)
+    dtype = sampling_precision(settings, device)
     if settings.scheduler not in (*SOLVERS, "heun"):
-        baseline = Peer(settings.model, device, dtype, **settings.model_dump(exclude={"model"}))
-        return baseline.draw, baseline.denoiser
+        baseline = Baseline(settings.model, device, dtype, **settings.model_dump(exclude={"model"}))
+        return baseline.sample, baseline.denoiser
     teacher = load_teacher(settings.model, device, dtype)
+    sampler = teacher_sampler(teacher, settings.steps, settings.guidance, settings.scheduler, settings.spacing)
+    return sampler, teacher.unet
+
+
+def teacher_sampler(
+    teacher: Teacher | PixelTeacher, steps: int, guidance: float, solver: str, spacing: str = "own"
+) -> Sampler:
+    """The function that samples with a teacher, or with a student loaded as one."""
 
     @torch.no_grad()
     def sample(seeds: Sequence[int], captions: Sequence[str]) -> torch.Tensor:
         z = noise(seeds, teacher.latent_shape)
-        how = settings.steps, settings.guidance, settings.scheduler, settings.spacing
-        return teacher.decode(teacher.solve(z, captions, *how))
+        return teacher.decode(teacher.solve(z, captions, steps, guidance, solver, spacing))
 
-    return sample, teacher.unet
+    return sample
+
+
+def sample_images(
+    sampler: Sampler, seeds: Sequence[int], captions: Sequence[str], batch_size: int, description: str
+) -> Iterator[np.ndarray]:
+    """Images uint8 (H, W, 3), one for each seed and caption, sampled in batches; the progress shows `description`."""
+    for first in track(range(0, len(seeds), batch_size), description):
+        batch = slice(first, first + batch_size)
+        yield from to_uint8(sampler(seeds[batch], captions[batch]))

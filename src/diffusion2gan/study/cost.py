@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from diffusion2gan.data.sources import SOURCES
 from diffusion2gan.pairs.sizes import bytes_of
 from diffusion2gan.study.study import Study
 
@@ -129,7 +130,7 @@ def output_bytes(study: Study, rule: str, wildcards: dict[str, str]) -> int:
         return round(pictures(study, rule, wildcards["benchmark"]) * PNG * side**2)
     if rule == "make_benchmark":
         benchmark = study.benchmarks[wildcards["benchmark"]]
-        made = benchmark.source == "openmoji"  # others are linked
+        made = benchmark.source in SOURCES  # others are linked
         return round(benchmark.pictures * PNG * benchmark.resolution**2) if made else 0
     return 0
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffusion2gan.data import coco
+from diffusion2gan.data.sources import SOURCES
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import check_disk
 from diffusion2gan.study.cost import output_bytes
@@ -25,7 +26,7 @@ def check(study: Study, folder: Path, jobs: Iterable[tuple[str, dict]], fetched:
 def _check_benchmark(study: Study, name: str, fetched: Iterable[str]) -> None:
     benchmark, hint = study.benchmarks[name], f"set `benchmarks` in scales/{study.scale}.yaml"
     source = benchmark.source
-    if benchmark.references and source not in ("openmoji", *fetched) and not Path(source).exists():
+    if benchmark.references and source not in (*SOURCES, *fetched) and not Path(source).exists():
         raise UserError(f"there are no pictures at {source}: {hint}")
     if source and Path(source).name in coco.SIZES and (lacking := coco.missing(Path(source))):
-        raise UserError(f"there are not {lacking}, or {hint}")
+        raise UserError(f"missing: {lacking}, or {hint}")

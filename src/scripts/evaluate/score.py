@@ -1,16 +1,15 @@
-"""Measure the pictures of a run against a benchmark."""
+"""Measure the samples of a run against a benchmark."""
 
-import json
 import time
 from pathlib import Path
 
 from diffusion2gan import provenance
-from diffusion2gan.io import atomic
-from diffusion2gan.metrics.scores import Scored, Scores
+from diffusion2gan.io import write_json
+from diffusion2gan.metrics.scores import ScoredImages, Scores
 from diffusion2gan.study import cli
 
 
-class Arguments(Scored):
+class Arguments(ScoredImages):
     run: str
     scale: str
     out: Path
@@ -24,7 +23,7 @@ def main(args: Arguments):
         "benchmark": args.benchmark.name,
         "metrics": scores.values,
         "intervals": scores.intervals,
-        "count": len(scores.pictures),
+        "count": len(scores.images),
         "recipe": scores.recipe,
         "sample": scores.sample,
         "speed": scores.speed,
@@ -35,8 +34,7 @@ def main(args: Arguments):
         "seconds": round(time.monotonic() - start, 3),
         "parts": scores.parts,
     }
-    with atomic(args.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(args.out, result)
 
 
 if __name__ == "__main__":

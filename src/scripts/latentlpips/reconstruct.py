@@ -40,7 +40,7 @@ def main(args: Arguments):
         args.preset,
         device,
     )
-    source = LabelledImages(args.images, "val", teacher.picture_side, args.seed)
+    source = LabelledImages(args.images, "val", teacher.image_size, args.seed)
     images = to_tensor([source[i][0] for i in range(args.pictures)]).to(device)
     target = teacher.encode_images(images).repeat(args.seeds, 1, 1, 1)
     seen = teacher.decode(target)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from diffusion2gan.io import atomic
-from diffusion2gan.pairs.prompts import prompts
+from diffusion2gan.pairs.prompts import choose_prompts
 from diffusion2gan.settings import Count, PromptFilter, Seeded
 from diffusion2gan.study import cli
 
@@ -15,7 +15,7 @@ class Arguments(PromptFilter, Seeded):
 
 
 def main(args: Arguments):
-    chosen = prompts(args.source, args.count, args.seed, args)
+    chosen = choose_prompts(args.source, args.count, args.seed, args)
     with atomic(args.out) as temporary:
         chosen.to_parquet(temporary, index=False)
 

@@ -1,4 +1,4 @@
-"""Train a toy teacher, U-Net and text encoders, on latents of captioned scenes; save the whole pipeline."""
+"""Train the U-Net and the text encoders of a toy teacher on latents of captioned scenes; save the pipeline."""
 
 from pathlib import Path
 
@@ -10,15 +10,13 @@ from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.denoising import DenoisingTraining, encode_scenes
 from diffusion2gan.toy.openmoji import Scenes, prompts
-from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.toy.training import TrainingArguments, fit
 
 
-class Arguments(ToyTeacherSettings):
+class Arguments(ToyTeacherSettings, TrainingArguments):
     vae: Path
-    init: Path | None = Field(None, description="a pipeline to start from, instead of from nothing")
+    init: Path | None = Field(None, description="a pipeline to start from, instead of random weights")
     xl: bool = Field(False, description="an SDXL in miniature, instead of a Stable Diffusion")
-    checkpoints: Path
-    out: Path
 
 
 def main(args: Arguments):
@@ -34,14 +32,12 @@ def main(args: Arguments):
         parts.update({"unet": toy.xl_unet().train(), "text_encoder_2": toy.second_text_encoder(tokenizer).train()})
 
     vae = toy.load_vae(args.vae)
-    scenes = Scenes("all", args.seed, toy.PICTURE)
+    scenes = Scenes("all", args.seed, toy.IMAGE_SIZE)
     latents, tokens = encode_scenes(vae, tokenizer, scenes, args.scenes)
     training = DenoisingTraining(
         latents, tokens, toy.tokenize(tokenizer, [""]), parts, args.batch_size, args.learning_rate, args.seed
     )
-    settings = cli.settings_of(args, ["scenes", "batch_size", "learning_rate", "init", "xl"])
-    schedule = Schedule(args.iterations, warmup=200, decay="cosine")
-    history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
+    fit(training, args, ["scenes", "init", "xl"])
 
     parts.eval()
     if args.xl:
@@ -49,7 +45,6 @@ def main(args: Arguments):
     else:
         pipeline = toy.pipeline(vae, tokenizer, parts["text_encoder"], parts["unet"])
     pipeline.save_pretrained(args.out)
-    history.to_csv(args.out / "history.csv", index=False)
 
 
 if __name__ == "__main__":

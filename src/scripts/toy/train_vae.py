@@ -1,6 +1,4 @@
-"""Train the toy codec on OpenMoji scenes; save it as a diffusers folder with its scaling factor."""
-
-from pathlib import Path
+"""Train the toy VAE on OpenMoji scenes; save it as a diffusers folder with its scaling factor."""
 
 import torch
 
@@ -10,23 +8,20 @@ from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.autoencoder import AutoencoderTraining
 from diffusion2gan.toy.openmoji import Scenes
-from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.toy.training import TrainingArguments, fit
 
 SCENES_FOR_SCALE = 1000
 
 
-class Arguments(ToyVAESettings):
-    checkpoints: Path
-    out: Path
+class Arguments(ToyVAESettings, TrainingArguments):
+    """The settings of the VAE, and where it is written."""
 
 
 def main(args: Arguments):
     torch.manual_seed(args.seed)
-    scenes = Scenes("all", args.seed, toy.PICTURE)
+    scenes = Scenes("all", args.seed, toy.IMAGE_SIZE)
     training = AutoencoderTraining(scenes, args.batch_size, args.learning_rate, args.autocast)
-    settings = cli.settings_of(args, ["batch_size", "learning_rate", "autocast"])
-    schedule = Schedule(args.iterations, warmup=200, decay="cosine")
-    history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
+    fit(training, args, ["autocast"])
 
     vae = training.modules["vae"].eval()
     with torch.no_grad():
@@ -34,7 +29,6 @@ def main(args: Arguments):
         latents = torch.cat([vae.encode(batch).latent_dist.mode() for batch in images.split(100)])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))  # latents of unit variance
     vae.save_pretrained(args.out)
-    history.to_csv(args.out / "history.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""OpenMoji as a source of data."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, prompts
+from diffusion2gan.toy.source import OpenMoji
+from scripts.data import make_benchmark
+
+
+def test_every_caption_is_in_one_class_of_each_label():
+    for label, classes in OpenMoji().classes().items():
+        assert len(classes) == {"emoji": len(EMOJI), "ground": len(GROUNDS)}[label]
+        of = {caption: number for number, captions in enumerate(classes) for caption in captions}
+        assert of == {prompt.caption: getattr(prompt, label) for prompt in prompts("all")}
+
+
+def test_the_prompts_of_a_benchmark_have_the_classes_that_their_captions_are_in(tmp_path):
+    make_benchmark.main(make_benchmark.Arguments("openmoji", 12, 32, tmp_path))
+    table = pd.read_parquet(tmp_path / "prompts.parquet")
+    classes = json.loads((tmp_path / "classes.json").read_text())
+    assert list(table.columns) == ["prompt_id", "caption", *classes]
+    for label, of_label in classes.items():
+        assert all(caption in of_label[i] for caption, i in zip(table["caption"], table[label], strict=True))
+
+
+def test_an_emoji_is_its_label():
+    labelled = OpenMoji().labelled_images(32, 5)
+    image, label = labelled[3]
+    scene = labelled.scenes[3]
+    assert np.array_equal(image, scene.image) and EMOJI[label] in scene.prompt.caption
