@@ -120,6 +120,7 @@ def mean(numbers: dict[str, float]) -> dict[str, float]:
 def unshard(module: nn.Module) -> None:
     """Give the main process the whole weights of a module sharded by FSDP, on the CPU, to be saved."""
     if isinstance(module, FSDPModule):
-        weights = get_model_state_dict(module, options=FULL)
-        if is_main():
-            module.load_state_dict(weights, assign=True)
+        weights = get_model_state_dict(module, options=FULL)  # empty in the other processes
+        for name in [name for name, _ in module.named_parameters() if name in weights]:
+            owner, _, own_name = name.rpartition(".")
+            setattr(module.get_submodule(owner), own_name, nn.Parameter(weights[name]))
