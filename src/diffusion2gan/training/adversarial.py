@@ -47,9 +47,9 @@ class AdversarialTraining(StudentTraining):
         self.replicated_discriminator = distributed.replicated(discriminator, self.fitting.shard)
         self.discriminator = self.add("discriminator", discriminator)
         self.optimizers["discriminator"] = adamw(discriminator, settings.d_learning_rate)
-        self.fractions = Fractions(
-            settings.mix_fraction_latent, settings.mix_fraction_text, settings.mix_fraction_noise
-        )
+        shares = settings.mix_fraction_latent, settings.mix_fraction_text, settings.mix_fraction_noise
+        self.fractions = Fractions(*shares) if settings.mix_and_match else None
+        self.matching_aware = settings.discriminator == "gigagan"
 
     @property
     def evaluations(self) -> Evaluations:
@@ -73,8 +73,8 @@ class AdversarialTraining(StudentTraining):
         discriminator, optimizer, settings = self.discriminator, self.optimizers["discriminator"], self.settings
         indices, numbers = self.indices(step), Counter()
         captions = distributed.gather([caption for batch in batches for caption in batch.captions])
-        mix = mix_and_match(captions, self.fractions) if settings.mix_and_match else None
-        mismatched = other_caption(captions) if settings.discriminator == "gigagan" else None
+        mix = mix_and_match(captions, self.fractions) if self.fractions else None
+        mismatched = other_caption(captions) if self.matching_aware else None
 
         optimizer.zero_grad()
         if settings.r1 and step % settings.r1_every == 0:
