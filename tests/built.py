@@ -41,11 +41,11 @@ class Built:
     @property
     def seeds(self) -> set[int]:
         """The seeds of the order of the data and of the loop."""
-        return {self.training.seed, self.loop["seed"]}
+        return {self.training.settings.seed, self.loop["seed"]}
 
     @property
     def batch_size(self) -> int:
-        return self.training.batch_size
+        return self.training.settings.batch_size
 
     @property
     def micro_batches(self) -> int:
@@ -85,22 +85,22 @@ class Built:
 
     @property
     def lambda_gan(self) -> float:
-        return self.training.adversary.lambda_gan
+        return self.training.settings.lambda_gan
 
     @property
     def r1(self) -> tuple[float, int] | None:
         """γ and the interval of R1."""
-        adversary = self.training.adversary
-        return None if adversary.r1_gamma is None else (adversary.r1_gamma, adversary.r1_every)
+        settings = self.training.settings
+        return (settings.r1_gamma, settings.r1_every) if settings.r1 else None
 
     @property
     def fractions(self) -> Fractions | None:
         """Of mix-and-match."""
-        return self.training.adversary.mix
+        return self.training.fractions
 
     @property
     def matching_aware(self) -> bool:
-        return self.training.adversary.matching_aware
+        return self.training.matching_aware
 
     @property
     def levels(self) -> int:
@@ -109,7 +109,7 @@ class Built:
 
     @property
     def target_decay(self) -> float:
-        return self.training.target_decay
+        return self.training.settings.target_decay
 
     def logits(self, noise_seed: int = 0) -> list[torch.Tensor]:
         """What D would say of a fixed x and text beside the noise of a seed, if none of its weights were zero."""

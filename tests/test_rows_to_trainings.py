@@ -5,7 +5,6 @@ whose value in the paper's scale is also its script's default has another value 
 What is expected of each row is written out by hand.
 """
 
-import dataclasses
 import importlib
 import re
 import shlex
@@ -167,7 +166,7 @@ def build(row, commands, files, name, teacher, loss, **expected):
         ours["images"] = files["folder"] / "images"
     if "init" in expected:
         ours["init"] = files["students"][teacher]
-    training = built(script.main, dataclasses.replace(args, **ours))
+    training = built(script.main, args.model_copy(update=ours))
     side = 64 if loss == "lpips" else 0
     assert loss_name(training, SHAPES[teacher], side) == loss
     assert training.seeds == {4}

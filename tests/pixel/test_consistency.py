@@ -14,7 +14,7 @@ from diffusion2gan.pixel.consistency import ConsistencyTraining
 from diffusion2gan.pixel.edm import SIGMA_MAX, SIGMA_MIN, noise_levels
 from diffusion2gan.pixel.heun import heun_step
 from diffusion2gan.pixel.model import PixelGenerator
-from diffusion2gan.training.distributed import Fitting
+from diffusion2gan.settings import ConsistencySettings, Fitting, RegressionSettings
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.regression import RegressionTraining
 
@@ -75,15 +75,15 @@ def solution(z):
     return MEAN + (SIGMA_MAX * z - MEAN) * DEVIATION / math.sqrt(DEVIATION**2 + SIGMA_MAX**2)
 
 
-def training_of(kind, **changes):
+def training_of(kind, fitting=None, **changes):
     torch.manual_seed(0)
     teacher = SimpleNamespace(unet=Counting(), device=torch.device("cpu"), encode_text=lambda captions: {})
-    common = {"student": PixelGenerator(Student(SIGMA_MIN if kind == "consistency" else 0.0)), "teacher": teacher}
-    common |= {"pairs": Data(kind == "regression"), "loss": regression_loss("mse"), "batch_size": 64, "seed": 0}
-    common |= {"learning_rate": 1e-2}
+    student = PixelGenerator(Student(SIGMA_MIN if kind == "consistency" else 0.0))
+    pairs, loss = Data(kind == "regression"), regression_loss("mse")
+    settings = {"loss": "mse", "iterations": 600, "batch_size": 64, "learning_rate": 1e-2} | changes
     if kind == "regression":
-        return RegressionTraining(**common | changes)
-    return ConsistencyTraining(**{"levels": 18, "target_decay": 0.0} | common | changes)
+        return RegressionTraining(student, teacher, pairs, loss, RegressionSettings(**settings), fitting)
+    return ConsistencyTraining(student, teacher, pairs, loss, ConsistencySettings(**settings), fitting)
 
 
 @pytest.mark.parametrize("kind", ["regression", "consistency"])
@@ -142,7 +142,7 @@ def test_the_target_follows_with_its_decay():
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("kind", ["regression", "consistency"])
 def test_evaluations_are_those_that_happen(kind, accumulation):
-    training = training_of(kind, fitting=Fitting(accumulation))
+    training = training_of(kind, fitting=Fitting(accumulation=accumulation))
     backward = []
     training.modules["student"].register_forward_hook(
         lambda module, given, x: x.register_hook(lambda gradient: backward.append(len(gradient))) and None
@@ -158,7 +158,7 @@ def test_evaluations_are_those_that_happen(kind, accumulation):
 
 
 def test_micro_batches_make_the_same_step():
-    whole, parts = training_of("consistency"), training_of("consistency", fitting=Fitting(4))
+    whole, parts = training_of("consistency"), training_of("consistency", fitting=Fitting(accumulation=4))
     for training in (whole, parts):
         torch.manual_seed(0)
         training.step(0)

@@ -10,7 +10,7 @@ import torch
 
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
-from diffusion2gan.training.distributed import Fitting
+from diffusion2gan.settings import Fitting
 
 pytestmark = pytest.mark.xdist_group("slurm")
 ROOT = Path(__file__).parents[2]

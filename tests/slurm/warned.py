@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from diffusion2gan.settings import Fitting
 from diffusion2gan.training import distributed
-from diffusion2gan.training.distributed import Fitting
 from diffusion2gan.training.loop import Schedule, train
 
 WORKER = runpy.run_path(str(Path(__file__).parents[1] / "training/worker.py"))

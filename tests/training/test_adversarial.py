@@ -10,15 +10,15 @@ import torch
 from torch.nn import functional as F
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
-from diffusion2gan.discriminators.mix_and_match import Fractions
 from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.seeds import batch_indices, noise
+from diffusion2gan.settings import GANSettings, RegressionSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import adversarial
-from diffusion2gan.training.adversarial import AdversarialTraining, Adversary
+from diffusion2gan.training.adversarial import AdversarialTraining
 from diffusion2gan.training.regression import RegressionTraining
 from diffusion2gan.training.text_cache import TextEmbeddings
 
@@ -48,23 +48,31 @@ def teacher(small_teacher_folder):
     return Teacher(str(small_teacher_folder))
 
 
+SETTINGS = {"loss": "mse", "iterations": 2, "batch_size": 4, "learning_rate": 1e-4, "seed": 0}
+INGREDIENTS = ("z_conditioning", "multi_scale", "r1", "mix_and_match")
+
+
 def common(teacher):
     torch.manual_seed(0)
     student = Generator.from_teacher(teacher.path)
-    settings = {"batch_size": 4, "learning_rate": 1e-4, "seed": 0}
-    return {"student": student, "teacher": teacher, "pairs": Memory(), "loss": squared} | settings
+    return {"student": student, "teacher": teacher, "pairs": Memory(), "loss": squared}
 
 
-def gan(teacher, kind="diffusion", autocast=False, **adversary):
-    regression = common(teacher)
+def gan(teacher, kind="diffusion", **changes):
+    given = common(teacher)
+    settings = {"d_learning_rate": 1e-4, "lambda_gan": 0.5, "discriminator": kind}
     if kind == "diffusion":
-        judge = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=True, multi_scale=True)
-        settings = {"r1_gamma": 10.0, "mix": Fractions()}
+        discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=True, multi_scale=True)
+        settings |= dict.fromkeys(INGREDIENTS, True) | {"r1_gamma": 10.0}
     else:
-        judge = GigaGANDiscriminator(teacher.latent_shape, 64, width=16, max_width=32)
-        settings = {"matching_aware": True}
-    settings |= {"learning_rate": 1e-4, "lambda_gan": 0.5} | adversary
-    return AdversarialTraining(judge, Adversary(**settings), **regression, autocast=autocast)
+        discriminator = GigaGANDiscriminator(teacher.latent_shape, 64, width=16, max_width=32)
+    settings = GANSettings(**SETTINGS | settings | changes)
+    return AdversarialTraining(**given, discriminator=discriminator, settings=settings)
+
+
+def fractions(latent=0.0, text=0.0, noise=0.0):
+    """Settings of mix-and-match with these shares."""
+    return {"mix_fraction_latent": latent, "mix_fraction_text": text, "mix_fraction_noise": noise}
 
 
 @dataclass
@@ -125,7 +133,7 @@ def changed(module, before):
 
 @pytest.mark.parametrize(("kind", "autocast"), [("diffusion", False), ("gigagan", False), ("diffusion", True)])
 def test_two_steps_teach_both_and_leave_the_teacher_alone(teacher, kind, autocast):
-    training = gan(teacher, kind, autocast)
+    training = gan(teacher, kind, autocast=autocast)
     frozen = {name: snapshot(module) for name, module in vars(teacher).items() if isinstance(module, torch.nn.Module)}
     student, judge = snapshot(training.student), snapshot(training.discriminator)
     numbers = []
@@ -146,7 +154,7 @@ def test_two_steps_teach_both_and_leave_the_teacher_alone(teacher, kind, autocas
 
 def test_losses_of_a_step_are_those_of_the_paper(teacher):
     """λ_GAN joins Eq. 4 and 6; D judged the generated latents of its own step before G moved."""
-    training = gan(teacher, mix=None, r1_gamma=None, lambda_gan=0.25)
+    training = gan(teacher, mix_and_match=False, r1=False, lambda_gan=0.25)
     (batch,) = training.batches(0)
     with torch.no_grad():
         generated = training.student(batch.z, **batch.conditions)
@@ -164,14 +172,15 @@ def test_losses_of_a_step_are_those_of_the_paper(teacher):
 
 
 def test_without_a_gan_loss_the_student_learns_as_in_regression(teacher):
-    plain, with_gan = RegressionTraining(**common(teacher)), gan(teacher, lambda_gan=0.0)
+    plain = RegressionTraining(**common(teacher), settings=RegressionSettings(**SETTINGS))
+    with_gan = gan(teacher, lambda_gan=0.0)
     for step in range(2):
         assert plain.step(step)["loss"] == pytest.approx(with_gan.step(step)["loss"], rel=1e-5)
     torch.testing.assert_close(plain.student.state_dict(), with_gan.student.state_dict(), rtol=1e-5, atol=1e-7)
 
 
 def test_r1_and_mismatched_triples_reach_the_discriminator_s_gradient(teacher):
-    training = gan(teacher, r1_gamma=1e4, mix=Fractions(0.0, 0.5, 0.0))
+    training = gan(teacher, r1_gamma=1e4, **fractions(text=0.5))
     before, stepped = copy.deepcopy(training.modules["discriminator"]), []
     training.optimizers["discriminator"].register_step_pre_hook(
         lambda optimizer, *_: stepped.append([weight.grad.clone() for weight in optimizer.param_groups[0]["params"]])
@@ -197,8 +206,7 @@ def test_r1_and_mismatched_triples_reach_the_discriminator_s_gradient(teacher):
 @pytest.mark.parametrize("kind", ["latent", "text", "noise"])
 def test_mismatched_triples_are_the_target_s_with_one_thing_of_another_pair(teacher, kind):
     """And D's loss is that of calling them fake."""
-    fractions = Fractions(**{"latent": 0.0, "text": 0.0, "noise": 0.0} | {kind: 1.0})
-    (real, fake, fooled), generated, numbers = watched(gan(teacher, mix=fractions, r1_gamma=None), 1)
+    (real, fake, fooled), generated, numbers = watched(gan(teacher, r1=False, **fractions(**{kind: 1.0})), 1)
     x, z, text = triples(teacher, 1)
     assert_asked(real, x, z, text)
     assert_asked(fooled, generated, z, text)
@@ -212,7 +220,7 @@ def test_mismatched_triples_are_the_target_s_with_one_thing_of_another_pair(teac
 
 
 def test_the_rest_of_the_fake_batch_is_generated(teacher):
-    training, mixed, rest = gan(teacher, mix=Fractions(), r1_gamma=None), 0, 0
+    training, mixed, rest = gan(teacher, r1=False), 0, 0
     for step in range(4):
         (real, fake, fooled), generated, numbers = watched(training, step)
         x, z, text = triples(teacher, step)

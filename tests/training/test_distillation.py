@@ -22,7 +22,7 @@ from diffusion2gan.seeds import noise
 from diffusion2gan.teacher import load_teacher
 from diffusion2gan.training import checkpoint, distillation
 from diffusion2gan.training.loop import train
-from diffusion2gan.training.regression import RegressionTraining
+from diffusion2gan.training.student import StudentTraining
 from scripts.distill import train_gan, train_regression
 from scripts.evaluate import sample
 
@@ -61,7 +61,7 @@ def run(stage, files, folder, killed_at=None, while_saving=False) -> int:
         return os.waitpid(process, 0)[1]
     try:
         distillation.train = functools.partial(train, checkpoint_every=2)
-        batches = RegressionTraining.batches
+        batches = StudentTraining.batches
 
         def dying(training, step):
             if step == killed_at and while_saving:
@@ -70,7 +70,7 @@ def run(stage, files, folder, killed_at=None, while_saving=False) -> int:
                 os.kill(os.getpid(), signal.SIGKILL)
             return batches(training, step)
 
-        RegressionTraining.batches = dying
+        StudentTraining.batches = dying
         main, options = arguments(stage, files, folder)
         main(options)
         os._exit(0)

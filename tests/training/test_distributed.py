@@ -12,8 +12,8 @@ import torch
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.settings import Fitting
 from diffusion2gan.training import distributed
-from diffusion2gan.training.distributed import Fitting
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("worker.py")

@@ -9,17 +9,16 @@ from pathlib import Path
 import torch
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
-from diffusion2gan.discriminators.mix_and_match import Fractions
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import regression_loss
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.seeds import noise
+from diffusion2gan.settings import Fitting, GANSettings, RegressionSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
-from diffusion2gan.training.adversarial import AdversarialTraining, Adversary
-from diffusion2gan.training.distributed import Fitting
+from diffusion2gan.training.adversarial import AdversarialTraining
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.lpips.classification import LatentBatches, VGGTraining
 from diffusion2gan.training.regression import RegressionTraining
@@ -54,17 +53,22 @@ def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -
     teacher = Teacher(teacher_folder, "cpu", torch.float64)
     common = {
         "student": Generator.from_teacher(teacher_folder).double(), "teacher": teacher, "pairs": Memory(),
-        "loss": regression_loss("e_latent_lpips", Path(metric)), "batch_size": 8, "learning_rate": 1e-3, "seed": 5,
-        "fitting": fitting,
+        "loss": regression_loss("e_latent_lpips", Path(metric)), "fitting": fitting,
     }  # fmt: skip
+    settings = {"loss": "e_latent_lpips", "iterations": STEPS, "batch_size": 8, "learning_rate": 1e-3, "seed": 5}
     if kind == "regression":
-        return RegressionTraining(**common)
+        return RegressionTraining(**common, settings=RegressionSettings(**settings))
+    settings |= {"d_learning_rate": 1e-3, "lambda_gan": 0.5}
     if kind == "gigagan":
-        judge = GigaGANDiscriminator(teacher.latent_shape, 64, width=8, max_width=16)
-        return AdversarialTraining(judge, Adversary(1e-3, 0.5, matching_aware=True), **common)
-    judge = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=True, multi_scale=True).double()
-    adversary = Adversary(1e-3, 0.5, r1_gamma=100.0, r1_every=2, mix=Fractions())
-    return AdversarialTraining(judge, adversary, **common)
+        discriminator = GigaGANDiscriminator(teacher.latent_shape, 64, width=8, max_width=16)
+        settings |= {"discriminator": "gigagan"}
+    else:
+        discriminator = DiffusionDiscriminator.from_teacher(
+            teacher.unet, z_conditioning=True, multi_scale=True
+        ).double()
+        settings |= dict.fromkeys(("z_conditioning", "multi_scale", "r1", "mix_and_match"), True)
+        settings |= {"r1_gamma": 100.0, "r1_every": 2}
+    return AdversarialTraining(**common, discriminator=discriminator, settings=GANSettings(**settings))
 
 
 def outcome(kind: str, teacher: str, metric: str, folder: Path, fitting: Fitting, cut_at: int | None = None) -> dict:

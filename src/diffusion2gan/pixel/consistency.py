@@ -1,8 +1,9 @@
-"""Consistency Distillation (Song et al. 2023, Alg. 2), the baseline of Table 6, in the regression's training loop."""
+"""Consistency Distillation (Song et al. 2023, Alg. 2): the baseline of Table 6."""
 
 import copy
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,56 +13,80 @@ from torch import nn
 from diffusion2gan import images
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
-from diffusion2gan.losses import Place
+from diffusion2gan.losses import Loss, Place
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.edm import noise_levels
 from diffusion2gan.pixel.heun import heun_step
-from diffusion2gan.pixel.model import PixelGenerator
+from diffusion2gan.pixel.model import PixelGenerator, PixelTeacher
 from diffusion2gan.sampling.folder import image_paths
 from diffusion2gan.seeds import mix
-from diffusion2gan.training.regression import Batch, RegressionTraining
+from diffusion2gan.settings import ConsistencySettings, Fitting
+from diffusion2gan.training import distributed
+from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining
 
 
-class ConsistencyTraining(RegressionTraining):
+class ConsistencyTraining(StudentTraining):
     """Make f consistent along the teacher's ODE: minimise d(f(x + σ' z, σ'), f⁻(x̂, σ)) for neighbouring levels σ < σ'.
 
-    x̂ is one step of Heun's method from x + σ' z; σ' is any but the lowest of `levels` noise levels; d is the loss. The
-    target f⁻ is a moving average of the student with decay μ = `target_decay`; 0 makes it the student itself.
-    `regression` are the arguments of RegressionTraining; its pairs are real images x here. Raises UserError if the
-    images have another size, or if the student is sharded.
+    x̂ is one step of Heun's method from x + σ' z; σ' is drawn from all noise levels but the lowest; d is the loss. The
+    target f⁻ is a moving average of the student with decay μ = `settings.target_decay`; 0 makes it the student itself.
+    `pairs` are real images x. Raises UserError if they have another shape, or if the student is to be sharded.
     """
 
-    def __init__(self, levels: int, target_decay: float, student: PixelGenerator, **regression):
-        super().__init__(student=student, **regression)
-        if self.fitting.shard:
+    def __init__(
+        self,
+        student: PixelGenerator,
+        teacher: PixelTeacher,
+        pairs: "ImageDataset",
+        loss: Loss,
+        settings: ConsistencySettings,
+        fitting: Fitting | None = None,
+    ):
+        if fitting and fitting.shard:
             raise UserError("Consistency Distillation keeps whole networks: leave out --shard")
-        self.levels, self.target_decay = noise_levels(levels), target_decay
+        super().__init__(student, teacher, pairs, loss, settings, fitting)
+        self.optimizers = {"student": torch.optim.RAdam(student.parameters(), settings.learning_rate)}  # their Table 3
+        self.levels = noise_levels(settings.noise_levels)
         self.target = copy.deepcopy(student).to(self.device).requires_grad_(False)
         self.modules["target"] = self.target
 
+    @property
+    def evaluations(self) -> Evaluations:
+        """Network evaluations of a step; Heun's method takes two of the teacher."""
+        n = self.settings.batch_size
+        return Evaluations(teacher_forward=2 * n, student_forward=n, student_backward=n, target_forward=n)
+
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
-        batches = self.batches(step)
+        optimizer, batches = self.optimizers["student"], self.batches(step)
+        mean_loss = 0.0
 
-        def terms(batch: Batch) -> dict[str, torch.Tensor]:
+        optimizer.zero_grad()
+        for batch in batches:
             noisy, sigma, target = self.neighbours(batch)
-            with self.precision():
-                return {"loss": self.loss(self.student(noisy, sigma), target, batch.place)}
+            with distributed.no_sync(self.student, batch is not batches[-1]):
+                with self.precision():
+                    loss = self.loss(self.student(noisy, sigma), target, batch.place) / len(batches)
+                loss.backward()
+            mean_loss += loss.detach()
+        nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
+        optimizer.step()
 
-        numbers = self.descend("student", batches, terms)
-        self._follow()
-        return numbers | self.speed(step, start)
+        target, student = (list(self.modules[name].parameters()) for name in ("target", "student"))
+        with torch.no_grad():
+            torch._foreach_lerp_(target, student, 1 - self.settings.target_decay)  # θ⁻ ← μ θ⁻ + (1 - μ) θ
+        return {"loss": mean_loss.item()} | self.speed(step, start)
 
-    def read(self, indices: torch.Tensor, place: Place) -> Batch:
-        """The images at `indices` and their noise."""
-        pictures = self.pairs.batch(indices)
-        drawn = torch.randn(place.whole, *pictures.x.shape[1:], generator=torch.Generator().manual_seed(place.seed))
-        x, z = pictures.x.to(self.device), drawn[place.rows].to(self.device)
-        return Batch(z, x, pictures.captions, {}, place)
+    def read(self, indices: torch.Tensor, place: Place) -> MicroBatch:
+        """The images at `indices`, each with the noise of its place in the batch."""
+        batch = super().read(indices, place)
+        generator = torch.Generator().manual_seed(place.seed)
+        z = torch.randn(place.whole, *batch.x.shape[1:], generator=generator)[place.rows]
+        return replace(batch, z=z.to(self.device))
 
     @torch.no_grad()
-    def neighbours(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Noisy images x + σ' z (N, C, s, s), their levels σ' (N,), and the target f⁻(x̂, σ) of the next lower level."""
+    def neighbours(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Noisy images (N, C, s, s), their noise levels σ' (N,), and the target f⁻(x̂, σ) (N, C, s, s)."""
         generator = torch.Generator().manual_seed(mix(batch.place.seed))
         drawn = torch.randint(len(self.levels) - 1, (batch.place.whole,), generator=generator)[batch.place.rows]
         sigma, nearer = (self.levels[drawn + down].to(batch.x) for down in (0, 1))
@@ -69,22 +94,6 @@ class ConsistencyTraining(RegressionTraining):
         with self.precision():
             solved = heun_step(self.teacher.unet, noisy, sigma, nearer)
             return noisy, sigma, self.target(solved, nearer)
-
-    @property
-    def evaluations(self) -> Evaluations:
-        """Evaluations of a step; Heun's step takes two of the teacher."""
-        n = self.batch_size
-        return Evaluations(teacher_forward=2 * n, student_forward=n, student_backward=n, target_forward=n)
-
-    def optimizer(self, module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-        """Rectified Adam, as Song et al. 2023, Table 3."""
-        return torch.optim.RAdam(module.parameters(), learning_rate)
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """θ⁻ ← μ θ⁻ + (1 - μ) θ."""
-        theirs, ours = list(self.target.parameters()), list(self.modules["student"].parameters())
-        torch._foreach_lerp_(theirs, ours, 1 - self.target_decay)
 
 
 class ImageDataset:
@@ -100,6 +109,6 @@ class ImageDataset:
         return len(self.images)
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> Pairs:
-        """The images at `indices` (N,) as x, in [-1, 1]; z is empty."""
+        """The images at `indices` (N,) as x (N, C, s, s) in [-1, 1]; z is empty."""
         x = images.to_tensor(self.images[np.asarray(indices)])
         return Pairs(torch.empty(len(x), 0), [""] * len(x), x)

@@ -5,7 +5,6 @@ import torch
 from diffusion2gan.images import to_tensor
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.openmoji import Scenes
-from diffusion2gan.training.update import update
 
 
 class AutoencoderTraining:
@@ -21,6 +20,7 @@ class AutoencoderTraining:
         self.optimizers = {"vae": torch.optim.AdamW(vae.parameters(), learning_rate, betas=(0.9, 0.99))}
 
     def step(self, step: int) -> dict[str, float]:
+        optimizer = self.optimizers["vae"]
         first = step * self.batch_size
         images = to_tensor([self.scenes[first + i].image for i in range(self.batch_size)])
         images = images.contiguous(memory_format=torch.channels_last)
@@ -31,5 +31,8 @@ class AutoencoderTraining:
         squared = error.square().mean()
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         loss = error.abs().mean() + squared + self.kl_weight * kl
-        update(self.optimizers["vae"], loss)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.modules["vae"].parameters(), 1.0)  # ours
+        optimizer.step()
         return {"loss": loss.item(), "psnr": (10 * torch.log10(4 / squared)).item(), "kl": kl.item()}

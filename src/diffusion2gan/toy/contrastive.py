@@ -7,7 +7,6 @@ from open_clip.loss import ClipLoss
 from diffusion2gan.images import to_tensor
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.openmoji import Scenes
-from diffusion2gan.training.update import update
 
 
 class ContrastiveTraining:
@@ -22,12 +21,16 @@ class ContrastiveTraining:
         self.loss = ClipLoss()
 
     def step(self, step: int) -> dict[str, float]:
+        optimizer = self.optimizers["clip"]
         first = step * self.batch_size
         scenes = [self.scenes[first + i] for i in range(self.batch_size)]
         images = to_tensor([scene.image for scene in scenes])
         tokens = toy.tokenize(self.tokenizer, [scene.prompt.caption for scene in scenes])
         image_features, text_features, scale = self.modules["clip"](images, tokens)
         loss = self.loss(image_features, text_features, scale)
-        update(self.optimizers["clip"], loss)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.modules["clip"].parameters(), 1.0)  # ours
+        optimizer.step()
         nearest = (image_features @ text_features.T).argmax(dim=1)
         return {"loss": loss.item(), "batch_top1": (nearest == torch.arange(len(nearest))).float().mean().item()}

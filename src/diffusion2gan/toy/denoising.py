@@ -10,7 +10,6 @@ from diffusion2gan.progress import track
 from diffusion2gan.seeds import batch_indices
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.openmoji import Scenes
-from diffusion2gan.training.update import update
 
 
 @torch.no_grad()
@@ -49,6 +48,7 @@ class DenoisingTraining:
         self.scheduler = toy.scheduler()
 
     def step(self, step: int) -> dict[str, float]:
+        optimizer = self.optimizers["teacher"]
         denoiser: UNet2DConditionModel = self.modules["teacher"]["unet"]
         chosen = batch_indices(step, self.batch_size, len(self.latents), self.seed)
         x = self.latents[chosen].float()
@@ -58,7 +58,10 @@ class DenoisingTraining:
         t = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(x),))
         predicted = denoiser(self.scheduler.add_noise(x, noise, t), t, **self._conditions(tokens)).sample
         loss = F.mse_loss(predicted, self.scheduler.get_velocity(x, noise, t))
-        update(self.optimizers["teacher"], loss)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.modules["teacher"].parameters(), 1.0)  # ours
+        optimizer.step()
         return {"loss": loss.item()}
 
     def _conditions(self, tokens: torch.Tensor) -> dict:

@@ -4,7 +4,6 @@ import torch
 
 from diffusion2gan.pixel.edm import EDM
 from diffusion2gan.seeds import batch_indices
-from diffusion2gan.training.update import update
 
 P_MEAN, P_STD = -1.2, 1.2  # of ln σ: Karras et al. 2022, Table 1
 
@@ -23,13 +22,17 @@ class EDMTraining:
         self.optimizers = {"denoiser": torch.optim.AdamW(denoiser.parameters(), learning_rate, betas=(0.9, 0.99))}
 
     def step(self, step: int) -> dict[str, float]:
+        optimizer = self.optimizers["denoiser"]
         denoiser = self.modules["denoiser"]
         y = self.images[batch_indices(step, self.batch_size, len(self.images), self.seed)].float()
         sigma = (torch.randn(len(y)) * P_STD + P_MEAN).exp()
         noisy = y + sigma[:, None, None, None] * torch.randn_like(y)
         errors = (denoiser(noisy, sigma) - y).square().mean((1, 2, 3))
         loss = (weight(sigma, denoiser.config.sigma_data) * errors).mean()
-        update(self.optimizers["denoiser"], loss)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.modules["denoiser"].parameters(), 1.0)  # ours
+        optimizer.step()
         return {"loss": loss.item()}
 
 

@@ -1,8 +1,8 @@
-"""Training of the student as a conditional GAN: regression and adversarial loss together (Sec. 3.3)."""
+"""The student as the generator of a conditional GAN: regression and adversarial loss together (Sec. 3.3)."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,131 +11,142 @@ from torch import nn
 from diffusion2gan.discriminators.mix_and_match import Fractions, Mix, mix_and_match, other_caption
 from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.evaluations import Evaluations
-from diffusion2gan.losses import Place
+from diffusion2gan.generator import Generator
+from diffusion2gan.losses import Loss, Place
 from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss, rejection_loss
+from diffusion2gan.pairs.dataset import PairDataset
+from diffusion2gan.settings import Fitting, GANSettings
+from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
-from diffusion2gan.training.regression import Batch, RegressionTraining
-
-
-@dataclass(frozen=True)
-class Adversary:
-    """How D is trained and how much G heeds it; only R1's interval of 16 is the paper's, the rest ours.
-
-    `r1_gamma` None leaves R1 out, `mix` None mix-and-match. `matching_aware` adds GigaGAN's loss.
-    """
-
-    learning_rate: float
-    lambda_gan: float
-    r1_gamma: float | None = None
-    r1_every: int = 16
-    mix: Fractions | None = None
-    matching_aware: bool = False
+from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining, adamw
 
 
 @dataclass
 class Fake:
-    """What D is to call fake: latents and noise (N, C, h, w), and conditions by name."""
+    """What D learns to call fake: latents and noise (N, C, h, w), and conditions by name."""
 
     latents: torch.Tensor
     z: torch.Tensor
     conditions: dict[str, torch.Tensor]
 
 
-class AdversarialTraining(RegressionTraining):
-    """Each step improves D, then G on L = L_regression + λ_GAN · L_GAN, on the same pairs.
+class AdversarialTraining(StudentTraining):
+    """Each step improves D (Eq. 5), then G on L = L_regression + λ_GAN L_GAN (Eq. 4 and 6), on the same pairs."""
 
-    `regression` are the arguments of RegressionTraining.
-    """
-
-    def __init__(self, discriminator: nn.Module, adversary: Adversary, **regression):
-        super().__init__(**regression)
-        self.adversary = adversary
-        self.judge_alone = distributed.alone(discriminator, self.fitting.shard)
-        self.discriminator = self.add("discriminator", discriminator, adversary.learning_rate)
+    def __init__(
+        self,
+        student: Generator,
+        teacher: Teacher,
+        pairs: PairDataset,
+        loss: Loss,
+        discriminator: nn.Module,
+        settings: GANSettings,
+        fitting: Fitting | None = None,
+    ):
+        super().__init__(student, teacher, pairs, loss, settings, fitting)
+        self.replicated_discriminator = distributed.replicated(discriminator, self.fitting.shard)
+        self.discriminator = self.add("discriminator", discriminator)
+        self.optimizers["discriminator"] = adamw(discriminator, settings.d_learning_rate)
+        shares = settings.mix_fraction_latent, settings.mix_fraction_text, settings.mix_fraction_noise
+        self.fractions = Fractions(*shares) if settings.mix_and_match else None
+        self.matching_aware = settings.discriminator == "gigagan"
 
     @property
     def evaluations(self) -> Evaluations:
-        """What a step evaluates: of several micro-batches G draws each again for its own loss."""
-        again = 1 if len(self.parts) == 1 else 2
-        return Evaluations(student_forward=again * self.batch_size, student_backward=self.batch_size)
+        """Network evaluations of a step. With several micro-batches G computes each twice, for D and for itself."""
+        count, times = self.settings.batch_size, 1 if len(self.parts) == 1 else 2
+        return Evaluations(student_forward=times * count, student_backward=count)
 
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
         batches = self.batches(step)
-        with torch.set_grad_enabled(len(batches) == 1):  # of several, the graphs would not fit: G draws them again
-            for batch in batches:
-                batch.generated = self.generate(batch)
-        numbers = self._improve_discriminator(step, batches)
-        return numbers | self._improve_generator(batches) | self.speed(step, start)
+        with torch.set_grad_enabled(len(batches) == 1):  # the graphs of several would not fit: G computes them again
+            generated = [self.generate(batch) for batch in batches]
+        numbers = self.discriminator_step(step, batches, generated)
+        numbers |= self.generator_step(batches, generated)
+        return {name: number.item() for name, number in numbers.items()} | self.speed(step, start)
 
-    def _improve_discriminator(self, step: int, batches: Sequence[Batch]) -> dict[str, float]:
-        judge, adversary, indices = self.discriminator, self.adversary, self.indices(step)
-        captions = distributed.everyones([caption for batch in batches for caption in batch.captions])
-        mix = mix_and_match(captions, adversary.mix) if adversary.mix else None
-        other = other_caption(captions) if adversary.matching_aware else None
+    def discriminator_step(
+        self, step: int, batches: Sequence[MicroBatch], generated: Sequence[torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Improve D once: Eq. 5 with mix-and-match or the matching-aware loss, and R1. Returns its losses."""
+        discriminator, optimizer, settings = self.discriminator, self.optimizers["discriminator"], self.settings
+        indices, numbers = self.indices(step), Counter()
+        captions = distributed.gather([caption for batch in batches for caption in batch.captions])
+        mix = mix_and_match(captions, self.fractions) if self.fractions else None
+        mismatched = other_caption(captions) if self.matching_aware else None
 
-        def terms(batch: Batch) -> dict[str, torch.Tensor]:
-            fake = Fake(batch.generated.detach(), batch.z, batch.conditions)
-            mixed = self._mixed(mix, batch, fake, indices, captions) if mix else fake
-            with self.precision():
-                real = judge(batch.x, batch.z, **batch.conditions)
-                loss = discriminator_loss(real, judge(mixed.latents, mixed.z, **mixed.conditions))
-            if other is not None:
-                loss = loss + self._matching_loss(batch, fake.latents, other, captions)
-            return {"discriminator_loss": loss}
+        optimizer.zero_grad()
+        if settings.r1 and step % settings.r1_every == 0:
+            real = self.read(indices[:1], Place(slice(1), settings.batch_size, 0))
+            strength = {"gamma": settings.r1_gamma, "every": settings.r1_every}
+            r1 = single_sample_r1(self.replicated_discriminator, real.x, real.z, **strength, **real.conditions)
+            r1.backward()
+            numbers["r1"] = r1.detach()
+        for batch, latents in zip(batches, generated, strict=True):
+            fake = Fake(latents.detach(), batch.z, batch.conditions)
+            mixed = self.mixed(mix, batch, fake, indices, captions) if mix else fake
+            with distributed.no_sync(discriminator, batch is not batches[-1]):
+                with self.precision():
+                    real_logits = discriminator(batch.x, batch.z, **batch.conditions)
+                    fake_logits = discriminator(mixed.latents, mixed.z, **mixed.conditions)
+                    loss = discriminator_loss(real_logits, fake_logits)  # Eq. 5
+                if mismatched is not None:
+                    loss = loss + self.matching_loss(batch, fake.latents, mismatched, captions)
+                loss = loss / len(batches)
+                loss.backward()
+            numbers["discriminator_loss"] += loss.detach()
+        nn.utils.clip_grad_norm_(discriminator.parameters(), MAX_NORM)
+        optimizer.step()
+        return dict(numbers)
 
-        def penalty() -> dict[str, torch.Tensor]:
-            if adversary.r1_gamma is None or step % adversary.r1_every:
-                return {}
-            one = self.read(indices[:1], Place(slice(1), self.batch_size, 0))
-            lazy = {"gamma": adversary.r1_gamma, "every": adversary.r1_every}
-            return {"r1": single_sample_r1(self.judge_alone, one.x, one.z, **lazy, **one.conditions)}
+    def generator_step(
+        self, batches: Sequence[MicroBatch], generated: Sequence[torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Improve G once on Eq. 4 + λ_GAN · Eq. 6, judged by the D of this step. Returns its losses."""
+        optimizer, numbers = self.optimizers["student"], Counter()
+        # not wrapped: its weights get no gradient, so there is nothing to average
+        discriminator = self.modules["discriminator"].requires_grad_(False)
 
-        return self.descend("discriminator", batches, terms, penalty)
+        optimizer.zero_grad()
+        for batch, latents in zip(batches, generated, strict=True):
+            with distributed.no_sync(self.student, batch is not batches[-1]):
+                x = latents if len(batches) == 1 else self.generate(batch)
+                with self.precision():
+                    regression_loss = self.loss(x, batch.x, batch.place)  # Eq. 4
+                    gan_loss = generator_loss(discriminator(x, batch.z, **batch.conditions))  # Eq. 6
+                loss = regression_loss + self.settings.lambda_gan * gan_loss
+                (loss / len(batches)).backward()
+            losses = {"loss": loss, "regression_loss": regression_loss, "gan_loss": gan_loss}
+            numbers.update({name: each.detach() / len(batches) for name, each in losses.items()})
+        nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
+        optimizer.step()
 
-    def _mixed(self, mix: Mix, batch: Batch, generated: Fake, indices: torch.Tensor, captions: Sequence[str]) -> Fake:
-        """The triples at a batch's places, of which some are mismatched; what they borrow is read by its index."""
+        discriminator.requires_grad_(True)
+        return dict(numbers)
+
+    def mixed(self, mix: Mix, batch: MicroBatch, fake: Fake, indices: torch.Tensor, captions: Sequence[str]) -> Fake:
+        """Mix-and-match: the fakes of a micro-batch, some replaced by mismatched triples of the whole batch."""
         rows = batch.place.rows
         x = self.pairs.batch(indices[mix.latent[rows]]).x.to(self.device)
         z = self.pairs.batch(indices[mix.noise[rows]]).z.to(self.device)
         target = mix.target[rows].to(self.device).view(-1, 1, 1, 1)
         text = [captions[row] for row in mix.text[rows].tolist()]
-        return Fake(torch.where(target, x, generated.latents), z, self.text(text))
+        return Fake(torch.where(target, x, fake.latents), z, self.text(text))
 
-    def _matching_loss(
-        self, batch: Batch, generated: torch.Tensor, other: torch.Tensor, captions: Sequence[str]
+    def matching_loss(
+        self, batch: MicroBatch, generated: torch.Tensor, other: torch.Tensor, captions: Sequence[str]
     ) -> torch.Tensor:
-        """GigaGAN's matching-aware loss: real and generated latents are fake beside another's text."""
+        """GigaGAN's matching-aware loss: real and generated latents are fake with the text of another sample.
+
+        `other` (batch_size,) are the samples whose text is taken; one that is itself has no other text and is left out.
+        """
         rows, mismatched = batch.place.rows, other != torch.arange(len(other))
         if not mismatched.any():
             return generated.new_zeros(())
         share = mismatched[rows].float().mean() / mismatched.float().mean()  # the mean is over those of the whole batch
-        here = mismatched[rows] if share else torch.ones(len(batch.x), dtype=torch.bool)  # all processes call D alike
+        here = mismatched[rows] if share else torch.ones(len(batch.x), dtype=torch.bool)  # every process has to call D
         text = self.text([captions[row] for row in other[rows][here].tolist()])
         with self.precision():
-            judged = [self.discriminator(latents[here], batch.z[here], **text) for latents in (batch.x, generated)]
-            return share.item() * sum(rejection_loss(logits) for logits in judged)
-
-    def _improve_generator(self, batches: Sequence[Batch]) -> dict[str, float]:
-        judge = self.modules["discriminator"]  # its weights get no gradient, so there is nothing to average
-
-        def terms(batch: Batch) -> dict[str, torch.Tensor]:
-            x = batch.generated if batch.generated.requires_grad else self.generate(batch)
-            with self.precision():
-                regression = self.loss(x, batch.x, batch.place)
-                gan = generator_loss(judge(x, batch.z, **batch.conditions))
-            loss = regression + self.adversary.lambda_gan * gan
-            return {"loss": loss, "regression_loss": regression, "gan_loss": gan}
-
-        with _frozen(judge):
-            return self.descend("student", batches, terms)
-
-
-@contextmanager
-def _frozen(module: nn.Module):
-    """Within, gradients pass through the module and none are kept for its weights."""
-    module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        module.requires_grad_(True)
+            logits = [self.discriminator(latents[here], batch.z[here], **text) for latents in (batch.x, generated)]
+            return share.item() * sum(rejection_loss(each) for each in logits)

@@ -1,4 +1,4 @@
-"""Training state on disk: tensors only, bound to the settings it was made under."""
+"""Checkpoints on disk: tensors and numbers, with the settings of the training."""
 
 from pathlib import Path
 
@@ -7,25 +7,28 @@ import torch
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import atomic
 
+FORMAT = {"checkpoint_format": 2}  # compared like a setting, so that a checkpoint of another format is refused
+
 
 def save(path: Path, state: dict, settings: dict) -> None:
-    """Write the state (nested dicts of tensors and numbers) with the settings that led to it."""
+    """Write the state (nested dicts of tensors and numbers) with the settings of the training."""
     with atomic(path) as temporary:
-        torch.save({"settings": settings, "state": state}, temporary)
+        torch.save({"settings": settings | FORMAT, "state": state}, temporary)
 
 
 def load(path: Path, settings: dict) -> dict | None:
-    """The state saved under the same settings, or None where there is none.
+    """The state saved under the same settings, or None if there is none.
 
-    Raises UserError, naming the differences, when the settings have changed since.
+    Raises UserError, naming the differences, when the settings have changed.
     """
     if not path.exists():
         return None
     saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # one copy for all processes
+    before, now = saved["settings"], settings | FORMAT
     changed = [
-        f"{key} was {saved['settings'].get(key)!r} and is {settings.get(key)!r}"
-        for key in sorted(saved["settings"].keys() | settings.keys())
-        if saved["settings"].get(key) != settings.get(key)
+        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
     ]
     if changed:
         raise UserError(

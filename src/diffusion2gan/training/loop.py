@@ -1,7 +1,7 @@
-"""One training loop for every network of the study, in one process or in many.
+"""The training loop of every network of the study, in one process or in many.
 
-A training is anything with `modules`, `optimizers` and a `step`. The loop draws every random number
-of a step from (seed, step), so that a killed training, started again, ends in the same bits.
+A training is anything with `modules`, `optimizers` and a `step`. The loop seeds every step with (seed, step), so a
+training that is killed and started again ends in the same bits.
 """
 
 import math
@@ -16,6 +16,15 @@ from typing import Protocol
 import pandas as pd
 import torch
 from diffusers.training_utils import EMAModel
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.optim.lr_scheduler import LambdaLR
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.progress import track
@@ -24,13 +33,14 @@ from diffusion2gan.training import checkpoint, distributed
 
 
 class Diverged(UserError):
-    """A loss is not finite; the message names the step, the last checkpoint stays."""
+    """A loss is not finite. The message names the step; the last checkpoint stays."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, and how the learning rate moves: linear warm-up, then constant, cosine to zero, or
-    "linear": constant in the first half and straight to zero in the second.
+    """Training steps, and the learning rate over them: linear warm-up, then the `decay`.
+
+    "constant", "cosine" to zero, or "linear": constant in the first half, then straight to zero.
     """
 
     iterations: int
@@ -38,7 +48,7 @@ class Schedule:
     decay: str = "constant"
 
     def __call__(self, step: int) -> float:
-        """The factor on the learning rate at a step, in (0, 1]."""
+        """The factor on the learning rate at a step, in [0, 1]."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if self.decay == "constant":
             return rise
@@ -48,14 +58,14 @@ class Schedule:
 
 
 class Training(Protocol):
-    """What the loop asks of a training; `averaged` names the module whose EMA is the result."""
+    """What the loop needs of a training. `averaged` names the module whose EMA is the result."""
 
-    modules: dict[str, torch.nn.Module]
+    modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     averaged: str
 
     def step(self, step: int) -> dict[str, float]:
-        """Update the modules once; return the numbers for the history."""
+        """Update the modules once. Returns the numbers for the history."""
 
 
 def train(
@@ -70,108 +80,92 @@ def train(
     show: Callable[[int], None] | None = None,
     show_every: int = 0,
 ) -> pd.DataFrame:
-    """Run the training to its end, resuming from `folder`; return its history.
+    """Train to the end, resuming from the checkpoint in `folder`. Returns the history.
 
-    With `ema_decay` > 0 the averaged module ends as the exponential moving average of its weights, and
-    is that whenever `show` is called, after every `show_every` steps, with their number. In the end only
-    the main process is sure to have the weights, where they were cut among processes.
-    Raises Diverged when a loss is not finite, UserError when `folder` holds a checkpoint made under
+    With `ema_decay` > 0 the averaged module ends as the exponential moving average of its weights. It also has
+    the average while `show` is called with the number of steps done, every `show_every` steps. After sharded
+    training only the main process has whole weights.
+    Raises Diverged when a loss is not finite, UserError when the checkpoint in `folder` was made under
     other settings, and SystemExit(143) after saving on SIGTERM or SIGUSR2.
     """
     path = folder / "state.pt"
     settings = {**settings, "seed": seed, "ema_decay": ema_decay, **asdict(schedule)}
-    averaged = training.modules[training.averaged]
-    ema = EMAModel(averaged.parameters(), decay=ema_decay) if ema_decay else None
+    modules, optimizers = nn.ModuleDict(training.modules), list(training.optimizers.values())
+    averaged = list(training.modules[training.averaged].parameters())
+    ema = EMAModel(averaged, decay=ema_decay) if ema_decay else None
+    if ema:
+        modules["ema"] = nn.ParameterList(ema.shadow_params)
+    schedulers = [LambdaLR(optimizer, schedule) for optimizer in optimizers]
     first, history = 0, []
-    rates = {name: [g["lr"] for g in o.param_groups] for name, o in training.optimizers.items()}
 
     def save(step: int) -> None:
         state = {
             "step": step,
             "history": history,
-            "modules": {name: module.state_dict() for name, module in training.modules.items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in training.optimizers.items()},
-            "ema": ema.state_dict() if ema else {},
+            "modules": get_model_state_dict(modules, options=distributed.FULL),
+            "optimizers": get_optimizer_state_dict(modules, optimizers, options=distributed.FULL),
+            "schedulers": [scheduler.state_dict() for scheduler in schedulers],
         }
-        state = distributed.whole_state(state)
         if distributed.is_main():
             checkpoint.save(path, state, settings)
         distributed.wait()
 
     if saved := checkpoint.load(path, settings):
         first, history = saved["step"], saved["history"]
-        for name, module in training.modules.items():
-            module.load_state_dict(distributed.cut_like(saved["modules"][name], module.state_dict()))
-        for name, optimizer in training.optimizers.items():
-            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-            saved["optimizers"][name]["state"] = {
-                number: distributed.cut_like(state, dict.fromkeys(state, weights[number]))
-                for number, state in saved["optimizers"][name]["state"].items()
-            }
-            optimizer.load_state_dict(saved["optimizers"][name])
+        set_model_state_dict(modules, saved["modules"], options=StateDictOptions(full_state_dict=True))
+        # not strict: a weight that has had no gradient has no state in its optimizer
+        whole = StateDictOptions(full_state_dict=True, strict=False)
+        set_optimizer_state_dict(modules, optimizers, saved["optimizers"], options=whole)
+        for scheduler, state in zip(schedulers, saved["schedulers"], strict=True):
+            scheduler.load_state_dict(state)
         if ema:
-            shadow = distributed.cut_like(
-                dict(enumerate(saved["ema"]["shadow_params"])), dict(enumerate(ema.shadow_params))
-            )
-            ema.load_state_dict(saved["ema"] | {"shadow_params": list(shadow.values())})
-            ema.to(next(averaged.parameters()).device)
+            ema.optimization_step = first
 
     start = time.monotonic() - (history[-1]["seconds"] if history else 0.0)
     with _until_terminated() as terminated:
         steps = range(first, schedule.iterations)
         for step in track(steps, f"training {training.averaged}") if distributed.is_main() else steps:
             torch.manual_seed(mix(seed, step))
-            for name, optimizer in training.optimizers.items():
-                for group, rate in zip(optimizer.param_groups, rates[name], strict=True):
-                    group["lr"] = rate * schedule(step)
             numbers = distributed.mean({**training.step(step), "terminated": float(terminated())})
             stop = numbers.pop("terminated") > 0  # in any process
             if not all(math.isfinite(number) for number in numbers.values()):
                 kept = f"{path} stays as it was" if path.exists() else "there is no checkpoint yet"
                 raise Diverged(f"diverged at step {step}, {numbers}: try a lower learning rate ({kept})")
+            for scheduler in schedulers:
+                scheduler.step()
             if ema:
-                ema.step(averaged.parameters())
+                ema.step(averaged)
             if step % log_every == 0 or step + 1 == schedule.iterations:
                 history.append({"step": step, "seconds": time.monotonic() - start, **numbers})
             if show and (step + 1) % show_every == 0:
-                with _averaged(averaged, ema):
-                    show(step + 1)
+                _show_average(show, step + 1, averaged, ema)
             if stop or (step + 1) % checkpoint_every == 0:
                 save(step + 1)
             if stop:
                 raise SystemExit(143)
     save(schedule.iterations)
     if ema:
-        ema.copy_to(averaged.parameters())
+        ema.copy_to(averaged)
     for module in training.modules.values():
-        distributed.bring_together(module)
+        distributed.unshard(module)
     return pd.DataFrame(history)
 
 
-@contextmanager
-def _averaged(module: torch.nn.Module, ema: EMAModel | None):
-    """Within, the module has its averaged weights."""
-    pairs = list(zip(module.parameters(), ema.shadow_params, strict=True)) if ema else []
-    _swap(pairs)
-    try:
-        yield
-    finally:
-        _swap(pairs)
-
-
-@torch.no_grad()
-def _swap(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-    for weight, average in pairs:
-        kept = weight.clone()
-        weight.copy_(average)
-        average.copy_(kept)
+def _show_average(show: Callable[[int], None], step: int, weights: list[nn.Parameter], ema: EMAModel | None) -> None:
+    """Call `show(step)` while the weights are their moving average."""
+    if ema:
+        ema.store(weights)
+        ema.copy_to(weights)
+    show(step)
+    if ema:
+        ema.restore(weights)
 
 
 @contextmanager
 def _until_terminated():
-    """Within, SIGTERM and SIGUSR2 only set the flag that the yielded function reads.
+    """Record SIGTERM and SIGUSR2 instead of dying; yields a function that says whether one came.
 
-    SIGUSR2 is a cluster's warning to every process; torchrun, on SIGTERM, would give its processes 30 s to save.
+    SIGUSR2 is a cluster's warning to every process. On SIGTERM torchrun would give its processes only 30 s to save.
     """
     received = []
     previous = {

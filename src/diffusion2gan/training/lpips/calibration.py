@@ -1,6 +1,5 @@
 """Linear calibration of LPIPS on two-alternative forced choices (Zhang et al. 2018)."""
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from diffusion2gan.losses.lpips import LPIPS, distance
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.progress import track
 from diffusion2gan.seeds import batch_indices
-from diffusion2gan.training.update import update
 
 
 @dataclass
@@ -83,6 +81,7 @@ class CalibrationTraining:
         self.optimizers = {"heads": torch.optim.Adam(parameters, learning_rate, betas=(0.5, 0.999))}
 
     def step(self, step: int) -> dict[str, float]:
+        optimizer = self.optimizers["heads"]
         chosen = batch_indices(step, self.batch_size, len(self.triplets), self.seed)
         ref, p0, p1 = self.triplets.patches[chosen].to(self.device).float().unbind(1)
         judge = self.triplets.judge[chosen].to(self.device)
@@ -90,7 +89,9 @@ class CalibrationTraining:
         d0, d1 = (distance(features, target, self.modules["heads"], dropout=0.5) for features in distorted)
         logit = self.modules["ranking"](d0, d1)
         loss = F.binary_cross_entropy_with_logits(logit, judge)
-        update(self.optimizers["heads"], loss, max_norm=math.inf)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
         with torch.no_grad():
             for head in self.modules["heads"]:
                 head.clamp_(min=0)

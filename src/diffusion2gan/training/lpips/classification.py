@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -11,9 +12,8 @@ from diffusion2gan.data.imagenet import LabelledImages
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.seeds import batch_indices
 from diffusion2gan.training import distributed
-from diffusion2gan.training.update import update
 
-Batch = tuple[torch.Tensor, torch.Tensor]  # inputs (N, C, h, w) and labels (N)
+LabelledBatch = tuple[torch.Tensor, torch.Tensor]  # inputs (N, C, h, w) and labels (N)
 
 
 class VGGTraining:
@@ -26,20 +26,24 @@ class VGGTraining:
     averaged = "vgg"
 
     def __init__(
-        self, network: VGG, batches: Callable[[int], Batch], learning_rate: float, weight_decay: float,
+        self, network: VGG, batches: Callable[[int], LabelledBatch], learning_rate: float, weight_decay: float,
         label_smoothing: float, autocast: bool,
     ):  # fmt: skip
         self.batches, self.label_smoothing, self.autocast = batches, label_smoothing, autocast
         self.modules = {"vgg": network.train()}
-        self.network = distributed.spread(network)
+        self.network = distributed.wrap(network)
         self.optimizers = {"vgg": torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)}
 
     def step(self, step: int) -> dict[str, float]:
-        inputs, labels = _beside(self.modules["vgg"], *self.batches(step))
+        optimizer = self.optimizers["vgg"]
+        inputs, labels = _on_device_of(self.modules["vgg"], *self.batches(step))
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.autocast):
             logits = self.network(inputs).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        update(self.optimizers["vgg"], loss)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)  # ours
+        optimizer.step()
         return {"loss": loss.item(), "batch_top1": (logits.argmax(1) == labels).float().mean().item()}
 
 
@@ -57,7 +61,7 @@ class LatentBatches:
         self.latents, self.labels, self.batch_size, self.seed = latents, labels, batch_size, seed
         self.reach = max(1, latents.shape[-1] // 8)
 
-    def __call__(self, step: int) -> Batch:
+    def __call__(self, step: int) -> LabelledBatch:
         chosen = batch_indices(step, self.batch_size, len(self.latents), self.seed)
         return self._shifted(self.latents[chosen].float())[self.rows], self.labels[chosen][self.rows]
 
@@ -82,14 +86,14 @@ class ImageBatches:
         self.pictures, self.batch_size, self.seed, self.workers = pictures, batch_size, seed, workers
         self.next_step, self.loader = -1, iter(())
 
-    def __call__(self, step: int) -> Batch:
+    def __call__(self, step: int) -> LabelledBatch:
         if step != self.next_step:
             self.loader = self._from(step)
         self.next_step = step + 1
         pictures, labels = next(self.loader)
         return _scaled(pictures), labels
 
-    def _from(self, first: int) -> Iterator[Batch]:
+    def _from(self, first: int) -> Iterator[LabelledBatch]:
         own = torch.Generator()  # the loader draws a seed; from the global generator it would disturb the step
         steps = (picture_indices(self.pictures, step, self.batch_size, self.seed)[self.rows] for step in count(first))
         return iter(DataLoader(self.pictures, batch_sampler=steps, num_workers=self.workers, generator=own))
@@ -105,7 +109,9 @@ def picture_indices(pictures: LabelledImages, step: int, batch_size: int, seed: 
     return [position // size * size + index for position, index in zip(positions, shuffled, strict=True)]
 
 
-def held_out_images(pictures: LabelledImages, number: int, batch_size: int, seed: int, workers: int) -> Iterator[Batch]:
+def held_out_images(
+    pictures: LabelledImages, number: int, batch_size: int, seed: int, workers: int
+) -> Iterator[LabelledBatch]:
     """The same `number` labelled pictures every time (a whole folder at most), in batches as `accuracy` takes them."""
     number = number if pictures.count is None else min(number, pictures.count)
     chosen = picture_indices(pictures, 0, number, seed)
@@ -114,12 +120,12 @@ def held_out_images(pictures: LabelledImages, number: int, batch_size: int, seed
 
 
 @torch.no_grad()
-def accuracy(network: VGG, batches: Iterable[Batch]) -> dict[str, float]:
+def accuracy(network: VGG, batches: Iterable[LabelledBatch]) -> dict[str, float]:
     """Of all inputs the share whose label is the likeliest (`top1`), or among the five likeliest (`top5`); `count`."""
     network.eval()
     ranks = []
     for batch in batches:
-        inputs, labels = _beside(network, *batch)
+        inputs, labels = _on_device_of(network, *batch)
         logits = network(inputs)
         ranks.append((logits > logits.gather(1, labels[:, None])).sum(1))
     rank = torch.cat(ranks)
@@ -130,6 +136,6 @@ def _scaled(pictures: torch.Tensor) -> torch.Tensor:
     return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _beside(network: VGG, *tensors: torch.Tensor) -> list[torch.Tensor]:
+def _on_device_of(network: VGG, *tensors: torch.Tensor) -> list[torch.Tensor]:
     device = next(network.parameters()).device
     return [tensor.to(device) for tensor in tensors]

@@ -1,0 +1,128 @@
+"""What every training of a student shares: networks, the batches of a step, and sample grids."""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.utils import save_image
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.generator import Generator
+from diffusion2gan.io import atomic
+from diffusion2gan.losses import Loss, Place
+from diffusion2gan.pairs.dataset import PairDataset
+from diffusion2gan.seeds import batch_indices, mix
+from diffusion2gan.settings import DistillationSettings, Fitting
+from diffusion2gan.teacher import Teacher
+from diffusion2gan.training import distributed
+from diffusion2gan.training.text_cache import TextEmbeddings
+
+MAX_NORM = 1.0  # of a network's gradient, clipped to this                                            # ours
+GRID_COLUMNS = 8  # pairs in a sample grid                                                            # ours
+
+
+@dataclass
+class MicroBatch:
+    """Rows of a step's batch: noise z and target latents x (N, C, h, w), captions, and the conditions of G and D.
+
+    `place` says which rows of the batch they are.
+    """
+
+    z: torch.Tensor
+    x: torch.Tensor
+    captions: list[str]
+    conditions: dict[str, torch.Tensor]
+    place: Place
+
+
+class StudentTraining:
+    """Base of the trainings of a student, on pairs or on real images.
+
+    `loss` is d(x0, x1, place) of Eq. 1, a scalar. Raises UserError when the pairs are not of the student's
+    shape, or when the batch does not divide among processes and micro-batches.
+    """
+
+    averaged = "student"
+
+    def __init__(
+        self,
+        student: Generator,
+        teacher: Teacher,
+        pairs: PairDataset,
+        loss: Loss,
+        settings: DistillationSettings,
+        fitting: Fitting | None = None,
+    ):
+        self.teacher, self.pairs, self.loss, self.device = teacher, pairs, loss, teacher.device
+        self.settings, self.fitting = settings, fitting or Fitting()
+        self.parts = distributed.parts(settings.batch_size, self.fitting.accumulation)
+        _check_shapes(student, pairs)
+        self.text = TextEmbeddings(teacher, pairs.captions)
+        self.precision = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=settings.autocast)
+        if self.fitting.gradient_checkpointing and hasattr(teacher, "vae"):
+            teacher.vae.enable_gradient_checkpointing()
+        self.modules = {}
+        self.student = self.add("student", student)
+        self.optimizers = {"student": adamw(student, settings.learning_rate)}
+
+    def add(self, name: str, module: nn.Module) -> nn.Module:
+        """Add a network to those that train; returns it wrapped for all processes. Make its optimizer after this."""
+        if self.fitting.gradient_checkpointing and hasattr(module, "unet"):
+            module.unet.enable_gradient_checkpointing()
+        self.modules[name] = module.to(self.device).train()
+        return distributed.wrap(module, self.fitting.shard)
+
+    def generate(self, batch: MicroBatch) -> torch.Tensor:
+        """G(z, c): latents (N, C, h, w)."""
+        with self.precision():
+            return self.student(batch.z, **batch.conditions)
+
+    def indices(self, step: int) -> torch.Tensor:
+        """The pairs of a step in all processes (batch_size,)."""
+        return batch_indices(step, self.settings.batch_size, len(self.pairs), self.settings.seed)
+
+    def batches(self, step: int) -> list[MicroBatch]:
+        """The micro-batches of a step that this process computes."""
+        indices, seed = self.indices(step), mix(self.settings.seed, step, 1)
+        return [self.read(indices[rows], Place(rows, self.settings.batch_size, seed)) for rows in self.parts]
+
+    def read(self, indices: torch.Tensor, place: Place) -> MicroBatch:
+        """The pairs at `indices`, on the device of the training."""
+        pairs = self.pairs.batch(indices)
+        z, x = pairs.z.to(self.device), pairs.x.to(self.device)
+        return MicroBatch(z, x, pairs.captions, self.text(pairs.captions), place)
+
+    def speed(self, step: int, start: float) -> dict[str, float]:
+        """Images per second of this step, and all evaluations of G so far, over all processes."""
+        return {
+            "images_per_second": self.settings.batch_size / (time.perf_counter() - start),
+            "generator_evaluations": (step + 1) * self.evaluations.student_forward,
+        }
+
+    @torch.no_grad()
+    def save_samples(self, path: Path) -> None:
+        """Write a grid of the first pairs: the teacher's images above, the student's of the same noise below."""
+        count = min(GRID_COLUMNS, len(self.pairs))
+        batch = self.read(torch.arange(count), Place(slice(count), count, 0))
+        images = [self.teacher.decode(latents) for latents in (batch.x, self.generate(batch))]
+        if distributed.is_main():
+            with atomic(path) as temporary:
+                save_image(torch.cat(images), temporary, "png", nrow=count, normalize=True, value_range=(-1, 1))
+
+
+def adamw(module: nn.Module, learning_rate: float) -> torch.optim.AdamW:
+    """The optimizer of student and discriminator. The paper does not state its own."""
+    return torch.optim.AdamW(module.parameters(), learning_rate, betas=(0.9, 0.999), weight_decay=0.01)  # ours
+
+
+def _check_shapes(student: Generator, pairs: PairDataset) -> None:
+    """Raise UserError unless the pairs' latents have the shape that the student makes."""
+    config, (channels, *sides) = student.unet.config, pairs.batch(torch.tensor([0])).x.shape[1:]
+    if [channels, *sides] != [config.in_channels, config.sample_size, config.sample_size]:
+        raise UserError(
+            f"the pairs are latents of {channels} × {' × '.join(map(str, sides))}, the student makes "
+            f"{config.in_channels} × {config.sample_size} × {config.sample_size}: take pairs of its own teacher"
+        )
