@@ -63,7 +63,7 @@ def test_the_whole_study(real):
     assert 0 <= table["precision"].item() <= 1
 
     printed = (results / "demo.txt").read_text()
-    scores, snippet = printed.split("in Python:\n")
+    scores, snippet = printed.split(f"type in {sys.executable}:\n")
     fid = json.loads((run.parent / "diffusion2gan/metrics/openmoji.json").read_text())["metrics"]["fid"]
     assert re.search(rf"^Teacher +4 .*\n.*\n^Diffusion2GAN +1 +{fid:.1f} ", scores, re.MULTILINE), printed
     ran = subprocess.run([sys.executable, "-c", snippet], cwd=real.folder, capture_output=True, text=True)

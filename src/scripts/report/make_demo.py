@@ -1,5 +1,6 @@
 """What `make demo` made: the scores of teacher and student, where their pictures are, and how to load the student."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    text = f"{scores(args)}\n\nThe pictures: {args.figure}\nThe student, to load in Python:\n\n"
+    text = f"{scores(args)}\n\nPictures: {args.figure}\nTo sample from the student, type in {sys.executable}:\n\n"
     text += SNIPPET.format(student=args.student)
     with atomic(args.out) as temporary:
         temporary.write_text(text, encoding="utf-8")
