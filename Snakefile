@@ -71,7 +71,7 @@ rule demo:
     """One student with every ingredient beside its teacher: Figure 1, its scores, and how to load it (`make demo`)."""
     input:
         "src/scripts/report/make_demo.py",
-        student=student("diffusion2gan"),
+        student=PATHS.student("diffusion2gan"),
         metrics=[f"{WORK}/runs/{row}/metrics/{FIGURE1_BENCHMARK}.json" for row in FIGURE1.columns],
         figure=rules.make_figure1.output.png,
     output:
