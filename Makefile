@@ -8,9 +8,8 @@ PYTHON ?= python3
 INSTALL := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c envs/requirements.lock
 
 demo: $(VENV)/installed
-	$(BIN)/snakemake --cores all --rerun-incomplete -- results/table2.csv results/figures/figure1.png
-	@cat work/toy/logs/make_table/table2.log
-	@echo "The table: results/table2.csv, the pictures: results/figures/figure1.png"
+	$(BIN)/snakemake --cores all --rerun-incomplete --config scale=demo -- demo
+	@cat results/demo.txt
 
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -3,6 +3,7 @@
     snakemake --cores all                                       # every table and figure, on a laptop
     snakemake --profile slurm results/table2.csv                # Table 2 of the paper, on a cluster
     snakemake --profile slurm results/runs/gan-diffusion-z.csv  # one ablation alone
+    snakemake --cores all --config scale=demo -- demo           # one student beside its teacher, in minutes
 
 config.yaml says what is studied, scales/ how large. Heavy files go to work/{scale}/, what a person
 reads to results/, at the scale that ran last.
@@ -27,6 +28,7 @@ localrules:
     make_run,
     make_table,
     check_claims,
+    demo,
     make_figure1,
     make_figure2,
     make_figure3,
@@ -63,6 +65,28 @@ include: "rules/figures.smk"
 include: "rules/human_study.smk"
 include: "rules/report.smk"
 include: "rules/plan.smk"
+
+
+rule demo:
+    """One student with every ingredient beside its teacher: Figure 1, its scores, and how to load it (`make demo`)."""
+    input:
+        "src/scripts/report/make_demo.py",
+        student=PATHS.student("diffusion2gan"),
+        metrics=[f"{WORK}/runs/{row}/metrics/{FIGURE1_BENCHMARK}.json" for row in FIGURE1.columns],
+        figure=rules.make_figure1.output.png,
+    output:
+        "results/demo.txt",
+    log:
+        f"{WORK}/logs/demo.log",
+    conda:
+        "envs/diffusion2gan.yaml"
+    params:
+        labels=list(FIGURE1.columns.values()),
+    shell:
+        logged(
+            "python src/scripts/report/make_demo.py --metrics {input.metrics} --labels {params.labels:q} "
+            "--figure {input.figure} --student {input.student} --out {output}"
+        )
 
 
 if CONFIG.assets:

@@ -1,11 +1,11 @@
-"""Cost of training: each regression loss beside MSE (Table 1), each part of D beside the first (Table 2), and R1.
+"""Cost of training: each regression loss relative to MSE (Table 1), each part of D relative to the first (Table 2), R1.
 
     python speed/distill.py                          # the toy teacher's size
     python speed/distill.py --size sd15 --batch 8    # Stable Diffusion 1.5's, random weights: needs a GPU
 
-Pairs are random and in memory. A CPU is timed by the seconds that it works, in one thread, so that neighbours
-do not count. The paper's ratios, on A100: LPIPS 0.29, pseudo-Huber 1.04, LatentLPIPS 1.01, E-LatentLPIPS 0.92
-of MSE's images a second.
+Pairs are random and in memory. On a CPU the time is processor time of one thread, so that other processes do not
+count. The paper's images per second relative to MSE's, on A100: LPIPS 0.29, pseudo-Huber 1.04, LatentLPIPS 1.01,
+E-LatentLPIPS 0.92.
 """
 
 import argparse
@@ -36,7 +36,7 @@ PAPER = {"lpips": 0.29, "pseudo_huber": 1.04, "latent_lpips": 1.01, "e_latent_lp
 
 
 class RandomTeacher:
-    """A teacher of some size with random weights: what a training asks of a Teacher."""
+    """A teacher with random weights and the methods that a training calls."""
 
     def __init__(self, size: str, device: torch.device):
         self.device = device
@@ -58,7 +58,7 @@ class RandomTeacher:
 
 
 class RandomPairs:
-    """Pairs of noise with noise, all in memory, each with a caption of its own."""
+    """Pairs of random tensors, all in memory, each with its own caption."""
 
     def __init__(self, count: int, shape: tuple[int, int, int]):
         self.z, self.x = torch.randn(2, count, *shape)
@@ -109,24 +109,27 @@ def main(size: str, batch: int, repeats: int, autocast: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         losses = {name: loss_of(name, size, Path(folder), teacher) for name in [*POINTWISE, *PERCEPTUAL]}
 
-    print("\na step of regression: images/s as ratio to MSE (the paper's), peak GiB")
+    print("\na step of regression: images/s relative to MSE (the paper's), peak GiB")
     trainings = {
         name: lambda loss=loss: RegressionTraining(student=student(teacher), loss=loss, **common)
         for name, loss in losses.items()
     }
     compare(trainings, batch, repeats, device, PAPER)
 
-    print("\na step of the GAN, R1 each time: images/s as ratio to the first, peak GiB")
+    print("\na step of the GAN, R1 at every step: images/s relative to the first, peak GiB")
     gan = {"student": lambda: student(teacher), "loss": losses["e_latent_lpips"]}
     compare({name: make(teacher, gan, common) for name, make in LADDER.items()}, batch, repeats, device)
 
-    print("\nR1, forward and both backward passes: time as ratio to the single sample, peak GiB")
-    judge = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=True, multi_scale=True).to(device)
+    print("\nR1, forward and both backward passes: time relative to the single sample, peak GiB")
+    discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=True, multi_scale=True).to(device)
     x, z = (torch.randn(batch, *teacher.latent_shape, device=device) for _ in range(2))
     text = teacher.text.expand(batch, -1, -1)
     seconds = {}
     for name, penalty in {"single sample": single_sample_r1, "whole batch": whole_batch_r1}.items():
-        compute = lambda penalty=penalty: penalty(judge, x, z, text, gamma=1.0, every=16).backward()  # noqa: E731
+
+        def compute(penalty=penalty):
+            penalty(discriminator, x, z, text, gamma=1.0, every=16).backward()
+
         seconds[name], memory = measure(compute, repeats, device)
         print(f"  {name:<24}{seconds[name] / seconds['single sample']:8.2f}{memory:9.2f}")
 
@@ -136,7 +139,7 @@ def student(teacher: RandomTeacher) -> Generator:
 
 
 def loss_of(name: str, size: str, folder: Path, teacher: RandomTeacher):
-    """The loss with a random metric: VGG16's full width, but for the toy's quarter."""
+    """The loss with a random metric, of VGG16's full width; of a quarter of it for the toy."""
     if name in POINTWISE:
         return regression_loss(name)
     space = PERCEPTUAL[name]
@@ -147,19 +150,19 @@ def loss_of(name: str, size: str, folder: Path, teacher: RandomTeacher):
 
 
 def rung(kind: str = "diffusion", z: bool = False, multi_scale: bool = False, **adversary) -> Callable:
-    """A row of Table 2, as what makes its training."""
+    """A row of Table 2: a function that returns a function that builds its training."""
 
     def make(teacher: RandomTeacher, gan: dict, common: dict) -> Callable[[], AdversarialTraining]:
         def training() -> AdversarialTraining:
             if kind == "gigagan":
                 unet = teacher.unet.config
                 width = min(128, unet.block_out_channels[0])
-                judge = GigaGANDiscriminator(teacher.latent_shape, unet.cross_attention_dim, width)
+                discriminator = GigaGANDiscriminator(teacher.latent_shape, unet.cross_attention_dim, width)
             else:
-                judge = DiffusionDiscriminator.from_teacher(teacher.unet, z, multi_scale)
+                discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z, multi_scale)
             settings = {"learning_rate": 0.0, "lambda_gan": 0.1, "r1_every": 1} | adversary
             return AdversarialTraining(
-                judge, Adversary(**settings), student=gan["student"](), loss=gan["loss"], **common
+                discriminator, Adversary(**settings), student=gan["student"](), loss=gan["loss"], **common
             )
 
         return training
@@ -177,12 +180,12 @@ LADDER = {
 }
 
 
-def whole_batch_r1(judge, x, z, text, gamma: float, every: int) -> torch.Tensor:
-    """R1 as it usually is: the mean over the batch, computed at once."""
+def whole_batch_r1(discriminator, x, z, text, gamma: float, every: int) -> torch.Tensor:
+    """The usual R1: the mean over the whole batch, in one pass."""
     samples = torch.arange(len(x))
     x = x.clone().requires_grad_()
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        verdicts = torch.stack([head.flatten(1).mean(1) for head in judge(x, z, text)]).mean(0)
+        verdicts = torch.stack([head.flatten(1).mean(1) for head in discriminator(x, z, text)]).mean(0)
         (gradient,) = torch.autograd.grad(verdicts[samples].sum(), x, create_graph=True)
     return every * gamma / 2 * gradient.square().flatten(1).sum(1).mean()
 
@@ -194,7 +197,7 @@ def compare(
     device: torch.device,
     paper: dict[str, float] | None = None,
 ) -> None:
-    """Print the speed of each training as a ratio to the first one's."""
+    """Print the speed of each training relative to the first."""
     first = None
     for name, make in trainings.items():
         training = make()
@@ -210,7 +213,7 @@ def compare(
 
 
 def measure(compute: Callable[[], object], repeats: int, device: torch.device) -> tuple[float, float]:
-    """Median seconds of a call after two that do not count; peak GiB of a GPU, or what a CPU keeps for backward."""
+    """Median seconds of a call, after two warm-up calls; peak GiB on a GPU, or what a CPU keeps for backward."""
     cuda, seconds = device.type == "cuda", []
     clock = time.perf_counter if cuda else time.process_time
     for _ in range(2):
@@ -228,7 +231,7 @@ def measure(compute: Callable[[], object], repeats: int, device: torch.device) -
 
 
 def kept_for_backward(compute: Callable[[], object]) -> int:
-    """Bytes of all activations that a call keeps for its backward passes; weights do not count."""
+    """Bytes of the activations that a call keeps for its backward passes; weights do not count."""
     kept = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:

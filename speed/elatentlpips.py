@@ -1,9 +1,9 @@
-"""E-LatentLPIPS beside the authors' package: the same weights, latents and process; ratios of time and memory.
+"""E-LatentLPIPS and the authors' package with the same weights and latents: ratios of time and memory.
 
     python speed/elatentlpips.py [--side 32] [--batch 8] [--rounds 5]
 
-One step is the distance of a batch and its gradient to the student's latents, in float32 and under
-bfloat16 autocast. Weights are random: speed does not depend on them. Needs `pip install -e ".[dev]"`.
+A step computes the distance of a batch and its gradient with respect to the student's latents, in float32 and under
+bfloat16 autocast. Weights are random, since speed does not depend on them. Needs `pip install -e ".[dev]"`.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from diffusion2gan.metrics.speed import extra_memory, seconds
 
 
 def packages_metric(folder: Path):
-    """The package's metric of random weights; it takes its checkpoints from ./ckpt alone."""
-    sys.path.pop(0)  # the folder of this script, which has the package's name
+    """The package's metric with random weights; it reads its checkpoints only from ./ckpt."""
+    sys.path.pop(0)  # the folder of this script, whose name is the package's
     import elatentlpips
     from elatentlpips.vgg16 import LatentVGG16BN
 
@@ -62,7 +62,7 @@ def main(side: int, batch: int, rounds: int) -> None:
                 value = loss()
             value.backward()
 
-        # in turns, so that whatever else the machine does falls on both
+        # in turns, so that other load on the machine affects both
         times = {name: [] for name in losses}
         for number in range(rounds + 1):
             for name, loss in losses.items():

@@ -1,10 +1,10 @@
-"""The submitit executor beside snakemake-executor-plugin-slurm: the same jobs on the same SLURM, one after the other.
+"""The submitit executor and snakemake-executor-plugin-slurm with the same jobs on the same SLURM, one after the other.
 
     pip install snakemake-executor-plugin-slurm
     python speed/executor.py [--jobs 300] [--waiting 60] [--executors submitit slurm]
 
-First no job may end, and the calls of sacct and the processor time of Snakemake are counted; then all may, and the
-time until the last has ended is the overhead, for the jobs do nothing. Starts a SLURM of its own, as root.
+First all jobs wait, while the calls of sacct and Snakemake's processor time are counted. Then all may end: since they
+do nothing, the time until the last one has ended is overhead. Starts its own SLURM, as root.
 """
 
 import argparse
@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests/slurm"))
 from cluster import Cluster, lacking, until  # noqa: E402
 
-CONFIGURATION = Path("/etc/slurm/slurm.conf")  # a job of the other executor forgets SLURM_CONF
-POLL = 20  # seconds between two looks, for both
+CONFIGURATION = Path("/etc/slurm/slurm.conf")  # jobs of the other executor do not inherit SLURM_CONF
+POLL = 20  # seconds between status checks, for both
 OPTIONS = {
     "submitit": ["--submitit-cluster", "slurm", "--submitit-poll-seconds", str(POLL)],
     "slurm": ["--slurm-init-seconds-before-status-checks", str(POLL), "--slurm-no-account"],
@@ -40,7 +40,7 @@ rule small:
 
 
 def measure(executor: str, jobs: int, waiting: float, folder: Path) -> dict[str, float]:
-    """Run the jobs with an executor."""
+    """Run the jobs with one executor: calls of sacct per poll, percent of a core, seconds per job."""
     (folder / "Snakefile").write_text(WORKFLOW)
     counted = folder / "bin/sacct"
     counted.parent.mkdir()
@@ -82,7 +82,7 @@ def lines(path: Path) -> int:
 
 
 def processor(process: psutil.Process) -> float:
-    """Seconds of processor time of a process and of those that it has waited for."""
+    """Processor seconds of a process and of the children that it has waited for."""
     return sum(process.cpu_times()[:4])
 
 
@@ -116,6 +116,6 @@ def main(jobs: int, waiting: float, executors: list[str]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=300)
-    parser.add_argument("--waiting", type=float, default=60, help="seconds over which calls and processor time count")
+    parser.add_argument("--waiting", type=float, default=60, help="seconds during which both are counted")
     parser.add_argument("--executors", nargs="+", choices=OPTIONS, default=list(OPTIONS))
     main(**vars(parser.parse_args()))

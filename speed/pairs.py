@@ -1,9 +1,9 @@
-"""Pairs a second, made and read, as ratios measured in one process.
+"""Pairs per second, made and read, measured in one process.
 
-python speed/pairs.py --teacher assets/toy/teacher --batch_size 100 --steps 16
+    python speed/pairs.py --teacher assets/toy/teacher --batch_size 100 --steps 16
 
-Making: the loop of generate_pairs.py, shard file included, in turns with the diffusers pipeline at the same batch,
-steps and guidance, which keeps nothing. Reading: shards in the page cache, in a training's order.
+Making: the loop of generate_pairs.py, shard file included, in turns with the diffusers pipeline at the same batch size,
+steps and guidance, which writes nothing. Reading: shards in the page cache, in the order of a training.
 """
 
 import statistics
@@ -50,7 +50,7 @@ def main(args: Arguments):
 
 
 def making(args: Arguments, teacher: Teacher, folder: Path) -> None:
-    """Seconds of a batch of pairs: ours, and what of them is not the U-Net's; the pipeline's."""
+    """Print pairs per second of ours and of the pipeline, and our share of time outside the U-Net."""
     captions = [f"picture {i}" for i in range(args.batch_size)]
     seeds = pair_seeds(range(args.batch_size), 0)
     teacher.pipeline.scheduler = teacher._solver("ddim", "own")
@@ -102,11 +102,11 @@ class Stopwatch:
 
 
 def reading(dataset: PairDataset, shape: str) -> None:
-    """Pairs a second from the page cache: what the shards hold, and with noise and captions."""
+    """Print pairs per second from the page cache: the shards' content alone, and with noise and captions."""
     order = [batch_indices(step, 256, len(dataset), 0) for step in range(len(dataset) // 256)]
     for name, read in (
         ("latents, seeds, prompt ids", dataset.read_shards),
-        ("and the noise drawn anew", dataset.batch),
+        ("and the noise sampled anew", dataset.batch),
     ):
         rates = []
         for _ in range(3):
@@ -118,7 +118,7 @@ def reading(dataset: PairDataset, shape: str) -> None:
 
 
 def memory(dataset: PairDataset) -> None:
-    """Memory of this process (without what the page cache lends it) while it reads every pair once."""
+    """Print the memory of this process, without the page cache, while it reads every pair once."""
     steps, used = len(dataset) // 1000, []
     for step in range(steps):
         dataset.read_shards(batch_indices(step, 1000, len(dataset), 0))

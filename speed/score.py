@@ -1,9 +1,9 @@
-"""Pictures a second of scoring, where the time goes, and how often pictures go through a network.
+"""Scoring: pictures per second, where the time goes, and how many pictures pass through a network.
 
-python speed/score.py                             # synthetic pictures, the networks of the small scales
-python speed/score.py --count 5000 --features inception --resolution 256 --feature_side 299
+    python speed/score.py                             # synthetic pictures, the networks of the small scales
+    python speed/score.py --count 5000 --features inception --resolution 256 --feature_side 299
 
-Every metric is asked for at once, then the first alone: the features of both cost the same.
+All metrics are computed at once, then the FID alone: both compute the same features.
 """
 
 import json
@@ -58,7 +58,7 @@ def main(args: Arguments):
 
 
 def make(args: Arguments, folder: Path) -> None:
-    """Pictures of a synthetic benchmark and as many that were drawn for it."""
+    """The pictures of a synthetic benchmark, and as many samples."""
     captions = []
     for name, seed in (("images", 0), ("drawn", 1)):
         scenes = Scenes("benchmark", seed, args.resolution)
@@ -76,7 +76,7 @@ def make(args: Arguments, folder: Path) -> None:
 
 
 def measure(args: Arguments, folder: Path, metrics: list[str]) -> Scores:
-    """What score.py computes."""
+    """Compute what src/scripts/evaluate/score.py does."""
     return Scores(
         ScoredImages(
             images=folder / "drawn",
@@ -93,7 +93,7 @@ def measure(args: Arguments, folder: Path, metrics: list[str]) -> Scores:
 
 
 def count_calls(network: str) -> list[int]:
-    """From now on, the pictures of every batch that goes through a network."""
+    """Count the pictures of each batch that passes through a network from now on."""
     counted, build = [], features.NETWORKS[network]
 
     def counting(device):

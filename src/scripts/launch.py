@@ -1,12 +1,12 @@
-"""Run a training script in one process, in one for each GPU of this machine, or of several machines.
+"""Run a training script in one process, or in one process per GPU, on this machine or on several.
 
     python src/scripts/launch.py --nodes 2 --gpus 8 src/scripts/distill/train_gan.py --teacher …
 
-Becomes `python`, `torchrun --standalone`, or, within a SLURM allocation of the nodes, `srun … torchrun`:
-its process is replaced, so that signals reach the program and its exit code is the answer.
+Replaces itself by `python`, by `torchrun --standalone`, or, within a SLURM allocation of the nodes, by
+`srun … torchrun`, so that signals reach the program and its exit code is returned.
 
-SLURM warns every process of a job by SIGUSR2 before the job's time limit or its preemption: a training saves and
-ends, and torchrun, which the warning would kill, is shielded from it.
+SLURM warns every process of a job with SIGUSR2 before the job's time limit or preemption. A training saves and exits
+on it; torchrun, which it would kill, is started so that it ignores it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PORTS = range(20000, 30000)  # where the processes of several nodes meet        
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=1, help="how many machines")
-    parser.add_argument("--gpus", type=int, default=0, help="GPUs of each, a process each; 0 or 1: one process")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs of each, one process per GPU; 0 or 1: one process")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the script and its options")
     asked = parser.parse_args(arguments)
     if asked.nodes < 1 or asked.gpus < 0 or not asked.command:
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
 
 
 def command(nodes: int, gpus: int, program: list[str], environment: dict[str, str]) -> list[str]:
-    """The command line that runs a script and its options with a process for each GPU of each node."""
+    """The command line that runs a script with its options, one process per GPU of each node."""
     python = [sys.executable, "-u"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(max(1, gpus))]
     if nodes > 1:
@@ -45,7 +45,7 @@ def command(nodes: int, gpus: int, program: list[str], environment: dict[str, st
         job = environment["SLURM_JOB_ID"]
         port = PORTS[int(re.sub(r"\D", "", job)) % len(PORTS)]
         meeting = ["--rdzv-backend", "c10d", "--rdzv-id", job, "--rdzv-endpoint", f"{_first_node(environment)}:{port}"]
-        # the job's own step holds all that it was given; with these two options this one may use it too
+        # the job's first step holds all its resources; with these two options this step may use them too
         srun = [
             "srun",
             "--overlap",
@@ -60,7 +60,7 @@ def command(nodes: int, gpus: int, program: list[str], environment: dict[str, st
 
 
 def _first_node(environment: dict[str, str]) -> str:
-    """The first name of SLURM's list of nodes: `gpu[07-09,12]` begins with gpu07."""
+    """The first name in SLURM's list of nodes: gpu07 of `gpu[07-09,12]`."""
     listed = environment.get("SLURM_JOB_NODELIST", "")
     return re.sub(r"^([^,\[]*)\[([^,\-\]]+)[^\]]*\]([^,]*).*$", r"\1\2\3", listed).split(",")[0] or "localhost"
 

@@ -1,7 +1,7 @@
 """Snakemake executor that submits every job through submitit: `--executor submitit`.
 
-One job of the workflow is one submitit job, which runs Snakemake again for that job alone. Every
-start of Snakemake imports this module, so submitit itself is imported only when there is a job.
+Each job of the workflow becomes one submitit job, which runs Snakemake again for that job alone. Snakemake
+imports this module at every start, so submitit itself is imported only when there is a job.
 No `from __future__ import annotations` here: Snakemake reads the types of the settings at run time.
 """
 
@@ -27,9 +27,9 @@ from snakemake_executor_plugin_submitit.params import CLUSTERS, parameters
 from snakemake_executor_plugin_submitit.payload import Command
 from snakemake_executor_plugin_submitit.states import GONE, State, ask, in_words
 
-LOOK_SECONDS = 2  # between looks at the files that ended jobs leave; SLURM is asked far less often
-SAVING = 0.8  # of the warning before a time limit; the rest is for queueing the job again
-CONTACTS = 6  # tries to submit while SLURM's controller is away, ten seconds apart
+LOOK_SECONDS = 2  # between checks of the jobs' result files; SLURM is asked far less often
+SAVING = 0.8  # share of signal_delay in which a job saves; the rest is for requeueing it
+CONTACTS = 6  # attempts to submit while SLURM's controller does not answer, 10 s apart
 
 
 def _setting(default, text: str):
@@ -41,9 +41,9 @@ class ExecutorSettings(ExecutorSettingsBase):
     """Settings on the command line, each as --submitit-NAME."""
 
     cluster: str = _setting("auto", f"Where submitit runs the jobs: {', '.join(CLUSTERS)}.")
-    folder: Path = _setting(Path(".snakemake/submitit"), "Where submitit's scripts and logs go; all nodes see it.")
-    poll_seconds: int = _setting(20, "Seconds between two questions to SLURM, each about all jobs.")
-    array_width: int = _setting(500, "Most jobs of one rule that become one array; 1: no arrays.")
+    folder: Path = _setting(Path(".snakemake/submitit"), "Folder of submitit's scripts and logs, seen by all nodes.")
+    poll_seconds: int = _setting(20, "Seconds between queries to SLURM, each about all jobs.")
+    array_width: int = _setting(500, "Most jobs of one rule in one array; 1: no arrays.")
     signal_delay: int = _setting(120, "Seconds before its time limit at which a job with `requeues` is told to save.")
 
 
@@ -58,7 +58,7 @@ common_settings = CommonSettings(
 
 
 class Executor(RemoteExecutor):
-    """Submit, watch, find again and cancel jobs with `submitit.AutoExecutor`."""
+    """Submit, watch, recover and cancel jobs with `submitit.AutoExecutor`."""
 
     def __post_init__(self):
         from submitit import AutoExecutor
@@ -79,21 +79,21 @@ class Executor(RemoteExecutor):
         self.next_poll = 0.0
         self.next_seconds_between_status_checks = min(LOOK_SECONDS, settings.poll_seconds)
         if self.cluster == "slurm":
-            # of the job that this process may itself run in
+            # this process may itself run in a SLURM job, whose variables must not reach its own jobs
             for name in [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]:
                 del os.environ[name]
             check_cluster(self.folder)
             for chosen in _distinct(self._parameters(job) for job in self.dag.needrun_jobs() if _known(job)):
                 check_parameters(chosen, self.folder)
         else:
-            # a local job's name is its process id, which may have been another job's before
+            # a local job's id is its process id, which an earlier job may have had
             self.folder /= f"local-{uuid.uuid4().hex[:8]}"
 
     def run_job(self, job: JobExecutorInterface) -> None:
         self.run_jobs([job])
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
-        """Submit what is ready: jobs of one rule with equal parameters as an array. Logs are in FOLDER/RULE/."""
+        """Submit ready jobs: those of one rule with equal parameters become one array. Logs go to FOLDER/RULE/."""
         for job in jobs:
             self.run_job_pre(job)
         alike = defaultdict(list)
@@ -108,7 +108,7 @@ class Executor(RemoteExecutor):
         return parameters(job.name, dict(job.resources), job.threads, self.cluster, self.settings.signal_delay)
 
     def _submit(self, jobs: list[JobExecutorInterface]) -> None:
-        """Submit jobs with equal parameters; one that cannot be submitted has failed, and may be tried again."""
+        """Submit jobs with equal parameters. A job that cannot be submitted counts as failed and may be retried."""
         from submitit import AutoExecutor
 
         requeues = int(jobs[0].resources.get("requeues", 0)) if self.cluster == "slurm" else 0
@@ -129,7 +129,7 @@ class Executor(RemoteExecutor):
             self._watch(job, made)
 
     def _contact(self, executor, commands: list[Command]) -> list:
-        """Submit, and wait for a controller that is being restarted."""
+        """Submit; while SLURM's controller does not answer, wait and try again."""
         for left in reversed(range(CONTACTS)):
             try:
                 if len(commands) == 1:
@@ -154,7 +154,7 @@ class Executor(RemoteExecutor):
         self.report_job_submission(info)
 
     def _find_again(self, jobs: list[JobExecutorInterface]) -> list[JobExecutorInterface]:
-        """Watch the jobs that an earlier process submitted and that run or have succeeded; return the others."""
+        """Watch jobs of an earlier process that still run or have succeeded; return the jobs still to submit."""
         from submitit import SlurmJob
 
         entries = {job: entry for job in jobs if (entry := self.ledger.read(job))}
@@ -175,8 +175,8 @@ class Executor(RemoteExecutor):
         return new
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
-        """Report every job that has ended; yield those that go on."""
-        if not active_jobs:  # also the case before `__post_init__` has ended
+        """Report jobs that have ended; yield those that still run."""
+        if not active_jobs:  # also before `__post_init__` has finished
             return
         going = []
         for info in active_jobs:
@@ -198,7 +198,7 @@ class Executor(RemoteExecutor):
             if result == "success" or state.name == "COMPLETED":
                 self._succeed(info)
             elif info.external_jobid not in states or state.alive:
-                yield info  # also one that wrote down an error, and that SLURM has queued again
+                yield info  # also a job that recorded an error and was requeued by SLURM
             elif self.missed[info.external_jobid] == 1 and result is None:
                 yield info  # its result may still be on its way through the file system
             else:
@@ -209,7 +209,7 @@ class Executor(RemoteExecutor):
         self.report_job_success(info)
 
     def _report_failure(self, info: SubmittedJobInfo, state: State) -> None:
-        """Say why a job failed and where its logs are."""
+        """Report why a job failed and where its logs are."""
         paths = info.aux["submitted"].paths
         if state.name == GONE and paths.result_pickle.exists():
             state = State("FAILED")
@@ -233,8 +233,8 @@ class Executor(RemoteExecutor):
         self.ledger.remove(info.job)
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
-        """Cancel what runs, when the workflow is interrupted: one `scancel` for all jobs."""
-        # a look at the jobs that is under way has emptied Snakemake's own list
+        """Cancel all running jobs with one `scancel` when the workflow is interrupted."""
+        # `active_jobs` is empty while a status check is in progress
         infos = list(self.watched.values())
         if self.cluster == "slurm" and infos:
             subprocess.run(["scancel", "--", *self.watched], capture_output=True)
@@ -249,7 +249,7 @@ def _distinct(several) -> list[dict]:
 
 
 def _known(job: JobExecutorInterface) -> bool:
-    """Whether a job is submitted, with resources that can be known before its inputs are there."""
+    """Whether a job goes to the cluster and its resources are known before its inputs exist."""
     asked = {name: str(value) for name, value in dict(job.resources).items() if name != "tmpdir"}
     return not job.is_local and "<TBD>" not in asked.values()
 
@@ -259,7 +259,7 @@ def _made(job: JobExecutorInterface) -> bool:
 
 
 def _result(submitted) -> str | None:
-    """What a job has written down of its end: "success", "error", or nothing yet."""
+    """The result that a job has recorded: "success", "error", or None if there is none yet."""
     from submitit.core.utils import pickle_load
 
     try:

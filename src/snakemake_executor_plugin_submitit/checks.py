@@ -1,4 +1,4 @@
-"""What can be known before the first job is submitted; each mistake is one line."""
+"""Checks before the first job is submitted; each mistake is one line."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ ROUTINE = ("busy", "drained", "down", "reserved", "held")  # SLURM may run such 
 
 
 def check_cluster(folder: Path) -> None:
-    """SLURM is there and answers, and the folder can be written. Raises ApiError."""
+    """Raise ApiError unless SLURM is installed and answers, and the folder is writable."""
     for program in ("sbatch", "srun", "squeue", "scancel"):
         if shutil.which(program) is None:
             raise ApiError(
@@ -26,7 +26,7 @@ def check_cluster(folder: Path) -> None:
 
 
 def unwritable(folder: Path) -> str | None:
-    """Why nothing can be written to a folder, for example because its disk is full."""
+    """Why a folder is not writable, for example because its disk is full; None if it is."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as trial:
@@ -37,7 +37,7 @@ def unwritable(folder: Path) -> str | None:
 
 
 def check_parameters(parameters: dict, folder: Path) -> None:
-    """Let SLURM judge, with `sbatch --test-only`, whether it could ever run such a job. Raises ApiError."""
+    """Ask SLURM (`sbatch --test-only`) whether it could ever run such a job. Raises ApiError if not."""
     from submitit import AutoExecutor
 
     executor = AutoExecutor(folder, cluster="slurm")
@@ -61,12 +61,12 @@ def _asked(parameters: dict) -> dict:
 
 
 def _most_gpus(parameters: dict) -> str:
-    """Says so where a job wants more GPUs than any node has."""
+    """A hint if the job wants more GPUs than any node has, else an empty string."""
     said = subprocess.run(["sinfo", "-h", "-N", "-o", "%G"], capture_output=True, text=True).stdout
     most = max((sum(map(int, re.findall(r"gpu(?::[^:,(]+)?:(\d+)", line))) for line in said.splitlines()), default=0)
     return f" (no node has more than {most} GPUs)" if parameters.get("gpus_per_node", 0) > most else ""
 
 
 def _line(said: str) -> str:
-    """The last line of what a program of SLURM complains, without its own name."""
+    """The last line of a SLURM program's error message, without the program's name."""
     return re.sub(r"^(\w+: )?((error|fatal): )?", "", (said.strip().splitlines() or ["no reason given"])[-1])

@@ -1,4 +1,4 @@
-"""Which submitted job makes which files: a head that was killed finds its jobs again, and submits none twice."""
+"""A record of submitted jobs: a restarted Snakemake finds its jobs again and submits none twice."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 @dataclass(frozen=True)
 class Entry:
-    """A job of SLURM, the folder of its logs, and what it was told to do."""
+    """A submitted SLURM job: its id, the folder of its logs, and a digest of what it does."""
 
     job_id: str
     folder: str
@@ -19,7 +19,7 @@ class Entry:
 
 
 class Ledger:
-    """One small file for each job that was submitted and not yet reported."""
+    """One small file per job that is submitted and not yet reported to Snakemake as ended."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -44,7 +44,7 @@ class Ledger:
 
 
 def work(job: JobExecutorInterface) -> str:
-    """What a job does, its settings included: another command that makes the same files is another work."""
+    """Digest of what a job does, settings included: it changes if another command makes the same files."""
     parts = job.jobs if job.is_group() else [job]
     return _digest(sorted(f"{part.name} {part.shellcmd}" for part in parts))
 

@@ -1,20 +1,20 @@
-"""From the resources of a Snakemake job to the parameters of `submitit.AutoExecutor`."""
+"""The parameters of `submitit.AutoExecutor` from the resources of a Snakemake job."""
 
 import shlex
 
 from snakemake_interface_common.exceptions import ApiError  # shown as one line, without a traceback
 
 CLUSTERS = ("auto", "slurm", "local")
-MINUTES = 60  # where a job says no runtime
+MINUTES = 60  # the default runtime
 NAMED = "account comment constraint exclude mail_type mail_user nodelist partition qos".split()  # slurm_*, to sbatch
 
 
 def parameters(name: str, resources: dict, threads: int, cluster: str, signal_delay: int = 120) -> dict:
     """Resources `nodes`, `gpus` (of each node), `mem_mb` (of each node), `runtime` (minutes), `requeues`, `slurm_*`.
 
-    `requeues`: a job that saves and goes on is warned `signal_delay` seconds before its time limit, and queued again.
-    Locally there is one node, and what only SLURM knows is left out.
-    Raises ApiError for a `slurm_*` that is not known, and for a job that is too short to be warned.
+    With `requeues`, a job is warned `signal_delay` seconds before its time limit, saves, and is queued again.
+    Without SLURM there is one node, and resources that only SLURM knows are ignored.
+    Raises ApiError for an unknown `slurm_*`, and for a runtime that is too short for the warning.
     """
     slurm = cluster == "slurm"
     cpus = max(1, threads)
@@ -35,7 +35,7 @@ def parameters(name: str, resources: dict, threads: int, cluster: str, signal_de
             chosen[key] = str(value)
         elif option != key and option != "extra":
             raise ApiError(f"{name}: resource {key} is not known: write slurm_extra='--{option}={value}'")
-    # since SLURM 22.05 a step has one CPU unless it asks for more
+    # since SLURM 22.05 a step gets one CPU unless it asks for more
     chosen["slurm_srun_args"] = [f"--cpus-per-task={cpus}"]
     if chosen["nodes"] > 1:
         chosen["slurm_srun_args"] += [
@@ -45,7 +45,7 @@ def parameters(name: str, resources: dict, threads: int, cluster: str, signal_de
     extra = _options(name, str(resources.get("slurm_extra") or ""))
     if resources.get("mem_mb"):
         extra["mem"] = f"{resources['mem_mb']}M"
-    # submitit's own is 90 s, and kills a job that is warned before it has begun
+    # submitit's default, 90 s, would kill a job that is warned before it has begun
     chosen["slurm_signal_delay_s"] = signal_delay if resources.get("requeues") else 0
     if resources.get("requeues"):
         extra["requeue"] = True

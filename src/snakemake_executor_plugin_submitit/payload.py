@@ -1,4 +1,4 @@
-"""What a submitit job runs: one command line, with all that it started."""
+"""What a submitit job runs: one shell command, and the processes that it starts."""
 
 import os
 import signal
@@ -10,40 +10,40 @@ from snakemake_executor_plugin_submitit.checks import unwritable
 
 
 class Command:
-    """A shell command. If it `resumes`, a warning ends it in time to save, and the job is queued again.
+    """A shell command. If it `resumes`, it is warned early enough to save, and the job is queued again.
 
-    The warning is SIGUSR2, which SLURM sends to every process of a job before its time limit and before a preemption:
-    submitit calls `checkpoint`, a training saves within `grace` seconds and ends, and all else ignores it. It is not
-    SIGTERM, at which srun kills its processes on all nodes, and torchrun its own after 30 s.
+    The warning is SIGUSR2, which SLURM sends to every process of a job before its time limit or preemption: submitit
+    calls `checkpoint`, a training saves within `grace` seconds and exits, and all other processes ignore it. SIGTERM
+    would not do: on SIGTERM srun kills its processes on all nodes, and torchrun kills its own after 30 s.
     """
 
     def __init__(self, line: str, resumes: bool, grace: int):
         self.line, self.resumes, self.grace = line, resumes, grace
 
     def __call__(self) -> None:
-        """Run the command. Raises subprocess.CalledProcessError, or SystemExit where the whole job was told to end."""
-        if not self.resumes:  # it would lose what it has done: SLURM may end it
+        """Run the command. Raises CalledProcessError if it fails, SystemExit if the whole job was terminated."""
+        if not self.resumes:  # it cannot save: it runs on until SLURM ends it
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        told = []
-        signal.signal(signal.SIGTERM, lambda *_: told.append(True))
-        if "SLURM_CPUS_PER_TASK" in os.environ:  # a step within the job would have one CPU
+        terminated = []
+        signal.signal(signal.SIGTERM, lambda *_: terminated.append(True))
+        if "SLURM_CPUS_PER_TASK" in os.environ:  # else a step within the job gets one CPU
             os.environ["SRUN_CPUS_PER_TASK"] = os.environ["SLURM_CPUS_PER_TASK"]
         process = subprocess.Popen(["bash", "-c", f"trap '' USR2\n{self.line}"])
         try:
             code = process.wait()
         finally:
             _end(signal.SIGTERM, grace=1)
-        if code and told:
-            sys.exit(128 + signal.SIGTERM)  # leaves no result: SLURM says what became of the job
+        if code and terminated:
+            sys.exit(128 + signal.SIGTERM)  # record no result: SLURM knows how the job ended
         if code:
             print(f"the command ended with exit code {code}", file=sys.stderr, flush=True)
             raise subprocess.CalledProcessError(code, "snakemake")
         if why := unwritable(Path(os.environ.get("SUBMITIT_FOLDER", "."))):
             print(f"the command has succeeded, which cannot be written down: {why}", file=sys.stderr)
-            sys.exit(0)  # leaves no result: SLURM says that it has completed
+            sys.exit(0)  # record no result: SLURM reports the job as completed
 
     def checkpoint(self):
-        """Let the command save and end, also where its processes have not heard the warning; it is to be run again."""
+        """Warn all processes of the command, let them save and exit, and have submitit queue the job again."""
         from submitit.helpers import DelayedSubmission
 
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -52,7 +52,7 @@ class Command:
 
 
 def _end(by: signal.Signals, grace: float) -> None:
-    """Send a signal to all that this process started, then SIGKILL to what is left after `grace` seconds."""
+    """Send a signal to all child processes, then SIGKILL to those left after `grace` seconds."""
     import psutil
 
     started = psutil.Process().children(recursive=True)

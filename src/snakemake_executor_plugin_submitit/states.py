@@ -1,4 +1,4 @@
-"""What SLURM knows of many jobs at once, and what it means in words."""
+"""The states of many SLURM jobs at once, and why a job ended, in words."""
 
 import signal
 import subprocess
@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 ALIVE = """PENDING CONFIGURING RUNNING COMPLETING SUSPENDED STOPPED SIGNALING STAGE_OUT RESIZING
 REQUEUED REQUEUE_HOLD REQUEUE_FED SPECIAL_EXIT RESV_DEL_HOLD""".split()
 ENDING = {signal.SIGABRT, signal.SIGBUS, signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGUSR2}
-GONE = "GONE"  # neither accounting nor the queue has the job
+GONE = "GONE"  # neither accounting nor the queue knows the job
 
 
 @dataclass(frozen=True)
 class State:
-    """The state of a job by SLURM's name, its `exit code:signal`, and its nodes; empty where not known."""
+    """SLURM's name of a job's state, its `exit code:signal`, and its nodes; empty if unknown."""
 
     name: str
     code: str = ""
@@ -25,10 +25,10 @@ class State:
 
 
 def ask(jobs: Iterable[str]) -> dict[str, State]:
-    """The states of these jobs: one call of `sacct`; one of `squeue` where that leaves doubt or is switched off.
+    """The states of these jobs: one call of `sacct`, and one of `squeue` if sacct lacks a job or reports a failure.
 
-    Of what SLURM says nothing now, because a daemon is down, there is no entry. A failure is believed once the queue
-    does not hold the job: a job that is queued again has failed before.
+    Jobs that SLURM cannot report now, because a daemon is down, are omitted. A failure counts once squeue no longer
+    lists the job: a requeued job has failed before.
     """
     wanted = set(jobs)
     accounted = _sacct(wanted)
@@ -49,7 +49,7 @@ def _settled(state: State) -> bool:
 
 
 def _call(*command: str) -> str | None:
-    """What a command prints; None where it fails."""
+    """The output of a command; None if it fails."""
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
@@ -75,13 +75,13 @@ def _squeue() -> dict[str, State] | None:
 
 
 def _exit_code(job: str) -> str:
-    """The `exit code:signal` of a job that ended minutes ago, where there is no accounting."""
+    """The `exit code:signal` of a job that ended minutes ago, for clusters without accounting."""
     fields = (_call("scontrol", "-o", "show", "job", job) or "").split()
     return next((field.removeprefix("ExitCode=") for field in fields if field.startswith("ExitCode=")), "")
 
 
 def in_words(state: State, resources: dict) -> str:
-    """Why a job ended: `ran out of memory: it had 16000 MB`."""
+    """Why a job ended, for example `ran out of memory: it had mem_mb=16000 a node`."""
     where = f" on {state.nodes}" if state.nodes and state.nodes != "None assigned" else ""
     match state.name:
         case "OUT_OF_MEMORY":
@@ -101,7 +101,7 @@ def in_words(state: State, resources: dict) -> str:
 
 def _exit(code: str) -> str:
     number, _, by = (code or "?:0").partition(":")
-    # a job's own exit code is 0 or 1; srun says 128 + signal, from which sacct takes the 128 away
+    # a job's own exit code is 0 or 1; srun returns 128 + signal, and sacct subtracts the 128
     if number.isdigit() and int(number) % 128 in ENDING:
         number, by = "0", str(int(number) % 128)
     if number == "0" and by == "53":

@@ -25,7 +25,7 @@ def save_student(teacher, folder):
 @pytest.fixture
 def ran(small_teacher_folder, xl_folder, tmp_path, monkeypatch):
     """The names that all snippets leave behind, run one after the other where the students lie."""
-    save_student(small_teacher_folder, tmp_path / "work/toy/runs/diffusion2gan/student")
+    save_student(small_teacher_folder, tmp_path / "work/demo/runs/diffusion2gan/student")
     save_student(xl_folder, tmp_path / "work/paper/runs/sdxl-diffusion2gan/student")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(DiffusionPipeline, "push_to_hub", lambda self, name, private: self.save_pretrained(name))

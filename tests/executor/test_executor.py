@@ -1,4 +1,4 @@
-"""The executor's decisions, one look at a time, without SLURM: what is reported, found again, cancelled."""
+"""The executor's decisions at each status check, without SLURM: what it reports, finds again and cancels."""
 
 import asyncio
 from collections import defaultdict
@@ -18,7 +18,7 @@ from snakemake_executor_plugin_submitit.states import GONE, State
 
 @dataclass(eq=False)
 class Job:
-    """As much of a job of Snakemake as the executor looks at."""
+    """The parts of a Snakemake job that the executor reads."""
 
     name: str
     output: list[str]
@@ -34,7 +34,7 @@ class Job:
 
 @pytest.fixture
 def executor(tmp_path, monkeypatch):
-    """An executor between SLURM and Snakemake; `says` is SLURM's answer, `reported` what Snakemake hears."""
+    """An executor whose `says` is SLURM's answer, and whose `reported` is what Snakemake receives."""
     monkeypatch.chdir(tmp_path)
     made = object.__new__(Executor)
     made.cluster, made.folder, made.settings = "slurm", tmp_path / "folder", ExecutorSettings()
@@ -64,7 +64,7 @@ def ends(submitted: SlurmJob, result: str) -> None:
 
 
 def look(executor: Executor) -> list[str]:
-    """One look at all jobs that asks SLURM; returns those that go on."""
+    """One status check of all jobs that asks SLURM; returns the jobs that still run."""
     executor.next_poll = 0.0
 
     async def going():
@@ -98,7 +98,7 @@ def test_slurm_is_silent_then_knows_the_job_no_more(executor):
 
 def test_a_job_that_slurm_starts_again_goes_on(executor):
     submitted = submit(executor, Job("train_gan", ["a"]), "1")
-    ends(submitted, "error")  # its node was lost under it
+    ends(submitted, "error")  # its node failed
     executor.says = {"1": State("PENDING")}
     assert look(executor) == ["1"]
     executor.says = {"1": State("COMPLETED", "0:0")}

@@ -1,4 +1,4 @@
-"""The resources of a job as parameters of submitit."""
+"""The parameters of submitit follow from the resources of a job."""
 
 import pytest
 from snakemake_interface_common.exceptions import ApiError
@@ -20,7 +20,7 @@ TRAINING = {
 
 
 def script(chosen: dict) -> list[str]:
-    """The lines that submitit gives to sbatch."""
+    """The lines of the script that submitit passes to sbatch."""
     names = SlurmExecutor._equivalence_dict()
     options = {names.get(key, key.removeprefix("slurm_")): value for key, value in chosen.items()}
     assert options.keys() <= SlurmExecutor._valid_parameters()

@@ -1,4 +1,4 @@
-"""The command of a submitit job: its end, and its end before time."""
+"""The command of a submitit job, when it ends by itself and when it is ended early."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ if command.resumes:
     signal.signal(signal.SIGUSR2, checkpoint)
 command()
 """
-# what a training does: it saves when it is warned; its parent, as Snakemake's shell, knows nothing of it
+# like a training, it saves when it is warned; its parent, like Snakemake's shell, ignores the warning
 SAVING = """python - <<'X'
 import pathlib, signal, sys, time
 def save(*_):
@@ -64,7 +64,7 @@ def test_a_warned_training_saves_and_is_queued_again(start, tmp_path):
     assert (tmp_path / "saved").exists()
 
 
-def test_only_the_first_process_heeds_the_warning(start, tmp_path):
+def test_only_the_first_process_handles_the_warning(start, tmp_path):
     """SLURM sends it to every process of the job."""
     process = start("touch started; sleep 2; touch ended", "ends")
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()

@@ -1,4 +1,4 @@
-"""What SLURM says of many jobs, from programs that pretend to be its own."""
+"""The states of many jobs, from fake sacct, squeue and scontrol."""
 
 import pytest
 
@@ -9,7 +9,7 @@ HEADER = "JobID|State|ExitCode|NodeList\n"
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """Set what sacct, squeue and scontrol print; None makes one fail. Returns the calls so far."""
+    """Set what sacct, squeue and scontrol print; None makes a program fail. Returns the calls so far."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     calls = tmp_path / "calls"
     calls.touch()

@@ -1,4 +1,4 @@
-"""A real SLURM on this machine: two nodes with pretended GPUs, and accounting; all in one folder, as root."""
+"""A real SLURM on this machine: two nodes with fake GPUs, and accounting; all in one folder, as root."""
 
 import os
 import shutil
@@ -82,7 +82,7 @@ def lacking() -> str | None:
 
 @dataclass
 class Cluster:
-    """Daemons, each restarted by its name: munged, mariadbd, slurmdbd, slurmctld, node1, node2."""
+    """Daemons, each of which can be restarted by name: munged, mariadbd, slurmdbd, slurmctld, node1, node2."""
 
     root: Path
     daemons: dict[str, subprocess.Popen] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class Cluster:
         call("sacctmgr -i add account lab cluster=test")
         call("sacctmgr -i add user root account=lab")
         self.start("slurmctld", "slurmctld -D -c")
-        self.commands["slurmctld"] = ["slurmctld", "-D"]  # a restarted one remembers
+        self.commands["slurmctld"] = ["slurmctld", "-D"]  # -c forgets all jobs, which a restarted one must not
         for node in NODES:
             self.start(node, f"slurmd -D -N {node}")
         until(lambda: call("sinfo -h -N -o %T").split() == ["idle"] * len(NODES))
@@ -136,18 +136,18 @@ class Cluster:
         (root / "slurmdbd.conf").write_text(DBD.format(**names))
         (root / "slurmdbd.conf").chmod(0o600)
         (root / "cgroup.conf").write_text("CgroupAutomount=no\nIgnoreSystemd=yes\n")
-        # SLURM counts GPUs by their device files, and any character device will do
+        # SLURM counts GPUs by their device files; any character device will do
         for gpu in range(GPUS):
             os.mknod(root / f"gpu{gpu}", 0o20666, os.makedev(1, 3))
         (root / "gres.conf").write_text(f"NodeName={','.join(NODES)} Name=gpu File={root}/gpu[0-{GPUS - 1}]\n")
         for folder in ("ctld", "sql", *(f"spool.{node}" for node in NODES)):
             (root / folder).mkdir()
-        # processes of several nodes meet by the names of the nodes; another test run may have lines of its own
+        # processes of several nodes meet by node name; another test run may have its own lines here
         with HOSTS.open("a") as hosts:
             hosts.write(f"127.0.0.1 {' '.join(NODES)} # {root}\n")
 
     def start(self, name: str, command: str | None = None) -> None:
-        """Start a daemon, for the first time with its command."""
+        """Start a daemon; the first time, with its command."""
         if command:
             self.commands[name] = command.split()
         out = (self.root / f"{name}.stdio").open("ab")

@@ -1,4 +1,4 @@
-"""SLURM, started once for the tests of this folder; the Snakemake that submits to it."""
+"""A SLURM, started once for the tests of this folder, and a Snakemake that submits to it."""
 
 import importlib.util
 import os
@@ -40,7 +40,9 @@ class Head:
         options = "--executor submitit --submitit-cluster slurm --submitit-poll-seconds 1 --jobs 40 --latency-wait 10"
         command = [sys.executable, "-m", "snakemake", *options.split(), "--rerun-incomplete", *arguments]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-        environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # `python` of a rule is this one
+        environment["PATH"] = (
+            f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # the `python` of a rule is this one
+        )
         # SIGINT is ignored where a test runs in the background
         reset = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
         with self.log.open("a") as out:
@@ -62,13 +64,13 @@ class Head:
 
 @pytest.fixture(scope="session")
 def slurm():
-    """A running SLURM of two nodes; skipped where it is not installed, unless that is asked for."""
+    """A running SLURM of two nodes; without one installed, tests are skipped, or fail if REQUIRE_SLURM is set."""
     if why := cluster.lacking():
         if os.environ.get("REQUIRE_SLURM"):
             pytest.fail(why)
         pytest.skip(why)
     before = dict(os.environ)
-    root = Path(tempfile.mkdtemp(prefix="slurm-"))  # short, since a socket's path is
+    root = Path(tempfile.mkdtemp(prefix="slurm-"))  # short, because the path of a socket must be
     started = cluster.Cluster(root)
     try:
         started.up()
@@ -88,7 +90,7 @@ def head(tmp_path, slurm) -> Iterator[Head]:
 
 @pytest.fixture(scope="session")
 def overtime(tmp_path_factory, slurm) -> Iterator[Head]:
-    """A head whose only job reaches its time limit, which takes more than a minute."""
+    """A head whose only job reaches its time limit, after more than a minute."""
     with _started_in(tmp_path_factory.mktemp("overtime")) as started:
         shutil.copy(Path(__file__).with_name("faults.smk"), started.folder / "Snakefile")
         started.process = started.start("overtime.txt")
@@ -97,7 +99,7 @@ def overtime(tmp_path_factory, slurm) -> Iterator[Head]:
 
 @contextmanager
 def _started_in(folder: Path) -> Iterator[Head]:
-    """A head, whose jobs are cancelled in the end, should a failed test have left any."""
+    """A head; at the end, jobs that a failed test has left are cancelled."""
     head = Head(folder)
     try:
         yield head

@@ -1,4 +1,4 @@
-"""Jobs to which something happens. A job that waits goes on once the file `go` is there."""
+"""Jobs that meet faults. A waiting job goes on once the file `go` exists."""
 
 UP_TO_SUBMITIT = (
     "import os, psutil; "

@@ -36,7 +36,7 @@ def faults(head):
 
 @pytest.mark.usefixtures("overtime")  # its job runs meanwhile
 def test_faults_of_jobs_nodes_and_daemons(faults, slurm):
-    """All at once: each ends as it should, and the rest of the workflow is not touched."""
+    """All at once: each job ends as it should, and the rest of the workflow goes on."""
     targets = "killed.txt exits.txt cancelled.txt lost.txt saves.txt".split()
     arrayed = [f"array/{i}.txt" for i in range(3)]
     running = faults.start("--keep-going", *targets, *arrayed)
@@ -44,7 +44,7 @@ def test_faults_of_jobs_nodes_and_daemons(faults, slurm):
         faults.made(name)
     jobs = dict(line.split()[::-1] for line in slurm_says("squeue", "-h", "-o", "%i %j").splitlines())
 
-    slurm.stop("slurmdbd")  # from here on only the queue is there to ask
+    slurm.stop("slurmdbd")  # from here on only the queue can be asked
     slurm_says("scancel", jobs["cancelled"])
     slurm_says("scancel", "--signal=USR2", jobs["saves"])  # as a preemption does
     slurm_says("scontrol", "update", "nodename=node2", "state=down", "reason=test")
@@ -54,7 +54,7 @@ def test_faults_of_jobs_nodes_and_daemons(faults, slurm):
     slurm.start("slurmdbd")
     (faults.folder / "go").touch()
     until(lambda: works("sinfo"))
-    works("scontrol update nodename=node2 state=resume")  # refused where the restart has done it
+    works("scontrol update nodename=node2 state=resume")  # refused if the restart has already done it
 
     assert running.wait(600) == 1
     said = faults.log.read_text()
@@ -77,7 +77,7 @@ def test_a_killed_head_finds_its_jobs_and_ctrl_c_cancels_them(faults):
         faults.made(f"starts-{number}")
     first.send_signal(signal.SIGKILL)
     first.wait()
-    (faults.folder / "go-1").touch()  # ends while nobody looks
+    (faults.folder / "go-1").touch()  # ends while no head watches
     faults.made("waits/1.txt")
 
     second = faults.start("--nolock", *files)
@@ -92,7 +92,7 @@ def test_a_killed_head_finds_its_jobs_and_ctrl_c_cancels_them(faults):
 
 
 def test_a_full_disk_loses_no_success(faults):
-    """The disk of the submission folder fills up while a job runs: it ends well, and the next is not submitted."""
+    """The submission folder's disk fills up while a job runs: the job succeeds, and the next is not submitted."""
     folder = faults.folder / "full"
     folder.mkdir()
     if not works(f"mount -t tmpfs -o size=64k tmpfs {folder}"):

@@ -1,4 +1,4 @@
-"""A training over the nodes of a real SLURM, warned and queued again, is the training in one process."""
+"""A training on several nodes of a real SLURM, warned and requeued, equals the training in one process."""
 
 import runpy
 import shutil

@@ -1,4 +1,4 @@
-"""The whole workflow, with scripts that pretend, through SLURM."""
+"""The whole workflow through SLURM, with scripts that only write their outputs."""
 
 import importlib.util
 import subprocess

@@ -1,4 +1,4 @@
-"""A training whose processes all wait for SLURM's warning in its second step: `warned.py TEACHER METRIC FOLDER`.
+"""A training whose processes all wait for SLURM's warning in the second step: `warned.py TEACHER METRIC FOLDER`.
 
 Started again, it goes on from what it saved and writes its outcome to FOLDER/outcome.pt.
 """

@@ -1,4 +1,4 @@
-"""The benchmark of scoring still runs; how fast is not asked here."""
+"""The script that times scoring runs; how fast it is does not matter here."""
 
 import subprocess
 import sys

@@ -13,7 +13,7 @@ from diffusion2gan.study.config import load, merge, read_scale, schema
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[2]
-SCALES = ("smoke", "toy", "paper")
+SCALES = ("smoke", "demo", "toy", "paper")
 
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())

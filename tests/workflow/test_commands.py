@@ -46,6 +46,7 @@ def settings(script: str) -> type:
             "results/runs/regression-mse.csv",
             "results/plan.md",
             "results/report.html",
+            "results/demo.txt",
         ),
         ("--", "assets"),
     ],

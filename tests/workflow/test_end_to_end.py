@@ -2,7 +2,10 @@
 
 import html
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -52,12 +55,19 @@ def test_the_whole_study(real):
     record = json.loads((run / "metrics/openmoji.json").read_text())
     assert record["scale"] == "smoke" and record["count"] == 64
 
-    ran = real.run("--cores", "1", *SMOKE, "results/runs/gan-diffusion-z.csv")
-    assert ran.returncode == 0 and "1 of 1 steps (100%) done" in ran.stdout, ran.stdout
+    ran = real.run("--cores", "1", *SMOKE, "results/runs/gan-diffusion-z.csv", "results/demo.txt")
+    assert ran.returncode == 0 and "2 of 2 steps (100%) done" in ran.stdout, ran.stdout
     table = pd.read_csv(results / "runs/gan-diffusion-z.csv")
     assert list(table["table"]) == ["table2"] and table["source"].item() == "measured"
     assert table["fid"].item() > 0 and table["fid_paper"].item() == 11.97
     assert 0 <= table["precision"].item() <= 1
+
+    printed = (results / "demo.txt").read_text()
+    scores, snippet = printed.split(f"type in {sys.executable}:\n")
+    fid = json.loads((run.parent / "diffusion2gan/metrics/openmoji.json").read_text())["metrics"]["fid"]
+    assert re.search(rf"^Teacher +4 .*\n.*\n^Diffusion2GAN +1 +{fid:.1f} ", scores, re.MULTILINE), printed
+    ran = subprocess.run([sys.executable, "-c", snippet], cwd=real.folder, capture_output=True, text=True)
+    assert ran.returncode == 0 and Image.open(real.folder / "fox.png").size == (64, 64), ran.stderr
 
 
 def test_coco_at_the_papers_paths(real):

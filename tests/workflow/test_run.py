@@ -26,8 +26,8 @@ def test_a_change_reruns_what_it_touches(made):
     assert replan(made, "runs={gan-diffusion-z: {seed: 1}}") == after_gan_z
     after_mse = {"train_regression": 1, "sample": 1, "score": 1, "measure_cost": 1, "make_table": 1}
     assert replan(made, "runs={regression-mse: {seed: 1}}") == after_mse
-    others = {"sample": 3, "score": 3, "make_table": 1, "make_figure1": 1}
-    assert replan(made, "base={r1_every: 8}") == {"train_gan": 3} | others
+    others = {"sample": 4, "score": 3, "make_table": 1, "make_figure1": 1}
+    assert replan(made, "base={r1_every: 8}") == {"train_gan": 4} | others
     assert replan(made, "evaluation={feature_side: 96}") == {"score": 13, "make_table": 2}
 
 
@@ -39,7 +39,7 @@ def test_a_change_of_hardware_or_an_ablation_more_reruns_nothing(made):
 
 def test_another_scale_rebuilds_the_tables(made):
     jobs = made.plan("--config", "scale=toy", *TARGETS)
-    assert jobs["make_table"] == 2 and jobs["train_gan"] == 6
+    assert jobs["make_table"] == 2 and jobs["train_gan"] == 7
 
 
 def test_a_comment_in_a_script_reruns_only_what_is_cheap(made):
@@ -56,8 +56,16 @@ def test_a_comment_in_a_script_reruns_only_what_is_cheap(made):
 def test_weights_that_change_are_noticed(made):
     with written(made.folder / "assets/toy/vgg-latent.safetensors", "other weights"):
         jobs = replan(made)
-    assert jobs["calibrate_lpips"] == 1 and jobs["train_gan"] == 6 and jobs["train_regression"] == 3
+    assert jobs["calibrate_lpips"] == 1 and jobs["train_gan"] == 7 and jobs["train_regression"] == 3
     assert "generate_pairs" not in jobs
+
+
+def test_the_demo_trains_one_student_and_its_starting_point(workflow):
+    jobs = workflow.plan("--config", "scale=demo", "--", "demo")
+    assert jobs == {
+        "prepare_prompts": 1, "generate_pairs": 2, "index_pairs": 1, "calibrate_lpips": 1, "train_regression": 1,
+        "train_gan": 1, "make_benchmark": 1, "sample": 3, "score": 3, "make_figure1": 1, "demo": 1,
+    }  # fmt: skip
 
 
 def test_what_the_scripts_are_told(made):
