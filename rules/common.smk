@@ -37,6 +37,16 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "none"
 
 
+def trained(space):
+    """The teachers in pixels or latents that the workflow trains."""
+    return one_of(name for name, teacher in STUDY.teachers.items() if teacher.training and teacher.space == space)
+
+
+def runs_of(stage):
+    """The runs of a stage."""
+    return one_of(name for name, run in STUDY.runs.items() if run.stage == stage)
+
+
 wildcard_constraints:
     run=one_of(STUDY.measured),
     dataset=one_of(name for name, data in STUDY.datasets.items() if not data.part_of),

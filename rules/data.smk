@@ -19,11 +19,6 @@ rule unavailable:
         logged("(echo {params.message:q}; exit 1)")
 
 
-def trained(space):
-    """The teachers that the workflow trains."""
-    return one_of(name for name, teacher in STUDY.teachers.items() if teacher.training and teacher.space == space)
-
-
 from diffusion2gan.data.sources import CIFAR10, EDM_CIFAR10
 
 # Public data that a job can fetch: where the scale of the paper looks for it, and where it is from.
@@ -42,7 +37,7 @@ rule fetch:
     benchmark:
         f"{WORK}/timings/fetch/{{file}}.tsv"
     wildcard_constraints:
-        file="|".join(re.escape(path.removeprefix("data/")) for path in FETCHED),
+        file=one_of(path.removeprefix("data/") for path in FETCHED),
     conda:
         "../envs/diffusion2gan.yaml"
     params:

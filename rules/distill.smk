@@ -10,10 +10,6 @@ speed and memory of the training
 """
 
 
-def runs_of(stage):
-    return one_of(name for name, run in STUDY.runs.items() if run.stage == stage)
-
-
 rule train_regression:
     """Distil the teacher with a regression loss alone (Table 1)."""
     input:

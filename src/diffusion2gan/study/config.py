@@ -67,19 +67,17 @@ def merge(below: dict, above: dict) -> dict:
 
 def schema() -> dict:
     """The JSON schema of config.yaml and of a scale: of either alone, so nothing is required."""
-    tree = Configuration.model_json_schema() | {"title": "config.yaml and scales/*.yaml"}
+    tree = Configuration.model_json_schema()
     tree["properties"]["over"] = {"type": "string", "description": "of a scale: the one whose values it starts from"}
-    return _without_required(tree)
+    return _pruned(tree)
 
 
-def _without_required(tree: object) -> object:
+def _pruned(tree: object) -> object:
+    """Without what is required, and without the titles, which repeat the names."""
     if isinstance(tree, dict):
-        return {
-            key: _without_required(value)
-            for key, value in tree.items()
-            if not (key == "required" and isinstance(value, list))
-        }
-    return [_without_required(each) for each in tree] if isinstance(tree, list) else tree
+        dropped = {"required": list, "title": str}
+        return {key: _pruned(value) for key, value in tree.items() if not isinstance(value, dropped.get(key, ()))}
+    return [_pruned(each) for each in tree] if isinstance(tree, list) else tree
 
 
 def _typed(tree: object) -> object:

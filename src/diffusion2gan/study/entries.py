@@ -59,7 +59,7 @@ def optional(*models: type[BaseModel], without: tuple[str, ...] = ()) -> type[Ba
     """A model with the settings of others, none of them required: what an entry may say over defaults."""
     fields = {name: field for model in models for name, field in model.model_fields.items() if name not in without}
     return create_model(
-        "Optional",
+        f"Optional{models[0].__name__}",
         __base__=Entry,
         **{
             name: (Annotated[field.annotation, *field.metadata, Field(description=field.description)], None)

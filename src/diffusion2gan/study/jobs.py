@@ -23,9 +23,7 @@ def planned(targets: list[str], config: Path, snakefile: Path = Path("Snakefile"
             snakefile=snakefile,
         )
         workflow.dag(DAGSettings(targets=set(targets), forceall=True)).printd3dag()
-        jobs = list(
-            workflow._workflow.dag.jobs
-        )  # Snakemake prints its graph without wildcards, and has no other way to it
+        jobs = list(workflow._workflow.dag.jobs)  # there is no public way to jobs with their wildcards
     return [
         Job(job.rule.name, dict(job.wildcards_dict), Path(job.benchmark) if job.benchmark else None)
         for job in jobs

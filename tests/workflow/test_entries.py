@@ -1,4 +1,4 @@
-"""A published pipeline goes through `sample` and `score` by its stanza in config.yaml alone."""
+"""A published pipeline goes through `sample` and `score` by its entry in config.yaml alone."""
 
 import json
 import shlex
@@ -50,7 +50,7 @@ def dmd2_unet(small_teacher_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "folder", "unet", "stanza"),
+    ("row", "folder", "unet", "entry"),
     [
         ("instaflow", "small_teacher_folder", None, {}),
         ("dmd2", "small_teacher_folder", "dmd2_unet", {}),
@@ -60,11 +60,11 @@ def dmd2_unet(small_teacher_folder, tmp_path):
         ("lcm", "lcm_folder", None, {"scheduler": "own", "steps": 2, "guidance": 8.5}),
     ],
 )
-def test_a_stanza_is_all_that_a_model_needs(row, folder, unet, stanza, request, benchmark, tmp_path, monkeypatch):
+def test_an_entry_is_all_that_a_model_needs(row, folder, unet, entry, request, benchmark, tmp_path, monkeypatch):
     monkeypatch.setitem(features.NETWORKS, "efficientnet-lite0", lambda device: lambda pixels: pixels.mean((2, 3)))
-    stanza |= {"pipeline": str(request.getfixturevalue(folder)), "resolution": 64}
-    stanza |= {"unet": str(request.getfixturevalue(unet))} if unet else {}
-    config = load(merge(CONFIG, {"scale": "smoke", "models": {row: stanza}}), ROOT)
+    entry |= {"pipeline": str(request.getfixturevalue(folder)), "resolution": 64}
+    entry |= {"unet": str(request.getfixturevalue(unet))} if unet else {}
+    config = load(merge(CONFIG, {"scale": "smoke", "models": {row: entry}}), ROOT)
     study = Study(config)
     assert row in study.measured
 
