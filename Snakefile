@@ -47,7 +47,7 @@ localrules:
 rule all:
     """Every table and figure that this scale has the data for, and the page that shows them."""
     input:
-        expand("results/{table}.csv", table=possible(STUDY.tables)),
+        expand("results/{table}.csv", table=STUDY.possible(STUDY.tables)),
         expand("results/figures/{figure}.{kind}", figure=possible_figures(), kind=["png", "pdf"]),
         "results/claims.csv",
         "results/report.html",
@@ -65,14 +65,21 @@ include: "rules/report.smk"
 include: "rules/plan.smk"
 
 
-if "assets" in CONFIG:
+if CONFIG.assets:
 
     include: "rules/toy.smk"
 
 
 onstart:
-    refuse_what_is_missing()
-    refuse_what_does_not_fit()
+    from diffusion2gan.study import (
+        preflight,
+    )  # here: it imports torch and pandas, for which other jobs need not wait
+
+    planned = [(job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs()]
+    try:
+        preflight.check(STUDY, Path(WORK), planned, FETCHED)
+    except UserError as error:
+        raise WorkflowError(str(error)) from error
     for name, target in (STUDY.tables | STUDY.figures | {"figure6": STUDY.human_study}).items():
         if STUDY.lacks(target):
             print(

@@ -19,6 +19,13 @@ rule unavailable:
         logged("(echo {params.message:q}; exit 1)")
 
 
+def trained(space):
+    """The teachers that the workflow trains."""
+    return one_of(name for name, teacher in STUDY.teachers.items() if teacher.training and teacher.space == space)
+
+
+from diffusion2gan.data.sources import CIFAR10, EDM_CIFAR10
+
 # Public data that a job can fetch: where the scale of the paper looks for it, and where it is from.
 FETCHED = {
     "data/cifar-10-python.tar.gz": CIFAR10,
@@ -55,7 +62,7 @@ rule adopt_edm:
     benchmark:
         f"{WORK}/timings/adopt_edm/{{teacher}}.tsv"
     wildcard_constraints:
-        teacher="|".join(re.escape(name) for name, teacher in STUDY.teachers.items() if teacher.pickle) or "none",
+        teacher=one_of(name for name, teacher in STUDY.teachers.items() if teacher.pickle),
     conda:
         "../envs/diffusion2gan.yaml"
     shell:
@@ -71,17 +78,12 @@ rule train_edm:
     benchmark:
         f"{WORK}/timings/train_edm/{{teacher}}.tsv"
     wildcard_constraints:
-        teacher="|".join(
-            re.escape(name)
-            for name, teacher in STUDY.teachers.items()
-            if teacher.training and teacher.space == "pixel"
-        )
-        or "none",
+        teacher=trained("pixel"),
     priority: 1
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        options=lambda w: arguments({"seed": SEED} | STUDY.teachers[w.teacher].training),
+        options=lambda w: arguments({"seed": SEED} | STUDY.teachers[w.teacher].training.said()),
         checkpoints=f"{WORK}/teachers/checkpoints-{{teacher}}",
     shell:
         training(
@@ -92,7 +94,7 @@ rule train_edm:
 rule train_small_teacher:
     """Train a teacher that a small scale has no weights of: an SDXL in miniature, on the toy teacher's codec."""
     input:
-        teacher_files("sd15"),
+        PATHS.teacher("sd15"),
     output:
         directory(f"{WORK}/teachers/{{teacher}}"),
     log:
@@ -100,18 +102,13 @@ rule train_small_teacher:
     benchmark:
         f"{WORK}/timings/train_small_teacher/{{teacher}}.tsv"
     wildcard_constraints:
-        teacher="|".join(
-            re.escape(name)
-            for name, teacher in STUDY.teachers.items()
-            if teacher.training and teacher.space == "latent"
-        )
-        or "none",
+        teacher=trained("latent"),
     priority: 1
     conda:
         "../envs/diffusion2gan.yaml"
     params:
         vae=lambda w: f"{STUDY.teachers['sd15'].path}/vae",
-        options=lambda w: arguments({"xl": True, "seed": SEED} | STUDY.teachers[w.teacher].training),
+        options=lambda w: arguments({"xl": True, "seed": SEED} | STUDY.teachers[w.teacher].training.said()),
         checkpoints=f"{WORK}/teachers/checkpoints-{{teacher}}",
     shell:
         training(
@@ -123,7 +120,7 @@ rule train_small_teacher:
 rule encode_latents:
     """Encode a shard of labelled pictures with the teacher's VAE, for the VGG of LatentLPIPS."""
     input:
-        teacher=lambda w: teacher_files(w.teacher),
+        teacher=lambda w: PATHS.teacher(w.teacher),
     output:
         f"{WORK}/latents/{{teacher}}/{{split}}-{{shard}}.safetensors",
     log:
@@ -134,8 +131,8 @@ rule encode_latents:
         "../envs/diffusion2gan.yaml"
     params:
         teacher=lambda w: STUDY.teachers[w.teacher].path,
-        images=LATENTLPIPS["images"],
-        number=lambda w: LATENTLPIPS["latents"][w.split],
+        images=LATENTLPIPS.images,
+        number=lambda w: getattr(LATENTLPIPS.latents, w.split),
         shards=lambda w: STUDY.latent_shards(w.split),
         seed=SEED,
     shell:
@@ -147,13 +144,9 @@ rule encode_latents:
 
 
 rule prepare_prompts:
-    """Choose the prompts of a data set of pairs."""
+    """Choose the prompts of a dataset of pairs."""
     input:
-        lambda w: (
-            unavailable("prompts", STUDY.datasets[w.dataset].prompts)
-            if STUDY.prompts[STUDY.datasets[w.dataset].prompts] is None
-            else []
-        ),
+        lambda w: PATHS.prompts(w.dataset),
     output:
         f"{WORK}/pairs/{{dataset}}/prompts.parquet",
     log:
@@ -164,21 +157,16 @@ rule prepare_prompts:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        source=lambda w: arguments(prompts_of(w.dataset)),
-        number=lambda w: STUDY.datasets[w.dataset].pairs,
-        seed=SEED,
+        options=lambda w: arguments(options.prompts(STUDY, w.dataset)),
     shell:
-        logged(
-            "python src/scripts/pairs/prepare_prompts.py {params.source} --count {params.number} --seed {params.seed} "
-            "--out {output}"
-        )
+        logged("python src/scripts/pairs/prepare_prompts.py {params.options} --out {output}")
 
 
 rule make_benchmark:
     """Prepare the prompts and reference pictures that students are measured on."""
     input:
         lambda w: (
-            unavailable("benchmarks", w.benchmark)
+            PATHS.unavailable("benchmarks", w.benchmark)
             if STUDY.benchmarks[w.benchmark].source is None
             else [path for path in FETCHED if path == STUDY.benchmarks[w.benchmark].source]
         ),

@@ -1,14 +1,14 @@
-"""Draw a benchmark's prompts with a student or a teacher, then measure the pictures.
+"""Sample pictures of a benchmark's prompts with a student or a teacher, then measure them.
 
-Needs: students, teachers, peers, benchmarks. Makes: work/{scale}/runs/{run}/samples/, diversity/,
+Needs: students, teachers, baselines, benchmarks. Makes: work/{scale}/runs/{run}/samples/, diversity/,
 metrics/{benchmark}.json, metrics/cost.json
 """
 
 
 rule sample:
-    """Draw a picture for each prompt of a benchmark."""
+    """Sample a picture for each prompt of a benchmark."""
     input:
-        model=lambda w: model_files(w.run),
+        model=lambda w: PATHS.model_files(w.run),
         prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
     output:
         directory(f"{WORK}/runs/{{run}}/samples/{{benchmark}}"),
@@ -19,16 +19,9 @@ rule sample:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        model=lambda w: drawn_with(w.run),
-        options=lambda w: arguments(STUDY.drawing(w.run)),
-        number=lambda w: STUDY.benchmarks[w.benchmark].pictures,
-        batch_size=EVALUATION["batch_size"],
-        seed=lambda w: seed_of(w.run),
+        options=lambda w: arguments(options.sampling(STUDY, PATHS, w.run, STUDY.benchmarks[w.benchmark].pictures)),
     shell:
-        logged(
-            "python src/scripts/evaluate/sample.py --model {params.model:q} --prompts {input.prompts} --count {params.number} "
-            "{params.options} --seed {params.seed} --batch_size {params.batch_size} --out {output}"
-        )
+        logged("python src/scripts/evaluate/sample.py --prompts {input.prompts} {params.options} --out {output}")
 
 
 use rule sample as sample_diversity with:
@@ -39,11 +32,9 @@ use rule sample as sample_diversity with:
     benchmark:
         f"{WORK}/timings/sample_diversity/{{run}}-{{benchmark}}.tsv"
     params:
-        model=lambda w: drawn_with(w.run),
-        options=lambda w: arguments(STUDY.drawing(w.run) | {"repeats": EVALUATION["diversity"]["repeats"]}),
-        number=EVALUATION["diversity"]["prompts"],
-        batch_size=EVALUATION["batch_size"],
-        seed=lambda w: seed_of(w.run),
+        options=lambda w: arguments(
+            options.sampling(STUDY, PATHS, w.run, EVALUATION.diversity.prompts, EVALUATION.diversity.repeats)
+        ),
 
 
 rule score:
@@ -53,8 +44,8 @@ rule score:
         samples=f"{WORK}/runs/{{run}}/samples/{{benchmark}}",
         prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
         images=f"{WORK}/benchmarks/{{benchmark}}/images",
-        clip=files(EVALUATION["clip"]),
-        compared=lambda w: list(compared_pictures(w.run, w.benchmark).values()),
+        clip=files(EVALUATION.clip),
+        compared=lambda w: list(PATHS.compared_pictures(w.run, w.benchmark).values()),
     output:
         f"{WORK}/runs/{{run}}/metrics/{{benchmark}}.json",
     log:
@@ -65,14 +56,11 @@ rule score:
         "../envs/diffusion2gan.yaml"
     params:
         folder=lambda w, input: os.path.dirname(input.prompts),
-        options=lambda w: arguments(scoring(w.run, w.benchmark) | compared_pictures(w.run, w.benchmark)),
-        scale=SCALE,
-        row=lambda w: STUDY.origins[w.run][0],
-        seed=lambda w: seed_of(w.run),
+        options=lambda w: arguments(options.scoring(STUDY, PATHS, w.run, w.benchmark)),
     shell:
         logged(
-            "python src/scripts/evaluate/score.py --run {params.row} --scale {params.scale} --images {input.samples} "
-            "--benchmark {params.folder} {params.options} --seed {params.seed} --out {output}"
+            "python src/scripts/evaluate/score.py --images {input.samples} --benchmark {params.folder} {params.options} "
+            "--out {output}"
         )
 
 
@@ -88,14 +76,14 @@ rule measure_cost:
     benchmark:
         f"{WORK}/timings/measure_cost/{{run}}.tsv"
     wildcard_constraints:
-        run="|".join(map(re.escape, STUDY.runs)),
+        run=one_of(STUDY.runs),
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        timings=lambda w: upstream(w.run),
+        timings=lambda w: PATHS.timings(w.run),
         scale=SCALE,
         row=lambda w: STUDY.origins[w.run][0],
-        seed=lambda w: seed_of(w.run),
+        seed=lambda w: STUDY.seed_of(w.run),
     shell:
         logged(
             "python src/scripts/evaluate/measure_cost.py --run {params.row} --scale {params.scale} --seed {params.seed} --trainings {input.trainings} "

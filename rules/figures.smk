@@ -37,7 +37,7 @@ rule make_figure1:
 rule time_losses:
     """Measure what a step of each perceptual loss costs."""
     input:
-        teacher=teacher_files("sd15"),
+        teacher=PATHS.teacher("sd15"),
     output:
         costs=f"{WORK}/figures/loss_costs.csv",
         hardware=f"{WORK}/figures/loss_costs.json",
@@ -49,7 +49,7 @@ rule time_losses:
         "../envs/diffusion2gan.yaml"
     params:
         teacher=lambda w: STUDY.teachers["sd15"].path,
-        options=arguments({"width": LATENTLPIPS["vgg"]["width"]} | LATENTLPIPS["cost"]),
+        options=arguments({"width": LATENTLPIPS.vgg.width} | LATENTLPIPS.cost.used()),
     shell:
         logged(
             "python src/scripts/latentlpips/time_losses.py --teacher {params.teacher} {params.options} "
@@ -96,9 +96,9 @@ RECONSTRUCTIONS = {
 rule reconstruct:
     """Find latents again from noise under one loss."""
     input:
-        teacher=teacher_files("sd15"),
-        latent=metric("latent-sd15"),
-        pixel=lambda w: metric("pixel") if w.loss == "lpips" else [],
+        teacher=PATHS.teacher("sd15"),
+        latent=PATHS.metric("latent-sd15"),
+        pixel=lambda w: PATHS.metric("pixel") if w.loss == "lpips" else [],
     output:
         curves=f"{WORK}/figures/reconstruction/{{loss}}.csv",
         pictures=f"{WORK}/figures/reconstruction/{{loss}}.safetensors",
@@ -112,10 +112,10 @@ rule reconstruct:
         "../envs/diffusion2gan.yaml"
     params:
         teacher=lambda w: STUDY.teachers["sd15"].path,
-        images=LATENTLPIPS["images"],
+        images=LATENTLPIPS.images,
         options=lambda w, input: arguments(
             RECONSTRUCTIONS[w.loss]
-            | LATENTLPIPS["reconstruction"]
+            | LATENTLPIPS.reconstruction.used()
             | ({"pixel_metric": input.pixel} if input.pixel else {})
             | {"seed": SEED}
         ),
@@ -144,7 +144,7 @@ rule make_figure3:
         "../envs/diffusion2gan.yaml"
     params:
         losses=list(RECONSTRUCTIONS),
-        images=LATENTLPIPS["images"],
+        images=LATENTLPIPS.images,
         scale=SCALE,
     shell:
         logged(
@@ -156,14 +156,14 @@ rule make_figure3:
 # Figures 4 and 5 show the run that has everything.
 FULL = STUDY.runs["diffusion2gan"]
 FULL_TEACHER = STUDY.teacher_of(FULL.name)
-FULL_DISCRIMINATOR = {name: getattr(FULL, name) for name in ("z_conditioning", "multi_scale")}
+FULL_DISCRIMINATOR = {name: getattr(FULL.settings, name) for name in ("z_conditioning", "multi_scale")}
 
 
 rule make_figure4:
     """Figure 4: the student, its pairs and its losses, as the networks are."""
     input:
         "src/scripts/report/make_figure4.py",
-        teacher=teacher_files(FULL_TEACHER.name),
+        teacher=PATHS.teacher(FULL_TEACHER.name),
     output:
         png="results/figures/figure4.png",
         pdf="results/figures/figure4.pdf",
@@ -175,8 +175,11 @@ rule make_figure4:
         "../envs/diffusion2gan.yaml"
     params:
         options=arguments(
-            {name: solving(FULL.dataset)[name] for name in ("teacher", "solver", "steps", "guidance", "count")}
-            | {"ensemble": FULL.ensemble, "trunk_width": LATENTLPIPS["vgg"]["width"]}
+            {
+                name: options.solving(STUDY, FULL.dataset)[name]
+                for name in ("teacher", "solver", "steps", "guidance", "count")
+            }
+            | {"ensemble": FULL.settings.ensemble, "trunk_width": LATENTLPIPS.vgg.width}
             | FULL_DISCRIMINATOR
         ),
         scale=SCALE,
@@ -188,7 +191,7 @@ rule make_figure5:
     """Figure 5: the multi-scale conditional discriminator, as the network is."""
     input:
         "src/scripts/report/make_figure5.py",
-        teacher=teacher_files(FULL_TEACHER.name),
+        teacher=PATHS.teacher(FULL_TEACHER.name),
     output:
         png="results/figures/figure5.png",
         pdf="results/figures/figure5.pdf",

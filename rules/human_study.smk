@@ -54,7 +54,7 @@ rule rate_automatically:
         key=rules.make_human_study.output.key,
         samples=list(COMPARED.values()),
         images=f"{WORK}/benchmarks/{HUMAN_BENCHMARK.name}/images",
-        clip=files(EVALUATION["clip"]),
+        clip=files(EVALUATION.clip),
     output:
         "results/human_study/automatic-clip.csv",
     log:
@@ -65,7 +65,7 @@ rule rate_automatically:
         "../envs/diffusion2gan.yaml"
     params:
         folder=lambda w, input: os.path.dirname(input.images),
-        options=arguments(SHOWN | {name: EVALUATION[name] for name in ("clip", "clip_prefix")}),
+        options=arguments(SHOWN | {name: getattr(EVALUATION, name) for name in ("clip", "clip_prefix")}),
     shell:
         logged(
             "python src/scripts/report/rate_automatically.py --key {input.key} --benchmark {params.folder} {params.options} "

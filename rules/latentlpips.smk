@@ -1,4 +1,4 @@
-"""LatentLPIPS (Sec. 3.2): a VGG that names latents, then calibrated on judgements of similarity.
+"""LatentLPIPS (Sec. 3.2): a VGG trained to classify latents, then calibrated on judgements of similarity.
 
 A trunk is `pixel` or `latent-{teacher}`: every VAE has latents of its own. Where the scale ships a
 trunk's weights, they are calibrated and nothing is trained; where it names a metric that others
@@ -11,8 +11,8 @@ Needs: labelled pictures or their latents, judgements. Makes: work/{scale}/laten
 rule train_vgg:
     """Train the VGG on ImageNet's task, in pixels or latents."""
     input:
-        train=lambda w: labelled(w.trunk, "train"),
-        val=lambda w: labelled(w.trunk, "val"),
+        train=lambda w: PATHS.latents(w.trunk, "train"),
+        val=lambda w: PATHS.latents(w.trunk, "val"),
     output:
         weights=f"{WORK}/latentlpips/{{trunk}}/vgg.safetensors",
         metrics=f"{WORK}/latentlpips/{{trunk}}/vgg.json",
@@ -27,9 +27,9 @@ rule train_vgg:
         gpus=0,
     params:
         space=lambda w: w.trunk.split("-")[0],
-        data=lambda w, input: input.get("train") or LATENTLPIPS["images"],
-        validation=lambda w, input: input.get("val") or LATENTLPIPS["images"],
-        options=arguments(LATENTLPIPS["vgg"] | {"seed": SEED}),
+        data=lambda w, input: input.get("train") or LATENTLPIPS.images,
+        validation=lambda w, input: input.get("val") or LATENTLPIPS.images,
+        options=arguments(options.vgg(STUDY)),
         checkpoints=f"{WORK}/latentlpips/{{trunk}}/checkpoints-vgg",
     shell:
         training(
@@ -42,8 +42,8 @@ rule train_vgg:
 rule calibrate_lpips:
     """Weigh the VGG's features by judgements of similarity, as Zhang et al. (2018)."""
     input:
-        trunk=lambda w: LATENTLPIPS["weights"].get(w.trunk, f"{WORK}/latentlpips/{w.trunk}/vgg.safetensors"),
-        teacher=lambda w: ([] if w.trunk == "pixel" else teacher_files(w.trunk.removeprefix("latent-"))),
+        trunk=lambda w: LATENTLPIPS.weights.get(w.trunk, f"{WORK}/latentlpips/{w.trunk}/vgg.safetensors"),
+        teacher=lambda w: ([] if w.trunk == "pixel" else PATHS.teacher(w.trunk.removeprefix("latent-"))),
     output:
         weights=f"{WORK}/latentlpips/{{trunk}}/lpips.safetensors",
         metrics=f"{WORK}/latentlpips/{{trunk}}/lpips.json",
@@ -55,7 +55,7 @@ rule calibrate_lpips:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        options=lambda w: arguments(calibration(w.trunk)),
+        options=lambda w: arguments(options.calibration(STUDY, w.trunk)),
         checkpoints=f"{WORK}/latentlpips/{{trunk}}/checkpoints-lpips",
     shell:
         training(
@@ -64,14 +64,14 @@ rule calibrate_lpips:
         )
 
 
-if LATENTLPIPS["metrics"]:
+if LATENTLPIPS.metrics:
 
     ruleorder: adopt_lpips > calibrate_lpips
 
     rule adopt_lpips:
         """Take a metric that others calibrated."""
         input:
-            lambda w: files(LATENTLPIPS["metrics"][w.trunk]),
+            lambda w: files(LATENTLPIPS.metrics[w.trunk]),
         output:
             f"{WORK}/latentlpips/{{trunk}}/lpips.safetensors",
         log:
@@ -79,11 +79,11 @@ if LATENTLPIPS["metrics"]:
         benchmark:
             f"{WORK}/timings/adopt_lpips/{{trunk}}.tsv"
         wildcard_constraints:
-            trunk="|".join(LATENTLPIPS["metrics"]),
+            trunk="|".join(LATENTLPIPS.metrics),
         conda:
             "../envs/diffusion2gan.yaml"
         params:
-            metric=lambda w: LATENTLPIPS["metrics"][w.trunk],
+            metric=lambda w: LATENTLPIPS.metrics[w.trunk],
         shell:
             logged(
                 "python src/scripts/latentlpips/adopt_lpips.py --metric {params.metric:q} --space {wildcards.trunk} --out {output}"

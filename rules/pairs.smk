@@ -7,7 +7,7 @@ Needs: the teacher, prompts. Makes: work/{scale}/pairs/{dataset}/shard-*.safeten
 rule generate_pairs:
     """Solve the ODE for one shard of pairs."""
     input:
-        teacher=lambda w: teacher_files(STUDY.datasets[w.dataset].teacher),
+        teacher=lambda w: PATHS.teacher(STUDY.datasets[w.dataset].teacher),
         prompts=f"{WORK}/pairs/{{dataset}}/prompts.parquet",
     output:
         f"{WORK}/pairs/{{dataset}}/shard-{{shard}}.safetensors",
@@ -15,11 +15,11 @@ rule generate_pairs:
         f"{WORK}/logs/generate_pairs/{{dataset}}-{{shard}}.log",
     benchmark:
         f"{WORK}/timings/generate_pairs/{{dataset}}-{{shard}}.tsv"
-    priority: 1  # what every run waits for comes before what nothing waits for
+    priority: 1  # every run waits for it
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        options=lambda w: arguments(solving(w.dataset)),
+        options=lambda w: arguments(options.solving(STUDY, w.dataset)),
         number=lambda w: int(w.shard),
     shell:
         logged(
@@ -32,7 +32,7 @@ rule index_pairs:
     """Verify every shard and write their checksums."""
     input:
         prompts=f"{WORK}/pairs/{{dataset}}/prompts.parquet",
-        shards=lambda w: shards(w.dataset),
+        shards=lambda w: PATHS.shards(w.dataset),
     output:
         f"{WORK}/pairs/{{dataset}}/index.parquet",
     log:

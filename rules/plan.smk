@@ -1,4 +1,4 @@
-"""Cost before it is paid: what a dry run plans, counted in jobs, hours, disk and files.
+"""Cost before it is paid: the jobs that Snakemake plans, in hours, disk and files.
 
 Needs: nothing. Makes: results/plan.csv, results/plan.md
 """
@@ -12,19 +12,16 @@ rule make_plan:
         csv="results/plan.csv",
         readable="results/plan.md",
         config=f"{WORK}/plan/config.json",
-        dry_run=f"{WORK}/plan/dry-run.txt",
     log:
         f"{WORK}/logs/make_plan.log",
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        config=json.dumps(CONFIG),
-        targets=CONFIG["plan"],
-        options=arguments({"targets": CONFIG["plan"]} if CONFIG["plan"] else {}),
+        config=CONFIG_JSON,
+        options=arguments({"targets": CONFIG.plan} if CONFIG.plan else {}),
     shell:
         logged(
             "(echo {params.config:q} > {output.config} "
-            "&& snakemake --dry-run --forceall --configfile {output.config} -- {params.targets:q} > {output.dry_run} "
-            "&& python src/scripts/report/make_plan.py --config {output.config} --dry_run {output.dry_run} {params.options} "
+            "&& python src/scripts/report/make_plan.py --config {output.config} {params.options} "
             "--out {output.csv} --readable {output.readable})"
         )

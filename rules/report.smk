@@ -25,7 +25,7 @@ rule list_jobs:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        config=json.dumps(CONFIG),
+        config=CONFIG_JSON,
     shell:
         logged(
             "(echo {params.config:q} > {output.config} "
@@ -41,8 +41,8 @@ rule make_report:
         config=rules.list_jobs.output.config,
         jobs=rules.list_jobs.output.jobs,
         claims="results/claims.csv",
-        tables=expand("results/{table}.csv", table=possible(STUDY.tables)),
-        seeds=expand("results/seeds/{table}.csv", table=possible(STUDY.tables)),
+        tables=expand("results/{table}.csv", table=STUDY.possible(STUDY.tables)),
+        seeds=expand("results/seeds/{table}.csv", table=STUDY.possible(STUDY.tables)),
         figures=expand("results/figures/{figure}.png", figure=possible_figures()),
     output:
         "results/report.html",

@@ -14,7 +14,7 @@ rule make_run:
     input:
         "src/scripts/report/make_run.py",
         reported=REPORTED,
-        metrics=lambda w: metrics_files([w.run]),
+        metrics=lambda w: PATHS.metrics([w.run]),
     output:
         "results/runs/{run}.csv",
     log:
@@ -37,7 +37,7 @@ rule make_table:
     input:
         "src/scripts/report/make_table.py",
         reported=REPORTED,
-        metrics=lambda w: metrics_files(
+        metrics=lambda w: PATHS.metrics(
             STUDY.rows(w.table),
             STUDY.benchmark(STUDY.tables[w.table].benchmark).name,
             STUDY.tables[w.table].metrics,

@@ -6,7 +6,7 @@ than an hour on a GPU.
 Needs: OpenMoji. Makes: work/assets/, and from it assets/toy/
 """
 
-ASSETS = f"{CONFIG['work']}/assets"
+ASSETS = f"{CONFIG.work}/assets"
 
 
 rule train_vae:
@@ -20,7 +20,7 @@ rule train_vae:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        options=arguments({"seed": SEED} | CONFIG["assets"]["vae"]),
+        options=arguments({"seed": SEED} | CONFIG.assets.vae.said()),
         checkpoints=f"{ASSETS}/checkpoints/vae",
     shell:
         training(
@@ -41,7 +41,7 @@ rule train_teacher:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        options=arguments({"seed": SEED} | CONFIG["assets"]["teacher"]),
+        options=arguments({"seed": SEED} | CONFIG.assets.teacher.said()),
         checkpoints=f"{ASSETS}/checkpoints/teacher",
     shell:
         training(
@@ -61,7 +61,7 @@ use rule train_teacher as continue_teacher with:
     benchmark:
         f"{ASSETS}/timings/continue_teacher.tsv"
     params:
-        options=arguments(CONFIG["assets"]["teacher_again"] | {"init": f"{ASSETS}/teacher-begun"}),
+        options=arguments(CONFIG.assets.teacher_again.said() | {"init": f"{ASSETS}/teacher-begun"}),
         checkpoints=f"{ASSETS}/checkpoints/teacher-again",
 
 
@@ -76,7 +76,7 @@ rule train_asset_edm:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        options=arguments(CONFIG["assets"]["edm"]),
+        options=arguments(CONFIG.assets.edm.said()),
         checkpoints=f"{ASSETS}/checkpoints/edm",
     shell:
         training(
@@ -95,7 +95,7 @@ rule train_clip:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        options=arguments({"seed": SEED} | CONFIG["assets"]["clip"]),
+        options=arguments({"seed": SEED} | CONFIG.assets.clip.said()),
         checkpoints=f"{ASSETS}/checkpoints/clip",
     shell:
         training(
@@ -118,8 +118,8 @@ use rule encode_latents as encode_asset_latents with:
 
 use rule train_vgg as train_asset_vgg with:
     input:
-        train=lambda w: latent_files(f"{ASSETS}/latents", "train") if w.space == "latent" else [],
-        val=lambda w: latent_files(f"{ASSETS}/latents", "val") if w.space == "latent" else [],
+        train=lambda w: PATHS.latent_files(f"{ASSETS}/latents", "train") if w.space == "latent" else [],
+        val=lambda w: PATHS.latent_files(f"{ASSETS}/latents", "val") if w.space == "latent" else [],
     output:
         weights=f"{ASSETS}/vgg-{{space}}/vgg.safetensors",
         metrics=f"{ASSETS}/vgg-{{space}}/vgg.json",
@@ -131,7 +131,7 @@ use rule train_vgg as train_asset_vgg with:
         space="latent|pixel",
     params:
         space=lambda w: w.space,
-        options=lambda w: arguments(LATENTLPIPS["vgg"] | {"seed": SEED} | CONFIG["assets"][f"vgg_{w.space}"]),
+        options=lambda w: arguments(options.vgg(STUDY) | getattr(CONFIG.assets, f"vgg_{w.space}").said()),
         checkpoints=f"{ASSETS}/checkpoints/vgg-{{space}}",
 
 

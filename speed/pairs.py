@@ -17,7 +17,8 @@ import torch
 
 from diffusion2gan.io import file_sha256
 from diffusion2gan.pairs.dataset import PairDataset
-from diffusion2gan.pairs.shards import index_shards, pair_seeds, shard_range, unfinished, write_shard
+from diffusion2gan.pairs.shards import index_shards, pair_seeds, unfinished, write_shard
+from diffusion2gan.pairs.sizes import shard_range
 from diffusion2gan.provenance import describe
 from diffusion2gan.seeds import batch_indices, noise
 from diffusion2gan.study import cli

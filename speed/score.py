@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from diffusion2gan.metrics import features
-from diffusion2gan.metrics.scores import Scores, ScoringSettings
+from diffusion2gan.metrics.scores import Scored, Scores
 from diffusion2gan.provenance import describe, json_sha256
 from diffusion2gan.sampling.folder import image_paths
 from diffusion2gan.study import cli
@@ -78,7 +78,7 @@ def make(args: Arguments, folder: Path) -> None:
 def measure(args: Arguments, folder: Path, metrics: list[str]) -> Scores:
     """What score.py computes."""
     return Scores(
-        ScoringSettings(
+        Scored(
             images=folder / "drawn",
             benchmark=folder / "benchmark",
             metrics=metrics,

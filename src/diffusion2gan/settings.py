@@ -4,17 +4,39 @@ The configuration (`study.config`), the options of the scripts, and the training
 that a new setting is declared here, used where it acts, and given a value in a scale. It imports no torch.
 """
 
+import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from diffusion2gan.errors import UserError, nearest
 
 Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
+Size = Annotated[int, Field(ge=0)]  # 0 stands for none, or for all there are
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Loss = Literal["mse", "pseudo_huber", "lpips", "latent_lpips", "e_latent_lpips"]
+Ensemble = Literal["b", "bg", "bgc", "bgco"]  # b: blit, g: geometry, c: colour, o: cutout
+Space = Literal["pixel", "latent"]
+Solver = Literal["ddim", "dpm-solver", "heun"]
+Spacing = Literal["own", "leading", "linspace", "trailing"]  # own: the pipeline's
+ResizeFilter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+PictureMetric = Literal[
+    "fid", "kid", "precision", "recall", "fid_second", "kid_second", "clip_score", "dreamsim", "dreamdiv"
+]
+SpeedMetric = Literal["steps", "params_billion", "inference_seconds"]  # of the model itself
+CostMetric = Literal[  # of how a run was made
+    "images_per_second",
+    "batch_size",
+    "device_days",
+    "nfe_million",
+    "nfe_forward_million",
+    "nfe_backward_million",
+]
+METRICS, SPEED, COST = get_args(PictureMetric), get_args(SpeedMetric), get_args(CostMetric)
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,12 @@ class SettingsModel(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise UserError(explain(error, type(self))) from error
+
+    __init__.__pydantic_base_init__ = True  # within another model it is not called: that one explains, with the place
+
+    def said(self) -> dict:
+        """The settings that were given a value, as plain values."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
     def used(self) -> dict:
         """The settings that are read, as plain values: those whose `OnlyIf` is not met are left out."""
@@ -60,7 +88,31 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         return f"the setting '{name}' is missing"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    return f"{name} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{name} {wrong(first)}"
+
+
+def wrong(error: dict) -> str:
+    """What is wrong with one value, an entry of `ValidationError.errors()`: "is 'x', it must be a whole number"."""
+    value, kind = error["input"], KINDS.get(error["type"].split("_")[0])
+    if error["type"] == "literal_error":
+        return f"is '{value}', {nearest(str(value), re.findall(QUOTED, error['ctx']['expected']))}"
+    if error["type"] == "value_error":
+        return f"is {value!r}: {error['ctx']['error']}"
+    if kind and error["type"].endswith(("_type", "_parsing", "_from_float")):
+        return f"is {value!r}, it must be {kind}"
+    return f"is {value!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+QUOTED = r"'([^']*)'"
+KINDS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "string": "a word",
+    "list": "a list",
+    "dict": "a mapping",
+    "model": "a mapping",
+}
 
 
 class Fitting(SettingsModel):
@@ -74,10 +126,8 @@ class Fitting(SettingsModel):
 class DistillationSettings(SettingsModel):
     """What every stage has. The paper states none of the optimizer's settings."""
 
-    loss: Literal["mse", "pseudo_huber", "lpips", "latent_lpips", "e_latent_lpips"] = Field(
-        description="regression loss d of Eq. 1"
-    )
-    ensemble: Annotated[Literal["b", "bg", "bgc", "bgco"], OnlyIf("loss", "e_latent_lpips")] = Field(
+    loss: Loss = Field(description="regression loss d of Eq. 1")
+    ensemble: Annotated[Ensemble, OnlyIf("loss", "e_latent_lpips")] = Field(
         "bgco",
         description="transforms of E-LatentLPIPS. b: blit, g: geometry, c: colour, o: cutout",  # ours
     )
@@ -146,3 +196,141 @@ class ConsistencySettings(DistillationSettings):
 
     noise_levels: int = Field(18, ge=2, description="N: noise levels σ of the teacher's ODE")
     target_decay: Fraction = Field(0.0, description="μ: decay of the target network; 0: it is the student itself")
+
+
+class Seeded(SettingsModel):
+    """Settings of anything random."""
+
+    seed: Seed = Field(0, description="of everything random")
+
+
+class VGGSettings(SettingsModel):
+    """Training of the VGG that LPIPS sees through, on ImageNet's task in pixels or latents."""
+
+    classes: Count = Field(description="labels to tell apart")
+    width: Positive = Field(0.25, description="channels, as a multiple of VGG-16's")
+    size: Count = Field(64, description="side of a picture in pixels; latents keep theirs")
+    iterations: Count = Field(description="training steps")
+    batch_size: Count = Field(description="samples of a step, in all processes together")
+    learning_rate: Positive = Field(description="of AdamW")
+    weight_decay: float = Field(0.05, ge=0, description="of AdamW")  # ours
+    label_smoothing: Fraction = Field(0.0, description="share of a label that all classes divide")  # ours
+    warmup: Size = Field(200, description="steps in which the learning rate rises linearly")  # ours
+    validation_count: Count = Field(2000, description="pictures that the accuracy is measured on; latents: all")  # ours
+    workers: Size = Field(0, description="processes that read pictures; 0: the training itself")
+    autocast: bool = Field(False, description="run the network in bfloat16")
+
+
+class CalibrationSettings(SettingsModel):
+    """Calibration of LPIPS on judgements of similarity (Zhang et al. 2018)."""
+
+    count: Count = Field(5000, description="judgements to learn from")
+    held_out: Count = Field(2000, description="judgements to measure on")
+    iterations: Count = Field(description="training steps")
+    batch_size: Count = Field(50, description="judgements of a step")
+    learning_rate: Positive = Field(1e-4, description="of Adam")
+
+
+class LossTimingSettings(SettingsModel):
+    """Figure 2: time and memory of a step of each perceptual loss."""
+
+    batch_size: Count = Field(4, description="latents of a step")
+    repeats: Several = Field(10, description="measured calls, of which the median is taken")
+    autocast: bool = Field(False, description="run the losses in bfloat16")  # ours
+
+
+class ReconstructionSettings(SettingsModel):
+    """Figure 3: latents found again by gradient descent on a loss."""
+
+    pictures: Count = Field(2, description="pictures to find again")
+    seeds: Count = Field(3, description="starts from noise for each picture")  # ours
+    iterations: Count = Field(description="steps of the descent")
+    learning_rate: Positive = Field(description="of Adam")
+    log_every: Count = Field(100, description="steps from one point of the curves to the next")
+
+
+class PromptFilter(SettingsModel):
+    """Which captions of a table are taken for prompts."""
+
+    caption_column: str | None = Field(None, description="name of the captions' column; none: the known ones")
+    score_column: str | None = Field(None, description="name of the aesthetic score's column; none: the known ones")
+    min_score: float | None = Field(None, description="lowest aesthetic score; none: any")
+    shortest: Count = Field(1, description="characters of the shortest caption")
+    longest: Count = Field(1000, description="characters of the longest caption; CLIP reads 77 tokens")  # ours
+
+
+class SolvingSettings(SettingsModel):
+    """How the teacher's ODE is solved for pairs (Sec. 3.1)."""
+
+    solver: Solver = Field("ddim", description="of the ODE, without added noise")
+    spacing: Spacing = Field("own", description="of the steps in time")
+    steps: Count = Field(description="of the solver")
+    guidance: float = Field(ge=1, description="classifier-free guidance scale; 1: none")
+    batch_size: Count = Field(description="pairs solved at once")
+
+
+class SamplingSettings(SettingsModel):
+    """What a picture depends on besides its caption and its noise."""
+
+    model: str = Field(description="a student, a teacher or a published pipeline: a folder or a hub id")
+    scheduler: Literal["student", Solver, "own", "euler", "lcm", "rectified-flow"] = Field(
+        "student",
+        description="student: its own single step; ddim, dpm-solver, heun: a teacher's; "
+        "own, euler, lcm, rectified-flow: a published pipeline's",
+    )
+    steps: Count = Field(1, description="of the scheduler")
+    guidance: float = Field(0.0, ge=0, description="classifier-free guidance scale; up to 1: none")
+    spacing: Spacing = Field("own", description="of the steps in time")
+    timesteps: list[Size] = Field([], description="of a published pipeline, in place of steps")
+    prediction: Literal["own", "epsilon", "v_prediction", "sample"] = Field(
+        "own", description="what a published U-Net predicts, if not what its scheduler says"
+    )
+    unet: str = Field("", description="other weights for a published U-Net: a file, or REPOSITORY/FILE on the hub")
+    resolution: Size = Field(0, description="side of a published pipeline's pictures in pixels; 0: its own")
+
+
+class FeatureSettings(SettingsModel):
+    """The networks that the metrics see through."""
+
+    features: Literal["efficientnet-lite0", "inception"] = Field("inception", description="of FID, KID, precision")
+    second_features: Literal["clip", "dinov2"] = Field("dinov2", description="of a second FID and KID")  # ours
+    feature_side: Count = Field(224, description="side in pixels that pictures are resized to for the features")
+    clip: str = Field("ViT-g-14/laion2b_s12b_b42k", description="of the CLIP score: MODEL/WEIGHTS of open_clip")  # ours
+    clip_prefix: str = Field("", description="words before every caption")  # ours
+    dreamsim: str = Field("ensemble", description="DreamSim's network, or a CLIP that stands in for it")  # ours
+    resamples: Several = Field(100, description="resamples of the pictures, for the intervals")  # ours
+
+
+class ScoringSettings(FeatureSettings, Seeded):
+    """What is measured of a folder of pictures."""
+
+    metrics: list[PictureMetric] = Field(["fid", "clip_score", "precision", "recall"], description="of the pictures")
+    resolution: Count = Field(256, description="side in pixels that pictures are resized to first")
+    resize_filter: ResizeFilter = Field("lanczos", description="of that resizing")
+    time: bool = Field(False, description="sample once more, to say how long a picture takes")
+
+
+class ToySettings(Seeded):
+    """Training of a small network that the small scales start from. Every value is ours."""
+
+    iterations: Count = Field(description="training steps")
+    batch_size: Count = Field(description="samples of a step")
+    learning_rate: Positive = Field(description="of AdamW")
+
+
+class ToyVAESettings(ToySettings):
+    """The codec: pictures to latents and back."""
+
+    autocast: bool = Field(False, description="run the networks in bfloat16")
+
+
+class ToyTeacherSettings(ToySettings):
+    """A latent diffusion model of captioned scenes."""
+
+    scenes: Count = Field(description="different pictures to learn from")
+
+
+class ToyEDMSettings(ToyTeacherSettings):
+    """A diffusion model in pixels."""
+
+    images: str = Field(description="openmoji, or CIFAR-10's archive")

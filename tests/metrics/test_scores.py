@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import clip_score, features
 from diffusion2gan.metrics.precision_recall import precision_recall
-from diffusion2gan.metrics.scores import METRICS
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import ImageFiles, image_paths, prepare_folder
+from diffusion2gan.settings import METRICS
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.openmoji import EMOJI, Prompt, Scenes, prompts
@@ -55,7 +55,7 @@ def benchmark(tmp_path, teacher_folder):
 @pytest.fixture
 def colours(monkeypatch):
     """A feature network whose features are the mean colour, a cheap and known one."""
-    monkeypatch.setitem(features.NETWORKS, "colour", lambda device: lambda pixels: pixels.mean((2, 3)))
+    monkeypatch.setitem(features.NETWORKS, "efficientnet-lite0", lambda device: lambda pixels: pixels.mean((2, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def clip_folder(tmp_path_factory):
 
 def score(benchmark, **settings):
     out = benchmark.parent / "metrics" / "coco2014.json"
-    defaults = {"run": "mine", "scale": "smoke", "features": "colour", "resolution": 32, "feature_side": 32}
+    defaults = {"run": "mine", "scale": "smoke", "features": "efficientnet-lite0", "resolution": 32, "feature_side": 32}
     main(Arguments(images=benchmark.parent / "drawn", benchmark=benchmark, out=out, **defaults | settings))
     return json.loads(out.read_text())
 
@@ -85,7 +85,7 @@ def test_the_metrics_are_those_of_the_images(benchmark, colours):
     expected = {"fid": fid_from_feats(drawn, real), "precision": precision, "recall": recall}
     assert result["metrics"] == pytest.approx(expected, rel=1e-4)
     told = [result[name] for name in ("run", "benchmark", "scale", "seed", "features", "count")]
-    assert told == ["mine", "coco2014", "smoke", 3, "colour", COUNT]
+    assert told == ["mine", "coco2014", "smoke", 3, "efficientnet-lite0", COUNT]
     assert result["recipe"]["reference_count"] == 12 and result["recipe"]["resize_filter"] == "lanczos"
     assert {"settings_sha256", "git_commit", "versions", "device", "utc", "seconds"} <= result.keys()
 
@@ -137,7 +137,7 @@ def test_a_model_is_sized_and_timed_as_it_sampled(benchmark, colours, monkeypatc
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"metrics": ["fid", "fidd"]}, "no metric 'fidd'"),
+        ({"metrics": ["fid", "fidd"]}, "metrics.1 is 'fidd', did you mean 'fid'"),
         ({"metrics": ["fid"], "features": "resnet"}, "'resnet'"),
         ({"metrics": ["fid"], "resize_filter": "sinc"}, "'sinc'"),
     ],
@@ -182,7 +182,9 @@ def test_every_metric_with_its_interval_and_every_image_once(benchmark, colours,
     drawn = drawer("drawn", 1, **same)
     seen = []
     monkeypatch.setitem(
-        features.NETWORKS, "colour", lambda device: lambda pixels: (seen.append(len(pixels)), pixels.mean((2, 3)))[1]
+        features.NETWORKS,
+        "efficientnet-lite0",
+        lambda device: lambda pixels: (seen.append(len(pixels)), pixels.mean((2, 3)))[1],
     )
     result = score(
         benchmark, metrics=list(METRICS), second_features="clip", clip=f"local-dir:{clip_folder}",

@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.pairs.shards import index_shards, verify
+from diffusion2gan.pairs.shards import index_shards, shard_recipe, verify
+from diffusion2gan.seeds import mix, noise
 from diffusion2gan.teacher import Teacher
 from scripts.pairs import generate_pairs
 from scripts.pairs.generate_pairs import Arguments, main
 
 SHARDS, COUNT = 3, 32
+CAPTIONS = [f"a fox on a {colour} background" for colour in ("red", "green", "blue", "white", "pink")]
 fork = get_context("fork")
 
 
@@ -31,15 +33,15 @@ def make(teacher, tmp_path, monkeypatch):
     """Make shards in a folder, in this process."""
     monkeypatch.setattr(generate_pairs, "load_teacher", lambda *settings: teacher)
     prompts = tmp_path / "prompts.parquet"
-    captions = [f"a fox on a {colour} background" for colour in ("red", "green", "blue", "white", "pink")]
-    pd.DataFrame({"prompt_id": range(5), "caption": captions}).to_parquet(prompts, index=False)
+    pd.DataFrame({"prompt_id": range(5), "caption": CAPTIONS}).to_parquet(prompts, index=False)
 
     def make(folder, chosen=range(SHARDS), batch_size=4, **settings):
         settings = {"shards": SHARDS, "count": COUNT, "steps": 2, "guidance": 3.0, "seed": 5} | settings
         for shard in chosen:
             out = tmp_path / folder / f"shard-{shard:05d}.safetensors"
             if not out.exists():
-                main(Arguments("teacher", prompts, shard, batch_size=batch_size, out=out, **settings))
+                where = {"teacher": "teacher", "prompts": prompts, "shard": shard, "out": out}
+                main(Arguments(**where, batch_size=batch_size, **settings))
 
     return make
 
@@ -61,6 +63,31 @@ def killed(work, delay=None):
 
 def kill_this():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_pair_is_the_solution_of_its_own_noise_and_caption_as_its_recipe_says(make, teacher, tmp_path):
+    make("pairs", steps=3, guidance=4.0, spacing="leading")
+    solve, pair = {"solver": "ddim", "spacing": "leading"}, 0
+    for path in sorted((tmp_path / "pairs").iterdir()):
+        recipe, held = shard_recipe(path), load_file(path)
+        assert (recipe["steps"], recipe["guidance"], recipe["spacing"], recipe["seed"]) == (3, 4.0, "leading", 5)
+        assert recipe["scheduler"] == "ddim, eta 0"
+        numbers = range(pair, pair + len(held["seeds"]))
+        assert held["seeds"].tolist() == [mix(5, number) for number in numbers]
+        assert held["prompt_ids"].tolist() == [number % 5 for number in numbers]
+        z, texts = noise(held["seeds"].tolist(), teacher.latent_shape), [CAPTIONS[i] for i in held["prompt_ids"]]
+        x = held["latents"].float()
+        torch.testing.assert_close(x, teacher.solve(z, texts, 3, 4.0, **solve), rtol=2e-3, atol=2e-3)
+        others = {
+            "the next caption": teacher.solve(z, [CAPTIONS[(i + 1) % 5] for i in held["prompt_ids"]], 3, 4.0, **solve),
+            "no guidance": teacher.solve(z, texts, 3, 1.0, **solve),
+            "fewer steps": teacher.solve(z, texts, 2, 4.0, **solve),
+            "another spacing": teacher.solve(z, texts, 3, 4.0),
+        }
+        for name, other in others.items():  # what the comparison above tells apart
+            assert ((x - other).abs().flatten(1).amax(1) > 0.02).all(), name
+        pair = numbers.stop
+    assert pair == COUNT
 
 
 def test_order_batches_and_processes_make_the_same_pairs(make, tmp_path):

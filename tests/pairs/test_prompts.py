@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.pairs.prompts import Filter, choose_prompts
+from diffusion2gan.pairs.prompts import choose_prompts
+from diffusion2gan.settings import PromptFilter
 from diffusion2gan.toy import openmoji
 
 
@@ -44,10 +45,10 @@ def laion(tmp_path):
 
 
 def test_laion_is_filtered_by_score_and_length_and_freed_of_doubles(laion):
-    chosen = choose_prompts(str(laion), 37, 0, Filter(min_score=6.25))["caption"]
+    chosen = choose_prompts(str(laion), 37, 0, PromptFilter(min_score=6.25))["caption"]
     assert sorted(chosen) == sorted(f"picture {i}" for i in range(63, 100))
     assert len(choose_prompts(str(laion), 100, 0)) == 100
-    short = choose_prompts(str(laion), 10, 0, Filter(longest=9))["caption"]
+    short = choose_prompts(str(laion), 10, 0, PromptFilter(longest=9))["caption"]
     assert sorted(short) == sorted(f"picture {i}" for i in range(10))
     some, others = (choose_prompts(str(laion), 20, seed)["caption"].tolist() for seed in (1, 2))
     assert some == choose_prompts(str(laion), 20, 1)["caption"].tolist() and set(some) != set(others)
@@ -56,12 +57,12 @@ def test_laion_is_filtered_by_score_and_length_and_freed_of_doubles(laion):
 def test_columns_may_be_named(tmp_path):
     path = tmp_path / "own.parquet"
     pd.DataFrame({"words": ["a", "b"], "liked": [1, 5]}).to_parquet(path)
-    wanted = Filter(caption_column="words", score_column="liked", min_score=2)
+    wanted = PromptFilter(caption_column="words", score_column="liked", min_score=2)
     assert choose_prompts(str(path), 1, 0, wanted)["caption"].tolist() == ["b"]
     with pytest.raises(UserError, match="has no column 'word', did you mean 'words'"):
-        choose_prompts(str(path), 1, 0, Filter(caption_column="word"))
+        choose_prompts(str(path), 1, 0, PromptFilter(caption_column="word"))
     with pytest.raises(UserError, match="none is named AESTHETIC_SCORE or .*, set `score_column`"):
-        choose_prompts(str(path), 1, 0, Filter(caption_column="words", min_score=2))
+        choose_prompts(str(path), 1, 0, PromptFilter(caption_column="words", min_score=2))
 
 
 @pytest.mark.parametrize(

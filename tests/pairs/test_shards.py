@@ -9,6 +9,7 @@ from copy import copy
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from diffusion2gan.errors import UserError
@@ -16,14 +17,13 @@ from diffusion2gan.io import file_sha256
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.prompts import read_prompts
 from diffusion2gan.pairs.shards import (
-    bytes_of,
     index_shards,
     pair_seeds,
-    shard_range,
     shard_recipe,
     unfinished,
     write_shard,
 )
+from diffusion2gan.pairs.sizes import bytes_of, shard_range
 from diffusion2gan.seeds import noise
 
 SHAPE = (4, 8, 8)
@@ -49,6 +49,25 @@ def flip(path, place=-1):
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
+
+
+def parts(path):
+    """Where in the file of a shard its header is, and each of its tensors: first byte and the one after the last."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")  # as safetensors lays a file out
+    header = json.loads(content[8:end])
+    tensors = {name: header[name]["data_offsets"] for name in ("latents", "seeds", "prompt_ids")}
+    return {"header": (0, end)} | {name: (end + start, end + stop) for name, (start, stop) in tensors.items()}
+
+
+def test_the_parts_of_a_shard_are_where_they_are_said_to_be(tmp_path):
+    """What the test of flipped bytes takes for granted."""
+    _, (path,) = make_dataset(tmp_path / "pairs", 1)
+    content, held, place = path.read_bytes(), load_file(path), parts(path)
+    for name, tensor in held.items():
+        start, stop = place[name]
+        assert content[start:stop] == tensor.numpy().tobytes()
+    assert sum(stop - start for start, stop in place.values()) == len(content)
 
 
 @pytest.mark.parametrize("shards", [1, 3, 4])
@@ -106,9 +125,11 @@ def test_workers_of_a_data_loader_read_the_same_pairs(tmp_path):
     torch.testing.assert_close(sent.batch(order[0]).x, expected[0].x, rtol=0, atol=0)
 
 
-def test_a_flipped_byte_is_named_by_reader_and_index(tmp_path):
+@pytest.mark.parametrize("part", ["latents", "seeds", "prompt_ids", "header"])
+def test_a_flipped_byte_is_named_by_reader_and_index(tmp_path, part):
     folder, paths = make_dataset(tmp_path / "pairs", 3)
-    for place in (-1, -COUNT * 8, 300, 40):  # a prompt, a seed, a latent, the header
+    start, stop = parts(paths[1])[part]
+    for place in (start, (start + stop) // 2, stop - 1):
         flip(paths[1], place)
         dataset = PairDataset(folder)
         dataset.batch(torch.tensor([0]))
@@ -118,6 +139,10 @@ def test_a_flipped_byte_is_named_by_reader_and_index(tmp_path):
             index_shards(paths, folder / "prompts.parquet")
         assert "shard-00000" not in str(raised.value) and "shard-00002" not in str(raised.value)
         flip(paths[1], place)
+
+
+def test_each_damaged_shard_is_named_and_a_missing_one(tmp_path):
+    folder, paths = make_dataset(tmp_path / "pairs", 3)
     paths[0].write_bytes(paths[0].read_bytes()[:100])
     flip(paths[2])
     with pytest.raises(UserError, match="shard-00000.safetensors is damaged.*shard-00002.safetensors is damaged"):

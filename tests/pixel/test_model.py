@@ -36,13 +36,11 @@ def folder(tmp_path_factory):
         torch.nn.init.normal_(weight, std=0.1)
     teacher.save_pretrained(folder / "teacher")
     prompts = folder / "pairs" / "prompts.parquet"
-    prepare_prompts.main(prepare_prompts.Arguments("unconditional", PAIRS, prompts))
+    prepare_prompts.main(prepare_prompts.Arguments(source="unconditional", count=PAIRS, out=prompts))
     shard = folder / "pairs" / "shard-00000.safetensors"
-    generate_pairs.main(
-        generate_pairs.Arguments(
-            str(folder / "teacher"), prompts, 0, 1, PAIRS, STEPS, 1.0, 4, shard, solver="heun", seed=5
-        )
-    )
+    how = {"solver": "heun", "steps": STEPS, "guidance": 1.0, "batch_size": 4, "seed": 5}
+    where = {"teacher": str(folder / "teacher"), "prompts": prompts, "count": PAIRS, "shards": 1, "shard": 0}
+    generate_pairs.main(generate_pairs.Arguments(**where, **how, out=shard))
     index_pairs.main(index_pairs.Arguments(prompts, [shard], folder / "pairs" / "index.parquet"))
     make_benchmark.main(make_benchmark.Arguments("openmoji", 3, 32, folder / "benchmark", references=6, seed=1))
     return folder

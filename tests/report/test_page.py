@@ -62,8 +62,8 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def config():
     config = load(yaml.safe_load((ROOT / "config.yaml").read_text()) | {"scale": "smoke", "seeds": 2}, ROOT)
-    tables = {name: config["tables"][name] for name in ("table2", "table5")}
-    return config | {"tables": tables | {"table2": tables["table2"] | {"rows": ROWS}}}
+    table2, table5 = config.tables["table2"], config.tables["table5"]
+    return config.model_copy(update={"tables": {"table2": table2.model_copy(update={"rows": ROWS}), "table5": table5}})
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def folder(tmp_path, config, monkeypatch):
         files[-1].write_text(json.dumps(record))
     (tmp_path / "timings").mkdir()
     (tmp_path / "timings/train.tsv").write_text("s\tmax_rss\tcpu_time\n7200.0\t1024.0\t3600.0\n")
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(config.model_dump_json(exclude_unset=True))
     (tmp_path / "jobs.dot").write_text(DOT)
     claims = [
         {"claim": "helps", "section": "3.3", "says": "It helps", "verdict": verdict, "check": check, "left": left}
@@ -194,9 +194,9 @@ def test_what_is_not_there_is_said(folder):
 
 
 def test_why_a_table_cannot_be_made_is_said(folder, config):
-    sdxl = {name: said for name, said in config["teachers"]["sdxl"].items() if name != "training"}
-    teachers = config["teachers"] | {"sdxl": sdxl}
-    (folder / "config.json").write_text(json.dumps(config | {"teachers": teachers}))
+    sdxl = config.teachers["sdxl"].model_copy(update={"training": None})
+    changed = config.model_copy(update={"teachers": config.teachers | {"sdxl": sdxl}})
+    (folder / "config.json").write_text(changed.model_dump_json(exclude_unset=True))
     assert "Table 5 was not made: the scale smoke has no teacher sdxl." in made(folder)
 
 
@@ -225,8 +225,8 @@ def test_what_jobs_took_is_added_up(folder):
 
 def test_every_table_of_the_study_has_a_caption_and_every_metric_a_meaning():
     config = load(yaml.safe_load((ROOT / "config.yaml").read_text()), ROOT)
-    assert captions()["tables"].keys() == config["tables"].keys()
-    metrics = {metric for table in config["tables"].values() for metric in table["metrics"]}
+    assert captions()["tables"].keys() == config.tables.keys()
+    metrics = {metric for table in config.tables.values() for metric in table.metrics}
     assert metrics <= captions()["columns"].keys()
 
 

@@ -1,13 +1,15 @@
 """What a user can get wrong in the configuration: each is one line that says what, where and what to do."""
 
 import copy
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.study.config import load, merge
+from diffusion2gan.study.config import load, merge, read_scale, schema
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -65,8 +67,7 @@ def test_a_new_dataset_without_a_size_names_both_files():
 
 
 def test_a_mistake_in_a_scale_names_its_file(tmp_path):
-    (tmp_path / "schemas").symlink_to(ROOT / "schemas")
-    (tmp_path / "scales").mkdir()
+    shutil.copytree(ROOT / "scales", tmp_path / "scales")
     sizes = yaml.safe_load((ROOT / "scales/toy.yaml").read_text())
     sizes["gan"]["lamda_gan"] = 1.0
     (tmp_path / "scales/toy.yaml").write_text(yaml.safe_dump(sizes))
@@ -87,8 +88,8 @@ def test_the_configuration_wins_over_the_scale():
     config = configured({"gan": {"lambda_gan": 7.5}})
     before = copy.deepcopy(config)
     merged = load(config, ROOT)
-    assert merged["gan"]["lambda_gan"] == 7.5
-    assert merged["gan"]["r1_gamma"] == yaml.safe_load((ROOT / "scales/toy.yaml").read_text())["gan"]["r1_gamma"]
+    assert merged.gan.lambda_gan == 7.5
+    assert merged.gan.learning_rate == yaml.safe_load((ROOT / "scales/toy.yaml").read_text())["gan"]["learning_rate"]
     assert config == before
 
 
@@ -96,3 +97,51 @@ def test_merge_replaces_lists_and_merges_mappings():
     below = {"a": {"x": 1, "y": [1, 2]}, "b": 1}
     assert merge(below, {"a": {"y": [3]}, "c": 2}) == {"a": {"x": 1, "y": [3]}, "b": 1, "c": 2}
     assert below == {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+
+
+def test_a_scale_is_over_another_and_all_are_over_the_shared_values(tmp_path):
+    assert list(read_scale("smoke", ROOT)) == ["scales/smoke.yaml", "scales/toy.yaml", "scales/default.yaml"]
+    smoke, toy, paper = (load(configured({"scale": scale}), ROOT) for scale in SCALES)
+    shared = yaml.safe_load((ROOT / "scales/default.yaml").read_text())
+    assert toy.evaluation.diversity.repeats == shared["evaluation"]["diversity"]["repeats"]
+    assert paper.evaluation.diversity.repeats == toy.evaluation.diversity.repeats
+    assert smoke.latentlpips.vgg.classes == toy.latentlpips.vgg.classes
+    assert smoke.datasets["sd-cfg-3"].pairs != toy.datasets["sd-cfg-3"].pairs
+    shutil.copytree(ROOT / "scales", tmp_path / "scales")
+    (tmp_path / "scales/tiny.yaml").write_text("over: smoek")
+    with pytest.raises(UserError, match="^scales/tiny.yaml: no scale 'smoek' to be over, did you mean 'smoke'?"):
+        load(configured({"scale": "tiny"}), tmp_path)
+
+
+def test_the_schema_for_editors_is_up_to_date():
+    """If not: python -m diffusion2gan.study.config > schemas/config.schema.json"""
+    assert json.loads((ROOT / "schemas/config.schema.json").read_text()) == schema()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"datasets": {"x": {"teacher": "sd15", "pairs": 3}}}, "config.yaml: datasets.x needs teacher, guidance, "),
+        ({"tables": {"table1": {"rows": ["a", "a"]}}}, "tables.table1.rows is ['a', 'a']: every one may stand there"),
+        (
+            {"teachers": {"sdxl": {"training": {"scnes": 3}}}},
+            "config.yaml: unknown key 'scnes' in teachers.sdxl.training, did you mean 'scenes'?",
+        ),
+        (
+            {"prompts": {"unconditional": {"pth": "x"}}},
+            "unknown key 'pth' in prompts.unconditional, did you mean 'p",
+        ),
+        (
+            {"runs": {"regression-mse": {"lambda_gan": 1.0}}},
+            "is of the stage regression, which has no setting 'l",
+        ),
+        (
+            {"runs": {"gan-gigagan": {"multi_scale": True}}},
+            "config.yaml: runs.gan-gigagan: the gigagan discriminator never sees z",
+        ),
+        ({"gan": {"mix_fraction_text": 1.5}}, "config.yaml: gan.mix_fraction_text is 1.5"),
+        ({"scale": "toy", "seed": True}, "config.yaml: seed is True, it must be a whole number"),
+    ],
+)
+def test_a_mistake_that_only_a_model_can_see(changes, said):
+    assert said in complaint(changes)

@@ -1,49 +1,19 @@
 """What a plan counts: the paper's disk to the gigabyte, hours only where somebody measured them."""
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
-from diffusion2gan.study import cost
+from diffusion2gan.study import cost, plan
 from diffusion2gan.study.config import load
 from diffusion2gan.study.cost import Job
+from diffusion2gan.study.jobs import planned
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[2]
-
-DRY_RUN = """
-Job stats:
-job                count
----------------  -------
-total                  4
-
-[Mon Nov 23 20:47:05 2026]
-rule generate_pairs:
-    input: a/prompts.parquet
-    output: a/shard-00002.safetensors
-    log: logs/x.log
-    jobid: 447
-    benchmark: {timings}/sd-cfg-3-00002.tsv
-    reason: Forced execution
-    wildcards: dataset=sd-cfg-3, shard=00002
-    resources: tmpdir=/tmp
-[Mon Nov 23 20:47:05 2026]
-rule train_regression:
-    output: runs/regression-mse/student, runs/regression-mse/history.csv
-    benchmark: {timings}/regression-mse.tsv
-    wildcards: run=regression-mse
-    resources: tmpdir=/tmp, nodes=1, gpus=8
-[Mon Nov 23 20:47:05 2026]
-localrule make_table:
-    output: results/table2.csv
-    wildcards: table=table2
-[Mon Nov 23 20:47:05 2026]
-localrule all:
-    input: results/table2.csv
-    jobid: 0
-"""
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +34,10 @@ def test_the_papers_data_sets_take_what_they_take(paper, dataset, gigabytes, wri
     table = cost.plan(paper, jobs)
     assert table["jobs"].item() == table["files"].item() == 500
     assert round(table["disk_gb"].item()) == gigabytes
-    text = cost.markdown(paper, table, [], free=1e15)
+    text = plan.markdown(paper, table, [], free=1e15)
     (line,) = (line for line in text.splitlines() if line.startswith(f"| {dataset} "))
     assert f" {written} |" in line and "not asked for" not in line
-    assert "not enough" in cost.markdown(paper, table, [], free=1e9)
+    assert "not enough" in plan.markdown(paper, table, [], free=1e9)
 
 
 def test_the_paper_s_hours(paper):
@@ -83,7 +53,7 @@ def test_an_unknown_hour_is_empty_and_said_to_be_unknown(paper):
     jobs = [Job("train_vgg", {"trunk": "latent-sd15"}, None), *of_pairs(paper, "sd-cfg-3")]
     table = cost.plan(paper, jobs)
     assert math.isnan(table.loc[table["rule"] == "train_vgg", "gpu_hours"].item())
-    text = cost.markdown(paper, table, ["results/table2.csv"], free=1e15)
+    text = plan.markdown(paper, table, ["results/table2.csv"], free=1e15)
     assert "**2,158 GPU-hours** (90 GPU-days), and train_vgg, whose time nobody has measured yet" in text
     assert "`results/table2.csv`" in text and "nan" not in text
 
@@ -98,11 +68,18 @@ def test_what_ran_here_counts_before_what_the_paper_says(paper, tmp_path):
     assert row.gpu_hours == pytest.approx(4)  # the same teacher, four times the pairs in a shard
 
 
-def test_the_jobs_are_those_of_the_dry_run(tmp_path):
-    jobs = cost.planned(DRY_RUN.format(timings=tmp_path))
-    assert [job.rule for job in jobs] == ["generate_pairs", "train_regression", "make_table"]
-    assert jobs[0].wildcards == {"dataset": "sd-cfg-3", "shard": "00002"}
-    assert [job.timing for job in jobs] == [tmp_path / "sd-cfg-3-00002.tsv", tmp_path / "regression-mse.tsv", None]
+def test_the_jobs_are_those_that_snakemake_plans(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = load(yaml.safe_load((ROOT / "config.yaml").read_text()) | {"scale": "smoke", "work": str(tmp_path)}, ROOT)
+    (tmp_path / "config.json").write_text(config.model_dump_json(exclude_unset=True))
+    found = planned(["results/table2.csv"], tmp_path / "config.json")
+    assert Counter(job.rule for job in found) == {
+        "prepare_prompts": 1, "generate_pairs": 2, "index_pairs": 1, "calibrate_lpips": 1, "train_regression": 1,
+        "train_gan": 6, "make_benchmark": 1, "sample": 8, "score": 8, "make_table": 1,
+    }  # fmt: skip
+    of_shard = next(job for job in found if job.wildcards.get("shard") == "00001")
+    assert of_shard.wildcards == {"dataset": "sd-cfg-3", "shard": "00001"}
+    assert of_shard.timing == tmp_path / "smoke/timings/generate_pairs/sd-cfg-3-00001.tsv"
 
 
 def test_the_labelled_latents_of_all_shards(paper):

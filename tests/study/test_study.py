@@ -9,7 +9,7 @@ import yaml
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations, combined, evaluations_per_pair
 from diffusion2gan.study.config import load, merge
-from diffusion2gan.study.stanzas import Batch
+from diffusion2gan.study.entries import BatchEntry
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -50,12 +50,17 @@ def test_the_rows_of_each_table_are_the_papers(scale):
         }
 
 
+def switch(run, idea: str):
+    """What a run says of an idea; a regression has none of them."""
+    return getattr(run.settings, idea, False)
+
+
 def test_each_row_of_table2_adds_one_idea():
     runs = study().runs
     rows = [row for row in study().tables["table2"].rows if row in runs]
     ideas = ("discriminator", "z_conditioning", "r1", "multi_scale", "mix_and_match")
     for before, after in zip(rows, rows[1:], strict=False):
-        assert sum(getattr(runs[before], idea) != getattr(runs[after], idea) for idea in ideas) == 1
+        assert sum(switch(runs[before], idea) != switch(runs[after], idea) for idea in ideas) == 1
     assert all(runs[row].init == rows[0] for row in rows[1:])
 
 
@@ -63,18 +68,18 @@ def test_the_papers_sizes():
     paper = study("paper")
     assert paper.datasets["sd-cfg-3"].pairs == 3_000_000 and paper.datasets["sd-cfg-3"].shards <= 500
     assert paper.steps("sd15", "ddim") == 50 and paper.steps("sd15", "dpm-solver") == 25
-    assert paper.runs["regression-elatentlpips"].batch == Batch(256, nodes=1, gpus=8)
-    assert paper.runs["regression-elatentlpips"].iterations == 20_000
-    assert paper.runs["regression-elatentlpips-large-batch"].batch == Batch(2048, nodes=8, gpus=8)
-    assert paper.runs["gan-diffusion"].batch == Batch(256, nodes=2, gpus=8)
-    assert paper.runs["diffusion2gan"].batch == Batch(1024, nodes=8, gpus=8)
-    assert paper.runs["gan-diffusion-z-r1"].r1_every == 16
+    assert paper.runs["regression-elatentlpips"].batch == BatchEntry(size=256, nodes=1, gpus=8)
+    assert paper.runs["regression-elatentlpips"].settings.iterations == 20_000
+    assert paper.runs["regression-elatentlpips-large-batch"].batch == BatchEntry(size=2048, nodes=8, gpus=8)
+    assert paper.runs["gan-diffusion"].batch == BatchEntry(size=256, nodes=2, gpus=8)
+    assert paper.runs["diffusion2gan"].batch == BatchEntry(size=1024, nodes=8, gpus=8)
+    assert paper.runs["gan-diffusion-z-r1"].settings.r1_every == 16
     lpips = paper.runs["regression-lpips"].batch
     assert (lpips.size, lpips.accumulation, lpips.size // lpips.accumulation) == (256, 4, 64)
     assert lpips.fitting == {"accumulation": 4, "gradient_checkpointing": True, "shard": False}
 
 
-def test_a_part_of_a_data_set_is_solved_as_the_whole():
+def test_a_part_of_a_dataset_is_solved_as_the_whole():
     datasets = study("paper").datasets
     part, whole = datasets["cifar10-50k"], datasets["cifar10-1000k"]
     assert (part.part_of, part.pairs) == ("cifar10-1000k", 50_000)
@@ -85,9 +90,9 @@ def test_the_toy_baseline_spends_what_its_row_says():
     """Consistency Distillation at as many evaluations as a million pairs' stand-in, and at more."""
     toy = study()
     pairs = toy.runs["regression-lpips-1000k"]
-    spent = 35 * toy.datasets[pairs.dataset].pairs + pairs.iterations * pairs.batch.size
+    spent = 35 * toy.datasets[pairs.dataset].pairs + pairs.settings.iterations * pairs.batch.size
     equal, more = (
-        2 * run.iterations * run.batch.size
+        2 * run.settings.iterations * run.batch.size
         for run in (toy.runs["consistency-distillation-equal"], toy.runs["consistency-distillation"])
     )
     assert equal == pytest.approx(spent, rel=0.01) and more > equal
@@ -102,14 +107,14 @@ def test_the_papers_evaluations():
         n = run.batch.size
         if run.stage == "consistency":
             step = Evaluations(teacher_forward=2 * n, student_forward=n, student_backward=n, target_forward=n)
-            spent = step.times(run.iterations)
+            spent = step.times(run.settings.iterations)
             assert spent.metrics["nfe_forward_million"] == 2 * spent.metrics["nfe_million"]
         else:
             pairs = paper.datasets[run.dataset].pairs * evaluations_per_pair(
                 "heun", paper.steps("edm-cifar10", "heun"), 1
             )
             step = Evaluations(student_forward=n, student_backward=n)
-            spent = combined([step.times(run.iterations), Evaluations(pairs_forward=pairs)])
+            spent = combined([step.times(run.settings.iterations), Evaluations(pairs_forward=pairs)])
             assert spent.metrics["nfe_million"] == pytest.approx(76.8 + 35 * paper.datasets[run.dataset].pairs / 1e6)
             assert spent.metrics["nfe_backward_million"] == pytest.approx(76.8)
         equal = row == "consistency-distillation-equal"
@@ -121,25 +126,24 @@ def test_consistency_distillation_learns_from_a_teacher_and_pictures():
     run = study().runs["consistency-distillation"]
     assert (run.dataset, run.teacher, run.images) == (None, "edm-cifar10", "cifar10")
     assert study().teacher_of(run.name).space == "pixel"
-    assert {"noise_levels", "target_decay"} <= run.options.keys()
-    assert "target_decay" not in study().runs["regression-lpips-50k"].options
+    assert {"noise_levels", "target_decay"} <= run.settings.used().keys()
+    assert "target_decay" not in study().runs["regression-lpips-50k"].settings.used()
 
 
 def test_a_run_overrides_base_and_the_sizes_of_its_stage():
     changed = study(runs={"gan-diffusion": {"lambda_gan": 3.0, "seed": 5}}).runs["gan-diffusion"]
-    assert (changed.lambda_gan, changed.seed) == (3.0, 5)
-    assert changed.r1_gamma == study().config["gan"]["r1_gamma"]
+    assert (changed.settings.lambda_gan, changed.settings.seed) == (3.0, 5)
+    assert changed.settings.learning_rate == study().config.gan.learning_rate
 
 
 def test_a_run_passes_only_options_that_it_reads():
-    runs = study().runs
-    assert "ensemble" not in runs["regression-mse"].options and "ensemble" in runs["regression-elatentlpips"].options
-    assert "r1_gamma" not in runs["gan-diffusion-z"].options and "r1_gamma" in runs["gan-diffusion-z-r1"].options
-    assert "mix_fraction_text" not in runs["gan-diffusion"].options
-    assert "lambda_gan" not in runs["regression-lpips"].options
-    assert runs["regression-elatentlpips-large-batch"].options["batch_size"] == study().config["regression"]["batch"][
-        "large"
-    ]["size"]  # fmt: skip
+    used = {name: run.settings.used() for name, run in study().runs.items()}
+    assert "ensemble" not in used["regression-mse"] and "ensemble" in used["regression-elatentlpips"]
+    assert "r1_gamma" not in used["gan-diffusion-z"] and "r1_gamma" in used["gan-diffusion-z-r1"]
+    assert "mix_fraction_text" not in used["gan-diffusion"]
+    assert "lambda_gan" not in used["regression-lpips"]
+    large = study().config.regression.batch["large"].size
+    assert used["regression-elatentlpips-large-batch"]["batch_size"] == large
 
 
 def test_trunks():
@@ -243,18 +247,18 @@ def test_the_rows_that_a_scale_measures():
     assert "instaflow" in study("toy").rows("table3")  # a reported row stays
 
 
-def test_a_peer_is_drawn_as_its_stanza_says():
+def test_a_baseline_is_sampled_as_its_entry_says():
     paper = study("paper")
-    lightning = paper.drawing("sdxl-lightning")
+    lightning = paper.sampling("sdxl-lightning")
     assert lightning.pop("unet").endswith("sdxl_lightning_1step_unet_x0.safetensors")
     assert lightning == {
         "scheduler": "euler", "spacing": "trailing", "prediction": "sample", "steps": 1, "guidance": 0,
         "resolution": 1024,
     }  # fmt: skip
-    assert paper.drawing("dmd2")["timesteps"] == [999]
-    assert paper.drawing("diffusion2gan") == {"scheduler": "student", "steps": 1, "guidance": 0}
-    assert paper.drawing("teacher-sd15")["steps"] == 50 and paper.drawing("dpm-solver")["steps"] == 25
-    assert study("toy").drawing("ddim-2")["steps"] == 2
+    assert paper.sampling("dmd2")["timesteps"] == [999]
+    assert paper.sampling("diffusion2gan") == {"scheduler": "student", "steps": 1, "guidance": 0}
+    assert paper.sampling("teacher-sd15")["steps"] == 50 and paper.sampling("dpm-solver")["steps"] == 25
+    assert study("toy").sampling("ddim-2")["steps"] == 2
 
 
 def test_dreamsim_compares_with_the_tables_teacher():
@@ -267,12 +271,12 @@ def test_every_row_is_repeated_from_the_next_seeds():
     three = study("toy", seeds=3, runs={"gan-gigagan": {"seed": 5}})
     assert set(three.runs) - set(study("toy").runs) >= {"gan-gigagan-seed1", "gan-gigagan-seed2"}
     repeat = three.runs["gan-gigagan-seed2"]
-    assert (repeat.seed, repeat.init) == (7, "regression-elatentlpips-large-batch-seed2")
+    assert (repeat.settings.seed, repeat.init) == (7, "regression-elatentlpips-large-batch-seed2")
     assert three.origins["gan-gigagan-seed2"] == ("gan-gigagan", 2) and three.origins["dmd"] == ("dmd", 0)
     assert three.repeated(["dmd", "teacher-sd15"]) == ["teacher-sd15", "teacher-sd15-seed1", "teacher-sd15-seed2"]
     assert three.metrics_of("gan-gigagan-seed2") == three.metrics_of("gan-gigagan")
     assert three.compared_with("sdxl-diffusion2gan-seed1", "openmoji") == "teacher-sdxl-seed1"
-    assert three.drawing("ddim-2-seed1") == three.drawing("ddim-2")
+    assert three.sampling("ddim-2-seed1") == three.sampling("ddim-2")
 
 
 def test_a_lineage_goes_back_to_the_regression():

@@ -1,20 +1,24 @@
 """Two steps of adversarial training on the random toy pipeline: who learns, who is left alone, what is counted."""
 
+import copy
+import inspect
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
-from diffusion2gan.discriminators.mix_and_match import Fractions, mix_and_match
+from diffusion2gan.discriminators.mix_and_match import Fractions
 from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.pairs.dataset import Pairs
-from diffusion2gan.seeds import noise
+from diffusion2gan.seeds import batch_indices, noise
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import adversarial
-from diffusion2gan.training.adversarial import AdversarialTraining, Adversary, Fake
+from diffusion2gan.training.adversarial import AdversarialTraining, Adversary
 from diffusion2gan.training.regression import RegressionTraining
 from diffusion2gan.training.text_cache import TextEmbeddings
 
@@ -61,6 +65,54 @@ def gan(teacher, kind="diffusion", autocast=False, **adversary):
         settings = {"matching_aware": True}
     settings |= {"learning_rate": 1e-4, "lambda_gan": 0.5} | adversary
     return AdversarialTraining(judge, Adversary(**settings), **regression, autocast=autocast)
+
+
+@dataclass
+class Verdict:
+    """What D was asked in a call, and its logits."""
+
+    x: torch.Tensor
+    z: torch.Tensor
+    text: torch.Tensor
+    logits: list[torch.Tensor]
+
+
+def watched(training, step):
+    """D's verdicts in a step in their order, the latents that G made first, and the step's numbers."""
+    discriminator, verdicts, made = training.modules["discriminator"], [], []
+
+    def record(module, args, kwargs, logits):
+        asked = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+        x, z, text = (asked[name].detach().clone() for name in ("x", "z", "text_embeddings"))
+        verdicts.append(Verdict(x, z, text, [head.detach().clone() for head in logits]))
+
+    hooks = [
+        discriminator.register_forward_hook(record, with_kwargs=True),
+        training.modules["student"].register_forward_hook(lambda module, args, x: made.append(x.detach().clone())),
+    ]
+    torch.manual_seed(step)
+    numbers = training.step(step)
+    for hook in hooks:
+        hook.remove()
+    return verdicts, made[0], numbers
+
+
+def triples(teacher, step):
+    """Latents, noise and text embeddings of a step's pairs, read past the training."""
+    pairs = Memory().batch(batch_indices(step, 4, 8, seed=0))
+    return pairs.x, pairs.z, teacher.encode_text(pairs.captions)["text_embeddings"]
+
+
+def called_real(logits):
+    return sum(-F.logsigmoid(head).mean() for head in logits) / len(logits)
+
+
+def called_fake(logits):
+    return sum(-F.logsigmoid(-head).mean() for head in logits) / len(logits)
+
+
+def assert_asked(verdict, x, z, text):
+    torch.testing.assert_close((verdict.x, verdict.z, verdict.text), (x, z, text))
 
 
 def snapshot(module):
@@ -118,28 +170,79 @@ def test_without_a_gan_loss_the_student_learns_as_in_regression(teacher):
     torch.testing.assert_close(plain.student.state_dict(), with_gan.student.state_dict(), rtol=1e-5, atol=1e-7)
 
 
-def test_r1_and_mix_and_match_reach_the_discriminator(teacher, monkeypatch):
-    with_r1, without = gan(teacher), gan(teacher, r1_gamma=None)
-    for training in (with_r1, without):
-        torch.manual_seed(0)
-        training.step(0)
-    assert changed(with_r1.discriminator, without.discriminator.state_dict())
+def test_r1_and_mismatched_triples_reach_the_discriminator_s_gradient(teacher):
+    training = gan(teacher, r1_gamma=1e4, mix=Fractions(0.0, 0.5, 0.0))
+    before, stepped = copy.deepcopy(training.modules["discriminator"]), []
+    training.optimizers["discriminator"].register_step_pre_hook(
+        lambda optimizer, *_: stepped.append([weight.grad.clone() for weight in optimizer.param_groups[0]["params"]])
+    )
+    verdicts, _, numbers = watched(training, 0)
+    x, z, text = triples(teacher, 0)
+    fake = next(each for each in verdicts if not torch.equal(each.text, text) and len(each.x) == 4)
+    assert any(torch.equal(row, own) for row, own in zip(fake.x, x, strict=True))  # mismatched
+    penalty = single_sample_r1(before, x, z, text, gamma=1e4, every=16)
+    weights = list(before.parameters())
+    r1 = torch.autograd.grad(penalty, weights, allow_unused=True, materialize_grads=True)
+    loss = called_real(before(x, z, text)) + called_fake(before(fake.x, fake.z, fake.text))
+    gradients = [one + other for one, other in zip(r1, torch.autograd.grad(loss, weights), strict=True)]
+    norm, share = (torch.stack([each.norm() for each in these]).norm() for these in (gradients, r1))
+    assert share > 0.1 * norm  # R1 would be missed
+    (ours,) = stepped
+    for got, wanted in zip(ours, gradients, strict=True):
+        torch.testing.assert_close(got, wanted / max(1.0, norm.item()), rtol=1e-3, atol=1e-5)
+    assert numbers["r1"] == pytest.approx(penalty.item(), rel=1e-4)
+    assert numbers["discriminator_loss"] == pytest.approx(loss.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["latent", "text", "noise"])
-def test_the_mixed_batch_is_the_target_s_with_one_thing_of_another_pair(teacher, kind):
-    training = gan(teacher, mix=Fractions(**{"latent": 0.0, "text": 0.0, "noise": 0.0} | {kind: 1.0}))
-    (batch,) = training.batches(1)
-    generated = Fake(torch.zeros_like(batch.x), batch.z, batch.conditions)
-    torch.manual_seed(0)
-    mix = mix_and_match(batch.captions, training.adversary.mix)
-    mixed = training._mixed(mix, batch, generated, training.indices(1), batch.captions)
-    own = {"latent": batch.x, "noise": batch.z, "text": batch.conditions["text_embeddings"]}
-    got = {"latent": mixed.latents, "noise": mixed.z, "text": mixed.conditions["text_embeddings"]}
+def test_mismatched_triples_are_the_target_s_with_one_thing_of_another_pair(teacher, kind):
+    """And D's loss is that of calling them fake."""
+    fractions = Fractions(**{"latent": 0.0, "text": 0.0, "noise": 0.0} | {kind: 1.0})
+    (real, fake, fooled), generated, numbers = watched(gan(teacher, mix=fractions, r1_gamma=None), 1)
+    x, z, text = triples(teacher, 1)
+    assert_asked(real, x, z, text)
+    assert_asked(fooled, generated, z, text)
+    own, got = {"latent": x, "noise": z, "text": text}, {"latent": fake.x, "noise": fake.z, "text": fake.text}
     for row in range(4):
         for name in own:
-            found = [other for other in range(4) if torch.equal(got[name][row], own[name][other])]
+            found = [other for other in range(4) if torch.allclose(got[name][row], own[name][other], atol=1e-6)]
             assert found and (row in found) == (name != kind)
+    wanted = called_real(real.logits) + called_fake(fake.logits)
+    assert numbers["discriminator_loss"] == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_the_rest_of_the_fake_batch_is_generated(teacher):
+    training, mixed, rest = gan(teacher, mix=Fractions(), r1_gamma=None), 0, 0
+    for step in range(4):
+        (real, fake, fooled), generated, numbers = watched(training, step)
+        x, z, text = triples(teacher, step)
+        assert_asked(fooled, generated, z, text)
+        for row in range(4):
+            same = [torch.allclose(fake.z[row], z[row]), torch.allclose(fake.text[row], text[row], atol=1e-6)]
+            if torch.equal(fake.x[row], generated[row]):
+                assert all(same)
+                rest += 1
+            else:
+                assert sum([*same, torch.equal(fake.x[row], x[row])]) == 2
+                mixed += 1
+        wanted = called_real(real.logits) + called_fake(fake.logits)
+        assert numbers["discriminator_loss"] == pytest.approx(wanted.item(), rel=1e-5)
+    assert mixed > 4 and rest > 1
+
+
+def test_the_matching_aware_loss_takes_the_text_of_another_caption(teacher):
+    (real, fake, wrong_real, wrong_fake, fooled), generated, numbers = watched(gan(teacher, "gigagan"), 1)
+    x, z, text = triples(teacher, 1)
+    assert_asked(real, x, z, text)
+    assert_asked(fake, generated, z, text)
+    assert_asked(fooled, generated, z, text)
+    assert_asked(wrong_real, x, z, wrong_real.text)
+    assert_asked(wrong_fake, generated, z, wrong_real.text)
+    for row in range(4):
+        found = [other for other in range(4) if torch.allclose(wrong_real.text[row], text[other], atol=1e-6)]
+        assert found and row not in found
+    wanted = called_real(real.logits) + sum(called_fake(each.logits) for each in (fake, wrong_real, wrong_fake))
+    assert numbers["discriminator_loss"] == pytest.approx(wanted.item(), rel=1e-5)
 
 
 def test_r1_is_of_the_first_pair_of_the_step(teacher, monkeypatch):

@@ -10,15 +10,13 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import PartialState
+from built import CAPTIONS, built, compared, loss_name, metric, pairs
 from diffusers import DiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.images import load_image, to_uint8
-from diffusion2gan.io import file_sha256
-from diffusion2gan.losses.lpips import LPIPS
-from diffusion2gan.networks.vgg import VGG
-from diffusion2gan.pairs.shards import index_shards, pair_seeds, write_shard
 from diffusion2gan.sampling.folder import noise_seeds
 from diffusion2gan.seeds import noise
 from diffusion2gan.teacher import load_teacher
@@ -28,32 +26,16 @@ from diffusion2gan.training.regression import RegressionTraining
 from scripts.distill import train_gan, train_regression
 from scripts.evaluate import sample
 
-PROMPTS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
 STEPS = 12
 
 
 @pytest.fixture(scope="module")
 def files(small_teacher_folder, tmp_path_factory):
     """Options that name a teacher, its pairs and a metric."""
-    folder = tmp_path_factory.mktemp("distillation")
-    pairs(folder / "pairs", small_teacher_folder, torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0)))
-    torch.manual_seed(0)
-    trunk = VGG("latent", 4, 0, width=0.125)
-    LPIPS(trunk, [torch.rand(width) for width in trunk.widths]).save(folder / "lpips.safetensors")
-    teacher = str(small_teacher_folder)
-    return {"teacher": teacher, "pairs": folder / "pairs", "lpips": folder / "lpips.safetensors", "init": teacher}
-
-
-def pairs(folder, teacher, latents):
-    folder.mkdir()
-    prompts = pd.DataFrame({"prompt_id": range(3), "caption": PROMPTS})
-    prompts.to_parquet(folder / "prompts.parquet")
-    recipe = {"teacher": str(teacher), "scheduler": "ddim, eta 0", "steps": 3, "guidance": 2.0}
-    recipe |= {"prompts_sha256": file_sha256(folder / "prompts.parquet")}
-    ids = [pair % 3 for pair in range(len(latents))]
-    path = folder / "shard-00000.safetensors"
-    write_shard(path, latents, pair_seeds(range(len(latents)), 0), ids, 0, recipe)
-    index_shards([path], folder / "prompts.parquet").to_parquet(folder / "index.parquet")
+    folder, teacher = tmp_path_factory.mktemp("distillation"), str(small_teacher_folder)
+    x = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = {"pairs": pairs(folder / "pairs", teacher, x), "lpips": metric(folder / "lpips.safetensors", "latent")}
+    return {"teacher": teacher, "init": teacher} | found
 
 
 def arguments(stage, files, folder, **changes):
@@ -130,21 +112,24 @@ def test_five_times_killed_the_student_is_the_same_to_the_byte(undisturbed, file
     assert run(stage, files, tmp_path) == 0
     student = "student/unet/diffusion_pytorch_model.safetensors"
     assert (tmp_path / student).read_bytes() == (whole / student).read_bytes()
-    lasting = ["step", "loss", "generator_evaluations"]
-    resumed, history = (pd.read_csv(folder / "history.csv")[lasting] for folder in (tmp_path, whole))
+    timed = ["seconds", "images_per_second"]
+    resumed, history = (pd.read_csv(folder / "history.csv").drop(columns=timed) for folder in (tmp_path, whole))
+    numbers = {"step", "loss", "generator_evaluations"}
+    numbers |= {"discriminator_loss", "r1", "regression_loss", "gan_loss"} if stage == "gan" else set()
+    assert set(history) == numbers
     pd.testing.assert_frame_equal(resumed, history)
 
 
 def test_plain_diffusers_draws_what_sample_draws(undisturbed, tmp_path):
     _, folder = undisturbed
-    pd.DataFrame({"caption": PROMPTS}).to_parquet(tmp_path / "prompts.parquet")
+    pd.DataFrame({"caption": CAPTIONS}).to_parquet(tmp_path / "prompts.parquet")
     student = folder / "student"
     options = {"prompts": tmp_path / "prompts.parquet", "count": 3, "out": tmp_path / "drawn", "seed": 7}
     sample.main(sample.Arguments(model=str(student), **options))
     pipeline = DiffusionPipeline.from_pretrained(student, safety_checker=None)
     z = noise(noise_seeds(7, range(3)), (4, 8, 8))
     options = {"num_inference_steps": 1, "guidance_scale": 0, "output_type": "np"}
-    for i, prompt in enumerate(PROMPTS):
+    for i, prompt in enumerate(CAPTIONS):
         picture = (pipeline(prompt, latents=z[i : i + 1], **options).images[0] * 255).round()
         assert abs(picture - load_image(tmp_path / "drawn" / f"{i:05d}.png")).max() <= 1
 
@@ -169,11 +154,151 @@ def test_speed_memory_and_sample_grids_are_left(undisturbed, files):
     assert first != Image.open(folder / "samples" / grids[-1]).tobytes()
 
 
+def watched(monkeypatch, watch):
+    """Call `watch` with the training before its first step, and keep every number of its history."""
+
+    def started(training, *args, **kwargs):
+        watch(training)
+        return train(training, *args, **kwargs, log_every=1)
+
+    monkeypatch.setattr(distillation, "train", started)
+
+
 @pytest.mark.parametrize("stage", ["regression", "gan"])
-def test_networks_in_half_precision_and_pairs_as_they_are_stored(stage, files, tmp_path):
-    main, options = arguments(stage, files, tmp_path, autocast=True, gradient_checkpointing=True, iterations=1)
+def test_the_saved_student_is_the_average_of_its_weights(stage, files, tmp_path, monkeypatch):
+    weights = []
+
+    def watch(training):
+        step, student = training.step, training.modules["student"]
+
+        def recorded(number):
+            numbers = step(number)
+            weights.append({name: weight.clone() for name, weight in student.unet.state_dict().items()})
+            return numbers
+
+        training.step = recorded
+
+    watched(monkeypatch, watch)
+    main, options = arguments(stage, files, tmp_path, ema_decay=0.3, iterations=6)
     main(options)
-    assert (tmp_path / "student").exists()
+    average = weights[0]
+    for number, following in enumerate(weights[1:], 1):
+        decay = min(0.3, (1 + number) / (10 + number))  # diffusers' rise to the decay
+        average = {name: decay * average[name] + (1 - decay) * following[name] for name in average}
+    saved = load_file(tmp_path / "student/unet/diffusion_pytorch_model.safetensors")
+    torch.testing.assert_close(saved, average, rtol=1e-5, atol=1e-6)
+    last = weights[-1]
+    apart = [(saved[name] - last[name]).abs().max() for name in saved]
+    assert sum(each > 1e-4 for each in apart) > 0.9 * len(apart)
+
+
+@pytest.mark.parametrize("stage", ["regression", "gan"])
+def test_every_step_and_sample_is_compared_under_a_transform_of_its_own(stage, files, tmp_path, monkeypatch):
+    """The pairs' latents are all the same, so that only transforms tell them apart."""
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    same = files | {"pairs": pairs(tmp_path / "same", files["teacher"], x.repeat(16, 1, 1, 1))}
+
+    def targets(seed):
+        with pytest.MonkeyPatch.context() as patch:
+            seen = compared(patch)
+            options = {"seed": seed, "iterations": 3, "samples": None}
+            main, given = arguments(stage, same, tmp_path / f"{len(list(tmp_path.iterdir()))}", **options)
+            main(given)
+        assert [x1.shape for _, x1 in seen] == [(4, 4, 8, 8)] * 3
+        return torch.cat([x1 for _, x1 in seen])
+
+    one, again, other = targets(3), targets(3), targets(4)
+    assert len(torch.unique(one.flatten(1), dim=0)) == 12
+    assert torch.equal(one, again)
+    assert not any(torch.equal(row, another) for row in one for another in other)
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize("stage", ["regression", "gan"])
+def test_networks_compute_in_half_precision_and_keep_their_weights_in_single(
+    stage, autocast, files, tmp_path, monkeypatch
+):
+    computed, kept = {}, {}
+
+    def watch(training):
+        for name, module in training.modules.items():
+
+            def record(convolution, args, made, name=name):
+                computed.setdefault(name, made.dtype)
+
+            module.unet.conv_in.register_forward_hook(record)
+            kept[name] = module
+
+    watched(monkeypatch, watch)
+    settings = {"autocast": autocast, "gradient_checkpointing": True, "iterations": 1, "r1": False}
+    if stage == "regression":
+        del settings["r1"]
+    main, options = arguments(stage, files, tmp_path, **settings)
+    main(options)
+    networks = {"student"} | ({"discriminator"} if stage == "gan" else set())
+    assert computed == dict.fromkeys(networks, torch.bfloat16 if autocast else torch.float32)
+    for name in networks:
+        assert {weight.dtype for weight in kept[name].parameters()} == {torch.float32}
+    saved = load_file(tmp_path / "student/unet/diffusion_pytorch_model.safetensors")
+    assert {weight.dtype for weight in saved.values()} == {torch.float32}
+    assert all(weight.isfinite().all() for weight in saved.values())
+
+
+def test_latents_are_compared_as_they_are_stored(files, tmp_path, monkeypatch):
+    """Rounded once, to the shard's float16, and not again by autocast."""
+    seen = compared(monkeypatch)
+    options = {"loss": "latent_lpips", "autocast": True, "iterations": 4, "samples": None}
+    main, given = arguments("regression", files, tmp_path, **options)
+    main(given)
+    targets = torch.cat([x1 for _, x1 in seen])
+    stored = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half().float()
+    assert targets.dtype == torch.float32 and len(targets) == 16  # one epoch
+    order = [next(i for i in range(16) if torch.equal(target, stored[i])) for target in targets]
+    assert sorted(order) == list(range(16)) and order != list(range(16))
+
+
+@pytest.mark.parametrize("stage", ["regression", "gan"])
+def test_what_a_script_is_told_reaches_the_training_and_the_loop(stage, files, tmp_path):
+    def of(**changes):
+        return built(*arguments(stage, files, tmp_path, **changes))
+
+    plain = of()
+    assert (plain.micro_batches, plain.gradient_checkpointing, plain.shard, plain.autocast) == (
+        1,
+        {False},
+        False,
+        False,
+    )
+    assert (plain.schedule.iterations, plain.schedule.warmup, plain.schedule.decay) == (STEPS, 2, "constant")
+    assert (plain.batch_size, plain.ema_decay, plain.seeds) == (4, 0.9, {3})
+    assert plain.loop["folder"] == tmp_path / "checkpoints"
+    assert of(accumulation=2).micro_batches == 2
+    assert of(gradient_checkpointing=True).gradient_checkpointing == {True}
+    assert of(shard=True).shard
+    assert of(autocast=True).autocast
+    changed = of(warmup=5, iterations=9, ema_decay=0.4, seed=8, batch_size=8, learning_rate=3e-4)
+    assert (changed.schedule.warmup, changed.schedule.iterations) == (5, 9)
+    assert (changed.ema_decay, changed.seeds, changed.batch_size) == (0.4, {8}, 8)
+    assert changed.learning_rates["student"] == 3e-4
+
+
+@pytest.mark.parametrize("preset", ["b", "bg", "bgc", "bgco"])
+def test_the_ensemble_is_the_preset_that_was_named(preset, files, tmp_path):
+    training = built(*arguments("regression", files, tmp_path, ensemble=preset))
+    assert loss_name(training, (4, 8, 8)) == f"e_latent_lpips {preset}"
+
+
+def test_micro_batches_are_small_and_a_step_has_all_of_them(files, tmp_path, monkeypatch):
+    sizes = []
+
+    def watch(training):
+        training.modules["student"].register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+
+    watched(monkeypatch, watch)
+    options = {"accumulation": 4, "iterations": 2, "samples": None}
+    main, given = arguments("regression", files, tmp_path, **options)
+    main(given)
+    assert sizes == [1] * 8
 
 
 @pytest.mark.parametrize("change", ["learning_rate", "ensemble", "loss", "batch_size"])

@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from transformers import HfArgumentParser
+
+from diffusion2gan.study import cli
 
 ROOT = Path(__file__).parents[2]
 TABLES = [f"results/table{number}.csv" for number in range(1, 8)]
@@ -26,7 +27,7 @@ def planned(workflow, *arguments: str) -> dict[str, list[list[str]]]:
 
 
 def settings(script: str) -> type:
-    """The dataclass of a script's options."""
+    """The options of a script."""
     spec = importlib.util.spec_from_file_location(Path(script).name, ROOT / f"src/scripts/{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -54,6 +55,5 @@ def test_each_script_understands_its_commands(workflow, targets):
     commands = planned(workflow, *targets)
     assert len(commands) >= 6
     for script, lines in commands.items():
-        parser = HfArgumentParser(settings(script))
         for line in lines:
-            parser.parse_args_into_dataclasses(line)  # ends with what it does not understand
+            cli.parse(settings(script), line)  # raises UserError for what it does not understand

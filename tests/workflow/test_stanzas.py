@@ -1,6 +1,7 @@
 """A published pipeline goes through `sample` and `score` by its stanza in config.yaml alone."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -10,24 +11,16 @@ import yaml
 from diffusers import UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import HfArgumentParser
 
 from diffusion2gan.metrics import features
 from diffusion2gan.sampling.folder import image_paths
+from diffusion2gan.study import cli
 from diffusion2gan.study.config import load, merge
 from diffusion2gan.study.study import Study
 from scripts.evaluate import sample, score
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
-
-
-def command(options: dict) -> list[str]:
-    """Settings as a command line, as the workflow writes it."""
-    words = []
-    for name, value in options.items():
-        words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    return words
 
 
 @pytest.fixture
@@ -68,7 +61,7 @@ def dmd2_unet(small_teacher_folder, tmp_path):
     ],
 )
 def test_a_stanza_is_all_that_a_model_needs(row, folder, unet, stanza, request, benchmark, tmp_path, monkeypatch):
-    monkeypatch.setitem(features.NETWORKS, "colour", lambda device: lambda pixels: pixels.mean((2, 3)))
+    monkeypatch.setitem(features.NETWORKS, "efficientnet-lite0", lambda device: lambda pixels: pixels.mean((2, 3)))
     stanza |= {"pipeline": str(request.getfixturevalue(folder)), "resolution": 64}
     stanza |= {"unet": str(request.getfixturevalue(unet))} if unet else {}
     config = load(merge(CONFIG, {"scale": "smoke", "models": {row: stanza}}), ROOT)
@@ -77,7 +70,7 @@ def test_a_stanza_is_all_that_a_model_needs(row, folder, unet, stanza, request, 
 
     told = {"model": study.models[row].pipeline, **study.drawing(row), "prompts": benchmark / "prompts.parquet"}
     told |= {"count": 2, "out": tmp_path / "drawn"}
-    sample.main(*HfArgumentParser(sample.Arguments).parse_args_into_dataclasses(command(told)))
+    sample.main(cli.parse(sample.Arguments, shlex.split(cli.arguments(told))))
     pictures = [Image.open(file) for file in image_paths(tmp_path / "drawn")]
     assert [picture.size for picture in pictures] == [(64, 64)] * 2 and pictures[0].tobytes() != pictures[1].tobytes()
 
@@ -89,13 +82,13 @@ def test_a_stanza_is_all_that_a_model_needs(row, folder, unet, stanza, request, 
         "metrics": ["fid", "kid"],
     }
     told |= {
-        "features": "colour",
+        "features": "efficientnet-lite0",
         "feature_side": 32,
         "resolution": 64,
-        "time": "true",
+        "time": True,
         "out": tmp_path / "metrics.json",
     }
-    score.main(*HfArgumentParser(score.Arguments).parse_args_into_dataclasses(command(told)))
+    score.main(cli.parse(score.Arguments, shlex.split(cli.arguments(told))))
     result = json.loads((tmp_path / "metrics.json").read_text())
     assert result["metrics"]["inference_seconds"] > 0 and result["metrics"]["steps"] == study.models[row].steps
     assert result["metrics"]["params_billion"] > 0 and result["run"] == row

@@ -4,11 +4,12 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import torch
+from pydantic import Field
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap
@@ -22,30 +23,16 @@ from diffusion2gan.metrics.speed import parameters, seconds
 from diffusion2gan.metrics.zero_shot import ZeroShot
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import ImageFiles, image_paths, noise_seeds, read_recipe
+from diffusion2gan.settings import SamplingSettings, ScoringSettings
 
-METRICS = ("fid", "kid", "precision", "recall", "fid_second", "kid_second", "clip_score", "dreamsim", "dreamdiv")
 
-
-@dataclass(kw_only=True)
-class ScoringSettings:
-    """Which images are measured against which benchmark, and how."""
+class Scored(ScoringSettings):
+    """The folders of the images and of the benchmark that they are measured against, and how."""
 
     images: Path
     benchmark: Path
-    metrics: list[str] = field(default_factory=lambda: ["fid", "clip_score", "precision", "recall"])
-    features: str = "inception"
-    second_features: str = "dinov2"
-    feature_side: int = 224
-    resolution: int = 256
-    resize_filter: str = "lanczos"
-    clip: str = "ViT-g-14/laion2b_s12b_b42k"
-    clip_prefix: str = ""
-    dreamsim: str = "ensemble"
-    teacher_images: Path | None = None  # of the same prompts and noise, for dreamsim
-    diversity: Path | None = None  # several of each prompt, for dreamdiv
-    resamples: int = 100
-    time: bool = False  # draw once more, to say how long it takes
-    seed: int = 0
+    teacher_images: Path | None = Field(None, description="of the same prompts and noise, for dreamsim")
+    diversity: Path | None = Field(None, description="several of each prompt, for dreamdiv")
 
 
 class Scores:
@@ -53,12 +40,10 @@ class Scores:
 
     `values` holds the metrics, `intervals` the half widths of their 95 % intervals over the images, `recipe` the
     settings that they depend on, `parts` the seconds of each part.
-    Raises UserError for an unknown metric, and if the images are not those that the folder or the benchmark declares.
+    Raises UserError if the images are not those that the folder or the benchmark declares.
     """
 
-    def __init__(self, settings: ScoringSettings):
-        if unknown := set(settings.metrics) - set(METRICS):
-            raise UserError(f"no metric '{min(unknown)}': use {', '.join(METRICS)}")
+    def __init__(self, settings: Scored):
         self.settings, self.wanted = settings, set(settings.metrics)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.values, self.intervals, self.parts, self.speed = {}, {}, {}, None
@@ -138,16 +123,15 @@ class Scores:
         if self.sample is None:
             raise UserError(f"{self.settings.images} has no sample.json, which timing needs: sample it with sample.py")
         with self._part("time"):
-            from diffusion2gan.sampling.sampler import (
-                SamplingSettings,  # imports diffusers, which most rows do not need
-            )
+            from diffusion2gan.sampling import sampler  # imports diffusers, which most rows do not need
 
-            sampling = SamplingSettings.of(self.sample)
-            sample, denoiser = sampling.load(self.device)
+            names = self.sample.keys() & SamplingSettings.model_fields
+            settings = SamplingSettings(**{name: self.sample[name] for name in names})
+            sample, denoiser = sampler.load(settings, self.device)
             seed = noise_seeds(self.settings.seed, [0])
             timing = seconds(lambda: sample(seed, self.captions[:1]).cpu(), self.device)
         self.speed = asdict(timing)
-        self.values |= {"params_billion": parameters(denoiser) / 1e9, "steps": sampling.steps}
+        self.values |= {"params_billion": parameters(denoiser) / 1e9, "steps": settings.steps}
         self.values["inference_seconds"] = timing.median
         self.intervals["inference_seconds"] = timing.half_width
 

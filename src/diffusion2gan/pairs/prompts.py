@@ -1,6 +1,5 @@
 """Prompts for the pairs: LAION-aesthetics or other parquet files of captions, a text file, or a registered source."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -10,25 +9,15 @@ import pyarrow.parquet as pq
 
 from diffusion2gan.data.sources import find_source, source_names
 from diffusion2gan.errors import UserError, nearest
+from diffusion2gan.settings import PromptFilter
 
 # column names of captions and aesthetic scores, in LAION's files and others
 CAPTIONS = ("caption", "TEXT", "text")
 SCORES = ("AESTHETIC_SCORE", "aesthetic", "aesthetic_score", "score")
+ANY = PromptFilter()
 
 
-@dataclass(frozen=True)
-class Filter:
-    """Which captions of a table to use: column names (None: look for known names), the lowest aesthetic score
-    (None: any), and the least and greatest length of a caption in characters."""
-
-    caption_column: str | None = None
-    score_column: str | None = None
-    min_score: float | None = None
-    shortest: int = 1
-    longest: int = 1000  # ours: CLIP reads 77 tokens, longer texts are mostly lists of keywords
-
-
-def choose_prompts(source: str, count: int, seed: int, wanted: Filter = Filter()) -> pd.DataFrame:
+def choose_prompts(source: str, count: int, seed: int, wanted: PromptFilter = ANY) -> pd.DataFrame:
     """Choose `count` distinct captions of a source in a seeded order: columns `prompt_id`, `caption`.
 
     `source` is a text file with one caption per line, a parquet file, a folder of parquet files, or the name of a
@@ -51,7 +40,7 @@ def choose_prompts(source: str, count: int, seed: int, wanted: Filter = Filter()
     return pd.DataFrame({"prompt_id": range(len(chosen)), "caption": chosen.to_list()})
 
 
-def _captions(source: str, wanted: Filter) -> list[str] | pd.Series:
+def _captions(source: str, wanted: PromptFilter) -> list[str] | pd.Series:
     if registered := find_source(source):
         return registered.prompts()
     path = Path(source)

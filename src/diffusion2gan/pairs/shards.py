@@ -29,19 +29,9 @@ from diffusion2gan.seeds import mix
 NOISE = "numpy default_rng(seed).standard_normal, float32"  # by `seeds.noise`
 
 
-def shard_range(shard: int, shards: int, count: int) -> range:
-    """The indices of the pairs of one shard: `count` pairs are split into `shards` contiguous, nearly equal parts."""
-    return range(count * shard // shards, count * (shard + 1) // shards)
-
-
 def pair_seeds(pairs: Sequence[int], seed: int) -> list[int]:
     """The noise seed of each pair."""
     return [mix(seed, pair) for pair in pairs]
-
-
-def bytes_of(pairs: int, shape: Sequence[int]) -> int:
-    """Bytes on disk of `pairs` pairs with latents of a shape."""
-    return pairs * (2 * math.prod(shape) + 16)
 
 
 class Unfinished:

@@ -80,25 +80,25 @@ def facts(entries: list[evidence.Entry]) -> dict[str, list[str]]:
 
 def stand_ins(study: Study) -> list[str]:
     """What stands in for the paper's at this scale, in sentences; at the paper's scale nothing does."""
-    evaluation, sentences = study.config["evaluation"], []
-    for name in study.config["stand_ins"]:
+    evaluation, sentences = study.config.evaluation, []
+    for name in study.config.stand_ins:
         sentences.append(f"{linked.stand_in(study, name)}.")
     for teacher in study.teachers.values():
         if teacher.training:
             sentences.append(f"The teacher {teacher.name} is a miniature that the workflow trains itself.")
         elif teacher.path and teacher.path.startswith("assets/"):
             sentences.append(f"The teacher {teacher.name} is a small network of this project.")
-    judged = sources.find_source(study.config["latentlpips"]["judgements"])
+    judged = sources.find_source(study.config.latentlpips.judgements)
     if judged and judged.synthetic_judgements:
         sentences.append(
             "The judgements that calibrate the perceptual metric are synthetic: scenes distorted with known severity, "
             "no person's opinion."
         )
-    if evaluation["features"] != "inception":
-        sentences.append(f"FID, KID, precision and recall are in features of {evaluation['features']}, not Inception.")
-    if evaluation["clip"].startswith("local-dir:"):
+    if evaluation.features != "inception":
+        sentences.append(f"FID, KID, precision and recall are in features of {evaluation.features}, not Inception.")
+    if evaluation.clip.startswith("local-dir:"):
         sentences.append("The CLIP of the CLIP score is a small one of this project.")
-    if evaluation["dreamsim"].startswith("local-dir:"):
+    if evaluation.dreamsim.startswith("local-dir:"):
         sentences.append("The distances named DreamSim and DreamDiv are those of that small CLIP, not DreamSim's.")
     return sentences
 

@@ -1,7 +1,6 @@
 """How the models of a table sample: a teacher with its solver, a student in one step, a baseline as published."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -11,59 +10,34 @@ from diffusion2gan.pixel.model import PixelTeacher
 from diffusion2gan.progress import track
 from diffusion2gan.sampling.baselines import Baseline
 from diffusion2gan.seeds import noise
-from diffusion2gan.study.cli import option
+from diffusion2gan.settings import SamplingSettings
 from diffusion2gan.teacher import SOLVERS, Teacher, load_teacher
 
 Sampler = Callable[[Sequence[int], Sequence[str]], torch.Tensor]  # N seeds, N captions → images (N, 3, H, W) in [-1, 1]
 
 
-@dataclass(kw_only=True)
-class SamplingSettings:
-    """What an image depends on besides its caption and its noise; the options of `sample.py`."""
+def precision(settings: SamplingSettings, device: torch.device) -> torch.dtype:
+    """Half precision for several steps on a GPU, else float32.
 
-    model: str = option(help="a student, a teacher or a published pipeline: a folder or a hub id")
-    scheduler: str = option(
-        default="student",
-        help="student: its own single step; ddim, dpm-solver, heun: a teacher's; own, euler, lcm, rectified-flow: "
-        "a published pipeline's",
-    )
-    steps: int = option(default=1, help="of the scheduler")
-    guidance: float = option(default=0.0, help="classifier-free; up to 1 is none")
-    spacing: str = option(default="own", help="of the steps: leading, linspace, trailing, or the pipeline's own")
-    timesteps: list[int] = option(default_factory=list, help="of a published pipeline, in place of steps")
-    prediction: str = option(default="own", help="what a published U-Net predicts, if not what its scheduler says")
-    unet: str = option(default="", help="other weights for a published U-Net: a file, or REPOSITORY/FILE on the hub")
-    resolution: int = option(default=0, help="pixels of a published pipeline's pictures; 0 is its own")
-
-    @classmethod
-    def of(cls, recipe: dict) -> "SamplingSettings":
-        """The settings in a `sample.json`."""
-        return cls(**{each.name: recipe[each.name] for each in fields(cls) if each.name in recipe})
-
-    def precision(self, device: torch.device) -> torch.dtype:
-        """Half precision for several steps on a GPU, else float32.
-
-        A single step turns ε into x₀, which amplifies rounding errors 15-fold; EDM's last noise levels are too small
-        for half precision.
-        """
-        half = device.type == "cuda" and self.steps > 1 and self.scheduler != "heun"
-        return torch.float16 if half else torch.float32
-
-    def load(self, device: torch.device) -> tuple[Sampler, torch.nn.Module]:
-        """Load the model: its sampling function, and the network that every step evaluates.
-
-        Raises UserError if there is no such model.
-        """
-        dtype = self.precision(device)
-        if self.scheduler not in (*SOLVERS, "heun"):
-            how = {name: value for name, value in vars(self).items() if name in _HOW}
-            baseline = Baseline(self.model, device, dtype, **how)
-            return baseline.sample, baseline.denoiser
-        teacher = load_teacher(self.model, device, dtype)
-        return teacher_sampler(teacher, self.steps, self.guidance, self.scheduler, self.spacing), teacher.unet
+    A single step turns ε into x₀, which amplifies rounding errors 15-fold; EDM's last noise levels are too small for
+    half precision.
+    """
+    half = device.type == "cuda" and settings.steps > 1 and settings.scheduler != "heun"
+    return torch.float16 if half else torch.float32
 
 
-_HOW = {each.name for each in fields(SamplingSettings)} - {"model"}
+def load(settings: SamplingSettings, device: torch.device) -> tuple[Sampler, torch.nn.Module]:
+    """Load a model: its sampler, and the network that every step evaluates.
+
+    Raises UserError if there is no such model.
+    """
+    dtype = precision(settings, device)
+    if settings.scheduler not in (*SOLVERS, "heun"):
+        baseline = Baseline(settings.model, device, dtype, **settings.model_dump(exclude={"model"}))
+        return baseline.sample, baseline.denoiser
+    teacher = load_teacher(settings.model, device, dtype)
+    how = settings.steps, settings.guidance, settings.scheduler, settings.spacing
+    return teacher_sampler(teacher, *how), teacher.unet
 
 
 def teacher_sampler(

@@ -1,41 +1,59 @@
-"""The configuration: config.yaml over the sizes of its scale, checked against the schema.
+"""The configuration: config.yaml over the values of its scale, checked against the models of its entries.
 
 Whatever is wrong with it is a UserError of one line: which file, which key, and what would be right.
+
+    python -m diffusion2gan.study.config > schemas/config.schema.json   # for editors
 """
 
+import json
 from pathlib import Path
+from typing import get_args, get_origin
 
 import yaml
-from jsonschema import Draft202012Validator, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from diffusion2gan.errors import UserError, nearest
+from diffusion2gan.settings import wrong
+from diffusion2gan.study.entries import Configuration
 
-SCHEMA = Path("schemas") / "config.schema.yaml"
+SHARED = "default"  # the scale below all others
 
 
-def load(config: dict, root: Path) -> dict:
-    """`config` (config.yaml and what overrides it) merged over `scales/{scale}.yaml` under `root`, valid.
+def load(config: dict, root: Path) -> Configuration:
+    """`config` (config.yaml and what overrides it) merged over its scale under `root`.
 
     Raises UserError when there is no such scale, or when a key is unknown, missing or of the wrong kind.
     """
-    config = _typed(config)
-    sizes = read_scale(config.get("scale"), root)
-    merged = merge(sizes, config)
-    schema = yaml.safe_load((root / SCHEMA).read_text(encoding="utf-8"))
-    errors = list(Draft202012Validator(schema).iter_errors(merged))
-    if errors:
-        # a misspelt key is usually also a missing one: the misspelling is what helps
-        first = min(errors, key=lambda error: (error.validator != "additionalProperties", list(map(str, error.path))))
-        raise UserError(_explain(first, config, sizes))
-    return merged
+    layers = {"config.yaml": _typed(config), **read_scale(config.get("scale"), root)}
+    merged = {}
+    for layer in reversed(layers.values()):
+        merged = merge(merged, layer)
+    try:
+        return Configuration.model_validate(merged, strict=True)
+    except ValidationError as error:
+        raise UserError(_explain(error, merged, layers)) from error
 
 
-def read_scale(name: object, root: Path) -> dict:
-    """The sizes of a scale. Raises UserError when there is none of that name."""
-    known = sorted(path.stem for path in (root / "scales").glob("*.yaml"))
+def read(path: Path) -> Configuration:
+    """A whole configuration that the workflow wrote as JSON."""
+    return Configuration.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def read_scale(name: object, root: Path) -> dict[str, dict]:
+    """The values of a scale, then of the one that it is said to be `over`, and so on to those that all share: by file.
+
+    Raises UserError when there is none of that name.
+    """
+    known = sorted(path.stem for path in (root / "scales").glob("*.yaml") if path.stem != SHARED)
     if name not in known:
         raise UserError(f"config.yaml: no scale '{name}', {nearest(str(name), known)}")
-    return yaml.safe_load((root / "scales" / f"{name}.yaml").read_text(encoding="utf-8"))
+    layers = {}
+    while name and (file := f"scales/{name}.yaml") not in layers:
+        layers[file] = values = yaml.safe_load((root / file).read_text(encoding="utf-8"))
+        name = values.pop("over", None if name == SHARED else SHARED)
+        if name not in (*known, SHARED, None):
+            raise UserError(f"{file}: no scale '{name}' to be over, {nearest(str(name), known)}")
+    return layers
 
 
 def merge(below: dict, above: dict) -> dict:
@@ -45,6 +63,23 @@ def merge(below: dict, above: dict) -> dict:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = merge(merged[key], value) if both else value
     return merged
+
+
+def schema() -> dict:
+    """The JSON schema of config.yaml and of a scale: of either alone, so nothing is required."""
+    tree = Configuration.model_json_schema() | {"title": "config.yaml and scales/*.yaml"}
+    tree["properties"]["over"] = {"type": "string", "description": "of a scale: the one whose values it starts from"}
+    return _without_required(tree)
+
+
+def _without_required(tree: object) -> object:
+    if isinstance(tree, dict):
+        return {
+            key: _without_required(value)
+            for key, value in tree.items()
+            if not (key == "required" and isinstance(value, list))
+        }
+    return [_without_required(each) for each in tree] if isinstance(tree, list) else tree
 
 
 def _typed(tree: object) -> object:
@@ -57,45 +92,49 @@ def _typed(tree: object) -> object:
     return meant if isinstance(meant, (bool, int, float)) else tree
 
 
-def _explain(error: ValidationError, config: dict, sizes: dict) -> str:
+def _explain(error: ValidationError, merged: dict, layers: dict[str, dict]) -> str:
     """One line that says which key of which file is wrong, and what would be right."""
-    path = [str(part) for part in error.absolute_path]
-    file = f"scales/{config['scale']}.yaml" if _reaches(sizes, path) and not _reaches(config, path) else "config.yaml"
-    here = ".".join(path)
-    if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        unknown = next(str(key) for key in error.instance if key not in known)
-        if not _reaches(config, [*path, unknown]):
-            file = f"scales/{config['scale']}.yaml"
-        return f"{file}: unknown key '{unknown}'{' in ' + here if here else ''}, {nearest(unknown, known)}"
-    if error.validator == "required":
-        lacking = next(key for key in error.validator_value if key not in error.instance)
-        return f"config.yaml or scales/{config['scale']}.yaml: {here or 'the configuration'} lacks '{lacking}'"
-    value = error.instance
-    if error.validator == "enum":
-        return f"{file}: {here} is '{value}', {nearest(str(value), map(str, error.validator_value))}"
-    if error.validator == "type":
-        kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
-        wanted = " or ".join(_KINDS[kind] for kind in kinds)
-        return f"{file}: {here} is {value!r}, it must be {wanted}{_decimal_point(value, kinds)}"
-    return f"{file}: {here} is {value!r}: {error.message}"
+    # a misspelt key is usually also a missing one: the misspelling is what helps
+    first = min(error.errors(), key=lambda each: (each["type"] != "extra_forbidden", list(map(str, each["loc"]))))
+    path = _path(first["loc"], merged)
+    file = next((file for file, layer in layers.items() if _reaches(layer, path)), "config.yaml")
+    *above, last = path
+    here, within = ".".join(path), ".".join(above)
+    if first["type"] == "extra_forbidden":
+        known = _at(Configuration, above).model_fields
+        return f"{file}: unknown key '{last}'{' in ' + within if within else ''}, {nearest(last, known)}"
+    if first["type"] == "missing":
+        scale = list(layers)[1]
+        return f"config.yaml or {scale}: {within or 'the configuration'} lacks '{last}'"
+    if first["type"] == "value_error" and isinstance(first["input"], dict):
+        return f"{file}: {here} {first['ctx']['error']}"
+    return f"{file}: {here} {wrong(first)}{_decimal_point(first)}"
 
 
-_KINDS = {
-    "boolean": "true or false",
-    "integer": "a whole number",
-    "number": "a number",
-    "string": "a word",
-    "array": "a list",
-    "object": "a mapping",
-    "null": "null",
-}
+def _path(place: tuple, tree: object) -> list[str]:
+    """The keys of an error's place, without the names of models that pydantic adds in a union."""
+    keys = []
+    for number, key in enumerate(place):
+        inside = isinstance(tree, list) or (isinstance(tree, dict) and key in tree)
+        if inside or number == len(place) - 1:
+            keys.append(str(key))
+            tree = tree[key] if inside else None
+    return keys
 
 
-def _decimal_point(value: object, kinds: list[str]) -> str:
+def _at(kind: object, path: list[str]) -> type[BaseModel]:
+    """The model of the entry at a path."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return _at(kind.model_fields[path[0]].annotation, path[1:]) if path else kind
+    if get_origin(kind) in (dict, list):
+        return _at(get_args(kind)[-1], path[1:])
+    return _at(get_args(kind)[0], path)  # Annotated, or one of several
+
+
+def _decimal_point(error: dict) -> str:
     """YAML reads 1e-5 as a word and 1.0e-5 as a number."""
     try:
-        number = float(value) if isinstance(value, str) and "number" in kinds else None
+        number = float(error["input"]) if error["type"] == "float_type" and isinstance(error["input"], str) else None
     except ValueError:
         return ""
     return f": write it with a decimal point, {number:.1e}" if number is not None else ""
@@ -109,3 +148,7 @@ def _reaches(tree: object, path: list[str]) -> bool:
             return False
         tree = tree[part]
     return True
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=1))

@@ -1,6 +1,6 @@
-"""The study: its runs, data sets, tables and figures, and what each of them needs.
+"""The study: its runs, datasets, tables and figures, and what each of them needs.
 
-Built from a valid configuration (`diffusion2gan.study.config`). It knows names and sizes, no paths
+Built from a valid configuration (`diffusion2gan.study.config`). It knows names and settings, no paths
 of results and nothing of Snakemake; it imports no torch, because every job of the workflow reads it.
 """
 
@@ -8,118 +8,144 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from diffusion2gan.errors import UserError, nearest
-from diffusion2gan.study.stanzas import Batch, Benchmark, Dataset, Figure, HumanStudy, Model, Run, Table, Teacher
+from diffusion2gan.settings import DistillationSettings
+from diffusion2gan.study.entries import (
+    STAGES,
+    BatchEntry,
+    BenchmarkEntry,
+    Configuration,
+    DatasetEntry,
+    Entry,
+    FigureEntry,
+    HumanStudyEntry,
+    ModelEntry,
+    PromptsEntry,
+    RunEntry,
+    StageEntry,
+    TableEntry,
+    TeacherEntry,
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A student to train, with all its settings.
+
+    Consistency Distillation has no `dataset` of pairs, but a `teacher`, and the `images` of a benchmark.
+    """
+
+    name: str
+    stage: str
+    settings: DistillationSettings
+    batch: BatchEntry
+    dataset: str | None = None
+    teacher: str | None = None
+    images: str | None = None
+    init: str | None = None
 
 
 @dataclass(frozen=True)
 class Study:
     """The whole study at one scale. Raises UserError for a name that refers to nothing."""
 
-    config: dict = field(repr=False)
+    config: Configuration = field(repr=False)
 
     def __post_init__(self):
         for run in self.runs.values():
             self._check_data(run)
-            self._check_stage(run)
+            self._check_init(run)
         for data in self.datasets.values():
-            _known("teacher", data.teacher, self.teachers, f"datasets.{data.name}")
-            _known("list of prompts", data.prompts, self.prompts, f"datasets.{data.name}")
-            self.steps(data.teacher, self.teachers[data.teacher].solver)
-            if data.shards > data.pairs and not data.part_of:
-                raise UserError(
-                    f"scales/{self.scale}.yaml: datasets.{data.name} has more shards than pairs: make fewer"
-                )
-            if data.part_of and data.pairs > (whole := self.datasets[data.part_of]).pairs:
-                raise UserError(
-                    f"scales/{self.scale}.yaml: datasets.{data.name} has more pairs than {whole.name}, which it is "
-                    "part of: ask for fewer"
-                )
+            self._check_dataset(data)
         for model in self.models.values():
-            self._check_model(model)
+            if model.teacher is not None:
+                _known("teacher", model.teacher, self.teachers, f"models.{model.name}")
+                self.steps(model.teacher, model.solver)
         for table in [*self.tables.values(), *self.figures.values()]:
-            where = f"{'tables' if isinstance(table, Table) else 'figures'}.{table.name}"
+            where = f"{'tables' if isinstance(table, TableEntry) else 'figures'}.{table.name}"
             self.benchmark(table.benchmark, where)
             for row in table.rows:
                 _known("run or model", row, self.runs | self.models, where)
-            if isinstance(table, Table) and "dreamsim" in table.metrics:
+            if isinstance(table, TableEntry) and "dreamsim" in table.metrics:
                 _known("model", table.teacher or "", self.models, f"{where}.teacher, which DreamSim needs")
-        said = HumanStudy(**self.config["human_study"])
-        self.benchmark(said.benchmark, "human_study")
-        for row in said.rows:
+        self.benchmark(self.config.human_study.benchmark, "human_study")
+        for row in self.config.human_study.rows:
             _known("run or model", row, self.runs | self.models, "human_study.comparisons")
-        self.benchmark(self.config["evaluation"]["benchmark"], "evaluation")
+        self.benchmark(self.config.evaluation.benchmark, "evaluation")
 
     @cached_property
-    def teachers(self) -> dict[str, Teacher]:
-        made, stanzas = f"{self.config['work']}/{self.scale}/teachers", self.config["teachers"].items()
-        paths = {name: {"path": f"{made}/{name}"} for name, said in stanzas if said.keys() & {"training", "pickle"}}
-        return {name: Teacher(name=name, **said | paths.get(name, {})) for name, said in stanzas}
-
-    @cached_property
-    def datasets(self) -> dict[str, Dataset]:
-        stanzas = self.config["datasets"]
-        wholes = {name: said for name, said in stanzas.items() if "part_of" not in said}
-        inherited = {
-            name: _known("whole dataset", said["part_of"], wholes, f"datasets.{name}.part_of")
-            for name, said in stanzas.items()
-            if name not in wholes
+    def teachers(self) -> dict[str, TeacherEntry]:
+        folder = f"{self.config.work}/{self.scale}/teachers"
+        return {
+            name: entry.called(name, **({"path": f"{folder}/{name}"} if entry.made else {}))
+            for name, entry in self.config.teachers.items()
         }
-        return _named(Dataset, {name: inherited.get(name, {}) | said for name, said in stanzas.items()})
+
+    @cached_property
+    def datasets(self) -> dict[str, DatasetEntry]:
+        entries = self.config.datasets
+        wholes = {name: entry for name, entry in entries.items() if not entry.part_of}
+        found = {}
+        for name, entry in entries.items():
+            changes = {}
+            if entry.part_of:
+                whole = _known("whole dataset", entry.part_of, wholes, f"datasets.{name}.part_of")
+                changes = {each: getattr(whole, each) for each in ("teacher", "guidance", "prompts", "shards")}
+            found[name] = entry.called(name, **changes)
+        return found
 
     @cached_property
     def runs(self) -> dict[str, Run]:
-        runs = {name: self._run(name, own) for name, own in self.config["runs"].items()}
+        runs = {name: self._run(name, entry) for name, entry in self.config.runs.items()}
         return runs | {
             again(name, number): replace(
-                run, name=again(name, number), seed=run.seed + number, init=run.init and again(run.init, number)
+                run,
+                name=again(name, number),
+                settings=run.settings.model_copy(update={"seed": run.settings.seed + number}),
+                init=run.init and again(run.init, number),
             )
             for number in self.repeats
             for name, run in runs.items()
         }
 
     @cached_property
-    def models(self) -> dict[str, Model]:
-        models = _named(Model, self.config["models"])
-        return models | {
-            again(name, number): replace(model, name=again(name, number))
+    def models(self) -> dict[str, ModelEntry]:
+        entries = self.config.models
+        return _named(entries) | {
+            again(name, number): entry.called(again(name, number))
             for number in self.repeats
-            for name, model in models.items()
-            if model.measured
+            for name, entry in entries.items()
+            if entry.measured
         }
 
     @cached_property
-    def benchmarks(self) -> dict[str, Benchmark]:
-        return _named(Benchmark, self.config["benchmarks"])
+    def benchmarks(self) -> dict[str, BenchmarkEntry]:
+        return _named(self.config.benchmarks)
 
     @cached_property
-    def tables(self) -> dict[str, Table]:
-        return _named(Table, self.config["tables"])
+    def tables(self) -> dict[str, TableEntry]:
+        return _named(self.config.tables)
 
     @cached_property
-    def figures(self) -> dict[str, Figure]:
-        return _named(Figure, self.config["figures"])
+    def figures(self) -> dict[str, FigureEntry]:
+        return _named(self.config.figures)
 
     @cached_property
-    def human_study(self) -> HumanStudy:
+    def human_study(self) -> HumanStudyEntry:
         """The human study, without comparisons of a row that this scale does not measure."""
-        said = HumanStudy(**self.config["human_study"])
         known = {
             row: [other for other in others if {row, other} <= set(self.measured)]
-            for row, others in said.comparisons.items()
+            for row, others in self.config.human_study.comparisons.items()
         }
-        return replace(said, comparisons=known)
+        return self.config.human_study.called("human_study", comparisons=known)
 
     @property
-    def prompts(self) -> dict[str, dict | None]:
-        """The `path` of each list of prompts, and which of its captions are taken; None where the scale has none."""
-        return {
-            name: {"path": source} if isinstance(source, str) else source
-            for name, source in self.config["prompts"].items()
-        }
+    def prompts(self) -> dict[str, PromptsEntry | None]:
+        """Each list of prompts, and which of its captions are taken; None where the scale has none."""
+        return self.config.prompts
 
     @property
     def scale(self) -> str:
-        return self.config["scale"]
+        return self.config.scale
 
     @cached_property
     def measured(self) -> list[str]:
@@ -128,22 +154,22 @@ class Study:
 
     @property
     def repeats(self) -> range:
-        """The numbers of the other trainings and drawings of every row, whose seeds are larger by the number."""
-        return range(1, self.config["seeds"])
+        """The numbers of each row's repeats, whose seeds are larger by the number."""
+        return range(1, self.config.seeds)
 
     @cached_property
     def origins(self) -> dict[str, tuple[str, int]]:
         """Every measured row and the row that it repeats, with its number; 0 for the row itself."""
-        rows = [*self.config["runs"], *self.config["models"]]
+        rows = [*self.config.runs, *self.config.models]
         return {again(row, number): (row, number) for row in rows for number in (0, *self.repeats)}
 
     def repeated(self, rows: list[str]) -> list[str]:
         """The measured ones of some rows, each with its repeats."""
         return [again(row, number) for row in rows if row in self.measured for number in (0, *self.repeats)]
 
-    def benchmark(self, name: str, where: str = "benchmarks") -> Benchmark:
+    def benchmark(self, name: str, where: str = "benchmarks") -> BenchmarkEntry:
         """The benchmark of a name, or what stands in for it at this scale."""
-        name = self.config["stand_ins"].get(name, name)
+        name = self.config.stand_ins.get(name, name)
         return _known("benchmark", name, self.benchmarks, where)
 
     def rows(self, table: str) -> list[str]:
@@ -152,26 +178,39 @@ class Study:
         absent = {name for name in models if models[name].stand_in_for and not models[name].measured}
         return [row for row in self.tables[table].rows if row not in absent]
 
-    def is_peer(self, row: str) -> bool:
+    def is_baseline(self, row: str) -> bool:
         """Whether a row is a published pipeline."""
         return row in self.models and self.models[row].teacher is None
 
-    def teacher_of(self, row: str) -> Teacher:
+    def teacher_of(self, row: str) -> TeacherEntry:
         """The teacher that a run learns from, or that a model is."""
         source = self.runs[row] if row in self.runs else self.models[row]
         return self.teachers[source.teacher or self.datasets[source.dataset].teacher]
 
-    def drawing(self, row: str) -> dict:
-        """The options of `sample.py` but for the model: a student in one step, a teacher with its solver, a peer."""
+    def sampling(self, row: str) -> dict:
+        """How a row is sampled, but for its model: a student in one step, a teacher with its solver, a baseline."""
         if row in self.runs:
             return {"scheduler": "student", "steps": 1, "guidance": 0}
         model = self.models[row]
-        if not self.is_peer(row):
+        if not self.is_baseline(row):
             steps = model.steps or self.steps(model.teacher, model.solver)
             spacing = self.teachers[model.teacher].spacing
             return {"scheduler": model.solver, "steps": steps, "spacing": spacing, "guidance": model.guidance}
         names = ("unet", "scheduler", "spacing", "prediction", "timesteps", "steps", "guidance", "resolution")
         return {name: value for name in names if (value := getattr(model, name)) not in (None, [])}
+
+    def dataset_of(self, run: str) -> str:
+        """The dataset that holds a run's pairs: a part's are in its whole."""
+        name = self.runs[run].dataset
+        return self.datasets[name].part_of or name
+
+    def seed_of(self, row: str) -> int:
+        """The seed of a row's pictures: a repeat starts from other noise."""
+        return self.config.seed + self.origins[row][1]
+
+    def possible(self, targets: dict[str, TableEntry | FigureEntry]) -> list[str]:
+        """The names of the tables or figures that this scale has everything for."""
+        return [name for name, target in targets.items() if self.lacks(target) is None]
 
     def compared_with(self, row: str, benchmark: str) -> str | None:
         """The row whose pictures DreamSim compares a row's with on a benchmark."""
@@ -192,12 +231,12 @@ class Study:
 
     def latent_shards(self, split: str) -> int:
         """How many files the labelled latents of a split are in."""
-        latents = self.config["latentlpips"]["latents"]
-        return -(-latents[split] // latents["shard"])
+        latents = self.config.latentlpips.latents
+        return -(-getattr(latents, split) // latents.shard)
 
     def trunk_of(self, run: str) -> str | None:
         """The network that a run's loss sees through: `pixel`, `latent-TEACHER`, or None."""
-        loss, teacher = self.runs[run].loss, self.teacher_of(run)
+        loss, teacher = self.runs[run].settings.loss, self.teacher_of(run)
         if loss == "lpips":
             return "pixel"
         return f"latent-{teacher.name}" if loss in ("latent_lpips", "e_latent_lpips") else None
@@ -210,17 +249,17 @@ class Study:
                 wanted = metrics.setdefault(self.benchmark(table.benchmark).name, [])
                 wanted += [metric for metric in table.metrics if metric not in wanted]
         if not metrics:
-            default = self.config["evaluation"]
-            metrics[self.benchmark(default["benchmark"]).name] = default["metrics"]
+            default = self.config.evaluation
+            metrics[self.benchmark(default.benchmark).name] = list(default.metrics)
         return metrics
 
-    def lacks(self, target: Table | Figure | HumanStudy) -> str | None:
+    def lacks(self, target: TableEntry | FigureEntry | HumanStudyEntry) -> str | None:
         """The first thing that a table, a figure or the human study needs and this scale does not have, in words."""
         missing = []
         if self.benchmark(target.benchmark).source is None:
             missing.append(f"benchmark {self.benchmark(target.benchmark).name}")
         for row in target.rows:
-            if row in self.measured and not self.is_peer(row) and self.teacher_of(row).path is None:
+            if row in self.measured and not self.is_baseline(row) and self.teacher_of(row).path is None:
                 missing.append(f"teacher {self.teacher_of(row).name}")
             if row in self.runs and (pairs := self.datasets.get(self.runs[row].dataset)) is None:
                 continue
@@ -228,23 +267,37 @@ class Study:
                 missing.append(f"list of prompts {pairs.prompts}")
         return missing[0] if missing else None
 
-    def _run(self, name: str, own: dict) -> Run:
-        """A run: the sizes of its stage, over them `base`, over both its own stanza."""
-        said = self.config["base"] | ({"dataset": None} if own.get("stage") == "consistency" else {}) | own
-        sizes = self.config[said["stage"]]
-        where = f"scales/{self.scale}.yaml: {said['stage']}"
-        settings = sizes | said
-        settings["batch"] = batch = Batch(**_known("batch", said["batch"], sizes["batch"], where))
+    def _run(self, name: str, entry: RunEntry) -> Run:
+        """A run: the sizes of its stage, over them `base`, over both its own entry."""
+        said = self.config.base.said() | entry.said()
+        stage = said.pop("stage", "regression")
+        sizes, kind, where = getattr(self.config, stage), STAGES[stage], f"config.yaml: runs.{name}"
+        if (stage == "gan") != ("discriminator" in said):
+            problem = "has no discriminator" if stage == "gan" else "is a regression with a discriminator"
+            raise UserError(f"{where} {problem}: set `discriminator`, or `stage`")
+        if stray := entry.said().keys() - kind.model_fields - set(RunEntry.__annotations__):
+            raise UserError(f"{where} is of the stage {stage}, which has no setting '{min(stray)}': leave it out")
+        given = {each: value for each, value in (sizes.said() | said).items() if each in kind.model_fields}
+        batch, iterations = self._sizes(stage, sizes, said)
+        try:
+            settings = kind(**given | {"batch_size": batch.size, "iterations": iterations})
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        origin = {each: said.get(each) for each in ("dataset", "teacher", "images", "init")}
+        if stage == "consistency" and "dataset" not in entry.said():
+            origin["dataset"] = None
+        return Run(name, stage, settings, batch, **origin)
+
+    def _sizes(self, stage: str, sizes: StageEntry, said: dict) -> tuple[BatchEntry, int]:
+        """The batch and the number of iterations that a run names."""
+        where = f"scales/{self.scale}.yaml: {stage}"
+        batch = _known("batch", said.get("batch", "base"), sizes.batch, where)
         if batch.size % (pieces := batch.nodes * max(1, batch.gpus) * batch.accumulation):
             raise UserError(
                 f"{where}: batch.{said['batch']} is of {batch.size}, which does not divide among {batch.nodes} nodes "
                 f"of {max(1, batch.gpus)} GPUs with {batch.accumulation} micro-batches: choose a multiple of {pieces}"
             )
-        settings["iterations"] = _known("number of iterations", said["iterations"], sizes["iterations"], where)
-        try:
-            return Run(name=name, **settings)
-        except TypeError as error:
-            raise UserError(f"config.yaml: runs.{name} lacks a setting: {str(error).split(':')[-1].strip()}") from error
+        return batch, _known("number of iterations", said.get("iterations", "base"), sizes.iterations, where)
 
     def _check_data(self, run: Run) -> None:
         """Consistency Distillation learns from a teacher and from pictures, every other stage from pairs."""
@@ -256,16 +309,14 @@ class Study:
             return
         if run.dataset or not (run.teacher and run.images):
             raise UserError(f"config.yaml: {where} learns without pairs: give it teacher and images, and no dataset")
-        if _known("teacher", run.teacher, self.teachers, where).space != "pixel" or run.loss not in ("lpips", "mse"):
+        space, loss = _known("teacher", run.teacher, self.teachers, where).space, run.settings.loss
+        if space != "pixel" or loss not in ("lpips", "mse"):
             raise UserError(f"config.yaml: {where} is in pixels: give it such a teacher, and the loss lpips or mse")
         self.benchmark(run.images, f"{where}.images")
 
-    def _check_stage(self, run: Run) -> None:
-        """A gan has a discriminator and starts from another run; a regression does neither."""
+    def _check_init(self, run: Run) -> None:
+        """A GAN starts from another run; a regression does not."""
         where, gan = f"config.yaml: runs.{run.name}", run.stage == "gan"
-        if gan != (run.discriminator != "none"):
-            problem = "has no discriminator" if gan else "is a regression with a discriminator"
-            raise UserError(f"{where} {problem}: set `discriminator`, or `stage`")
         if gan != (run.init is not None):
             problem = "has no `init`: name the run it starts from" if gan else "is a regression: it takes no `init`"
             raise UserError(f"{where} {problem}")
@@ -276,20 +327,17 @@ class Study:
                 raise UserError(f"{where} starts from itself: {' -> '.join([*seen, init])}; change an `init`")
             seen.append(init)
 
-    def _check_model(self, model: Model) -> None:
-        where = f"config.yaml: models.{model.name}"
-        if model.reported_only:
-            if model != Model(model.name, reported_only=True):
-                raise UserError(f"{where} is reported only: it takes no other setting")
-        elif model.teacher is not None:
-            if None in (model.solver, model.guidance) or (model.scheduler, model.pipeline) != (None, None):
-                raise UserError(f"{where} is a teacher: it needs solver and guidance, and no scheduler or pipeline")
-            _known("teacher", model.teacher, self.teachers, f"models.{model.name}")
-            self.steps(model.teacher, model.solver)
-        elif None in (model.scheduler, model.steps, model.guidance, model.resolution):
+    def _check_dataset(self, data: DatasetEntry) -> None:
+        """A dataset has a teacher with its solver, prompts, a pair for each shard, and no more pairs than its whole."""
+        _known("teacher", data.teacher, self.teachers, f"datasets.{data.name}")
+        _known("list of prompts", data.prompts, self.prompts, f"datasets.{data.name}")
+        self.steps(data.teacher, self.teachers[data.teacher].solver)
+        if data.shards > data.pairs and not data.part_of:
+            raise UserError(f"scales/{self.scale}.yaml: datasets.{data.name} has more shards than pairs: make fewer")
+        if data.part_of and data.pairs > (whole := self.datasets[data.part_of]).pairs:
             raise UserError(
-                f"{where} needs teacher, solver, guidance; or, of a published pipeline, scheduler, steps, guidance and "
-                "resolution; or reported_only: true"
+                f"scales/{self.scale}.yaml: datasets.{data.name} has more pairs than {whole.name}, which it is "
+                "part of: ask for fewer"
             )
 
 
@@ -298,8 +346,8 @@ def again(row: str, number: int) -> str:
     return f"{row}-seed{number}" if number else row
 
 
-def _named(kind: type, stanzas: dict[str, dict]) -> dict:
-    return {name: kind(name=name, **stanza) for name, stanza in stanzas.items()}
+def _named(entries: dict[str, Entry]) -> dict:
+    return {name: entry.called(name) for name, entry in entries.items()}
 
 
 def _known(kind: str, name: str, known: dict, where: str):

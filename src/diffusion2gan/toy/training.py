@@ -1,28 +1,16 @@
-"""The training of every toy network: the options of its script, and one loop for all."""
+"""The training loop that all toy networks share."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 from diffusion2gan.study import cli
 from diffusion2gan.training.loop import Schedule, train
 
 
-@dataclass(kw_only=True)
-class TrainingArguments:
-    """The options that all scripts share."""
+def fit(training, args, compared: Sequence[str] = ()) -> None:
+    """Train with warmup, cosine decay and an average of the weights, and write `history.csv` to the folder `args.out`.
 
-    iterations: int
-    batch_size: int
-    learning_rate: float
-    checkpoints: Path
-    out: Path
-    seed: int = 0
-
-
-def fit(training, args: TrainingArguments, compared: list[str]) -> None:
-    """Train with warmup, cosine decay and an average of the weights, and write `history.csv`.
-
-    `compared` names the options, besides batch size and learning rate, that must be equal on resume.
+    `args` are `ToySettings` with the folders `checkpoints` and `out`. `compared` names the settings that must be equal
+    on resume, besides batch size and learning rate.
     """
     settings = cli.settings_of(args, [*compared, "batch_size", "learning_rate"])
     schedule = Schedule(args.iterations, warmup=200, decay="cosine")

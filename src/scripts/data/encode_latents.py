@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from diffusion2gan.data.imagenet import LabelledImages
 from diffusion2gan.images import to_tensor
 from diffusion2gan.io import atomic
-from diffusion2gan.pairs.shards import shard_range
+from diffusion2gan.pairs.sizes import shard_range
 from diffusion2gan.progress import track
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher

@@ -9,30 +9,29 @@ The first command samples one image with a student. The second samples eight wit
 recipe, `sample.json`. With the same seed, all models with noise of the same size start image i from the same noise.
 """
 
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pandas as pd
 import torch
+from pydantic import Field
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.images import save_png
 from diffusion2gan.io import atomic
 from diffusion2gan.provenance import json_sha256
+from diffusion2gan.sampling import sampler
 from diffusion2gan.sampling.folder import noise_seeds, prepare_folder
-from diffusion2gan.sampling.sampler import SamplingSettings, sample_images
+from diffusion2gan.settings import Count, SamplingSettings, Seeded, Size
 from diffusion2gan.study import cli
 
 
-@dataclass(kw_only=True)
-class Arguments(SamplingSettings):
-    out: Path = cli.option(help="a folder, or a .png file for a single image")
-    prompt: list[str] = cli.option(default_factory=list, help="one or several, each in quotes")
-    prompts: Path | None = cli.option(default=None, help="or a parquet file of them, as a benchmark's")
-    count: int = cli.option(default=0, help="how many of that file; 0 is all")
-    repeats: int = cli.option(default=1, help="images of each prompt, one after the other")
-    batch_size: int = cli.option(default=16, help="images sampled at once")
-    seed: int = cli.option(default=0, help="of the noise")
+class Arguments(Seeded, SamplingSettings):
+    out: Path = Field(description="a folder, or a .png file for a single image")
+    prompt: list[str] = Field([], description="one or several, each in quotes")
+    prompts: Path | None = Field(None, description="or a parquet file of them, as a benchmark's")
+    count: Size = Field(0, description="how many of that file; 0: all")
+    repeats: Count = Field(1, description="images of each prompt, one after the other")
+    batch_size: Count = Field(16, description="images sampled at once")
 
 
 def main(args: Arguments):
@@ -41,10 +40,10 @@ def main(args: Arguments):
     single = args.out.suffix == ".png"
     if single and len(captions) > 1:
         raise UserError(f"{args.out} holds one image and there are {len(captions)}: give --out a folder")
-    settings = SamplingSettings(**{each.name: getattr(args, each.name) for each in fields(SamplingSettings)})
-    sampler, _ = settings.load(device)
+    settings = SamplingSettings(**{name: getattr(args, name) for name in SamplingSettings.model_fields})
+    sample, _ = sampler.load(settings, device)
     seeds = noise_seeds(args.seed, range(len(captions)))
-    images = sample_images(sampler, seeds, captions, args.batch_size, f"sampling with {args.model}")
+    images = sampler.sample_images(sample, seeds, captions, args.batch_size, f"sampling with {args.model}")
 
     if single:
         (image,) = images
@@ -52,10 +51,10 @@ def main(args: Arguments):
             save_png(image, temporary)
         return
     recipe = {
-        **asdict(settings),
+        **settings.model_dump(),
         **cli.settings_of(args, ["repeats", "batch_size", "seed"]),
         "count": len(captions),
-        "precision": str(settings.precision(device)).removeprefix("torch."),
+        "precision": str(sampler.precision(settings, device)).removeprefix("torch."),
         "captions_sha256": json_sha256(captions[:: args.repeats]),
     }
     prepare_folder(args.out, recipe)

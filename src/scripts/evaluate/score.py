@@ -1,17 +1,15 @@
 """Measure the samples of a run against a benchmark."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion2gan import provenance
 from diffusion2gan.io import write_json
-from diffusion2gan.metrics.scores import Scores, ScoringSettings
+from diffusion2gan.metrics.scores import Scored, Scores
 from diffusion2gan.study import cli
 
 
-@dataclass(kw_only=True)
-class Arguments(ScoringSettings):
+class Arguments(Scored):
     run: str
     scale: str
     out: Path

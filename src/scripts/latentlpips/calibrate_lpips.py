@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,28 +12,22 @@ from diffusion2gan.data.sources import find_source
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import atomic
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.settings import CalibrationSettings, Count, Seeded, Space
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.lpips.calibration import CalibrationTraining, encode, two_afc
 
 
-@dataclass
-class Arguments:
+class Arguments(CalibrationSettings, Seeded):
     trunk: Path
-    space: str
+    space: Space
     judgements: str
-    iterations: int
+    size: Count = 64
     checkpoints: Path
     out: Path
     metrics: Path
     teacher: str = ""
-    count: int = 5000
-    held_out: int = 2000
-    size: int = 64
-    batch_size: int = 50
-    learning_rate: float = 1e-4
-    seed: int = 0
 
 
 def main(args: Arguments):

@@ -1,6 +1,5 @@
 """Figure 3: find a latent again from noise, by gradient descent on one loss; write its curves and where it ends."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -14,26 +13,20 @@ from diffusion2gan.losses import regression_loss
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.progress import track
 from diffusion2gan.seeds import mix, noise
+from diffusion2gan.settings import Ensemble, Loss, ReconstructionSettings, Seeded
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
 
 
-@dataclass
-class Arguments:
-    loss: str
+class Arguments(ReconstructionSettings, Seeded):
+    loss: Loss
+    preset: Ensemble = "bgco"
     teacher: str
     images: str
     latent_metric: Path
-    iterations: int
-    learning_rate: float
+    pixel_metric: Path | None = None
     curves: Path
     pictures_out: Path
-    pixel_metric: Path | None = None
-    preset: str = "bgco"
-    pictures: int = 2
-    seeds: int = 3
-    log_every: int = 100
-    seed: int = 0
 
 
 def main(args: Arguments):

@@ -5,11 +5,11 @@ on which speed does not depend.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
+from pydantic import Field
 
 from diffusion2gan import provenance
 from diffusion2gan.io import atomic
@@ -17,21 +17,18 @@ from diffusion2gan.losses.ensemble import Ensemble
 from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS, PixelLPIPS
 from diffusion2gan.metrics.speed import extra_memory, seconds
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.settings import LossTimingSettings, Positive
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
 
 PRESET = "bgco"
 
 
-@dataclass
-class Arguments:
+class Arguments(LossTimingSettings):
     teacher: str
-    width: float
+    width: Positive = Field(description="of the VGG, as a multiple of VGG-16's")
     out: Path
     hardware: Path
-    batch_size: int = 4
-    repeats: int = 10
-    autocast: bool = False
 
 
 def main(args: Arguments):

@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,7 +11,8 @@ from diffusion2gan.data.imagenet import LabelledImages
 from diffusion2gan.data.latents import LabelledLatents
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import atomic
-from diffusion2gan.networks.vgg import SPACES, VGG
+from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.settings import Seeded, Space, VGGSettings
 from diffusion2gan.study import cli
 from diffusion2gan.training import distributed
 from diffusion2gan.training.loop import Schedule, train
@@ -27,32 +27,16 @@ from diffusion2gan.training.lpips.classification import (
 EVALUATION_BATCH = 256
 
 
-@dataclass
-class Arguments:
-    space: str
+class Arguments(VGGSettings, Seeded):
+    space: Space
     data: list[str]
     validation: list[str]
-    classes: int
-    iterations: int
-    batch_size: int
-    learning_rate: float
     checkpoints: Path
     out: Path
     metrics: Path
-    width: float = 0.25
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.0
-    warmup: int = 200
-    size: int = 64
-    validation_count: int = 2000
-    workers: int = 0
-    seed: int = 0
-    autocast: bool = False
 
 
 def main(args: Arguments):
-    if args.space not in SPACES:
-        raise UserError(f"no space '{args.space}': use {' or '.join(SPACES)}")
     start = time.monotonic()
     torch.manual_seed(args.seed)
     device = distributed.device()

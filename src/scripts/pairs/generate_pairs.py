@@ -1,36 +1,31 @@
 """Solve the teacher's ODE for one shard of (noise, prompt, latent) pairs (Sec. 3.1)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import Field
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import check_disk, file_sha256
 from diffusion2gan.pairs.prompts import read_prompts
-from diffusion2gan.pairs.shards import NOISE, bytes_of, pair_seeds, shard_range, unfinished, write_shard
+from diffusion2gan.pairs.shards import NOISE, pair_seeds, unfinished, write_shard
+from diffusion2gan.pairs.sizes import bytes_of, shard_range
 from diffusion2gan.progress import track
 from diffusion2gan.seeds import noise
+from diffusion2gan.settings import Count, Seeded, Size, SolvingSettings
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import load_teacher
 
 SOLVERS = {"ddim": "ddim, eta 0", "heun": "heun, edm noise levels"}
 
 
-@dataclass
-class Arguments:
+class Arguments(SolvingSettings, Seeded):
     teacher: str
     prompts: Path
-    shard: int
-    shards: int
-    count: int
-    steps: int
-    guidance: float
-    batch_size: int
+    count: Count = Field(description="pairs of the dataset")
+    shards: Count = Field(description="files that they are divided among")
+    shard: Size = Field(description="number of this one, from 0")
     out: Path
-    solver: str = "ddim"
-    spacing: str = "own"
-    seed: int = 0
 
 
 def main(args: Arguments):

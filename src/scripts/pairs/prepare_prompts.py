@@ -1,29 +1,21 @@
 """Choose the prompts of a dataset of pairs."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion2gan.io import atomic
-from diffusion2gan.pairs.prompts import Filter, choose_prompts
+from diffusion2gan.pairs.prompts import choose_prompts
+from diffusion2gan.settings import Count, PromptFilter, Seeded
 from diffusion2gan.study import cli
 
 
-@dataclass
-class Arguments:
+class Arguments(PromptFilter, Seeded):
     source: str
-    count: int
+    count: Count
     out: Path
-    seed: int = 0
-    caption_column: str | None = None
-    score_column: str | None = None
-    min_score: float | None = None
-    shortest: int = Filter.shortest
-    longest: int = Filter.longest
 
 
 def main(args: Arguments):
-    wanted = Filter(args.caption_column, args.score_column, args.min_score, args.shortest, args.longest)
-    chosen = choose_prompts(args.source, args.count, args.seed, wanted)
+    chosen = choose_prompts(args.source, args.count, args.seed, args)
     with atomic(args.out) as temporary:
         chosen.to_parquet(temporary, index=False)
 

@@ -1,6 +1,5 @@
 """The whole study as one page that loads nothing: claims, tables, figures, what is behind each number, and its cost."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import yaml
 from diffusion2gan.io import atomic
 from diffusion2gan.report import page as report
 from diffusion2gan.report import tables, workflow
-from diffusion2gan.study import cli
+from diffusion2gan.study import cli, config
 from diffusion2gan.study.study import Study
 
 
@@ -29,7 +28,7 @@ class Arguments:
 
 def main(args: Arguments):
     page = report.render(
-        study=Study(json.loads(args.config.read_text(encoding="utf-8"))),
+        study=Study(config.read(args.config)),
         measured={
             table.stem: (pd.read_csv(table, dtype={"seeds": str}), tables.read_metrics(files_behind(seeds)))
             for table, seeds in zip(args.tables, args.seeds, strict=True)

@@ -1,21 +1,21 @@
 """Train a small EDM denoiser on 32 × 32 images: the teacher of Table 6 at the scales without the published one."""
 
-from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from diffusion2gan.images import to_tensor
 from diffusion2gan.pixel.cifar10 import load_images
+from diffusion2gan.settings import ToyEDMSettings
 from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.edm import EDMTraining
-from diffusion2gan.toy.training import TrainingArguments, fit
+from diffusion2gan.toy.training import fit
 
 
-@dataclass(kw_only=True)
-class Arguments(TrainingArguments):
-    images: str
-    scenes: int
+class Arguments(ToyEDMSettings):
+    checkpoints: Path
+    out: Path
 
 
 def main(args: Arguments):

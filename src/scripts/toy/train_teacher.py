@@ -1,23 +1,24 @@
 """Train the U-Net and the text encoders of a toy teacher on latents of captioned scenes; save the pipeline."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import Field
 
+from diffusion2gan.settings import ToyTeacherSettings
 from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.denoising import DenoisingTraining, encode_scenes
 from diffusion2gan.toy.openmoji import Scenes, prompts
-from diffusion2gan.toy.training import TrainingArguments, fit
+from diffusion2gan.toy.training import fit
 
 
-@dataclass(kw_only=True)
-class Arguments(TrainingArguments):
+class Arguments(ToyTeacherSettings):
     vae: Path
-    scenes: int
-    init: Path | None = None  # a pipeline to start from, instead of random weights
-    xl: bool = False  # an SDXL in miniature, instead of a Stable Diffusion
+    init: Path | None = Field(None, description="a pipeline to start from, instead of random weights")
+    xl: bool = Field(False, description="an SDXL in miniature, instead of a Stable Diffusion")
+    checkpoints: Path
+    out: Path
 
 
 def main(args: Arguments):

@@ -1,22 +1,23 @@
 """Train the toy VAE on OpenMoji scenes; save it as a diffusers folder with its scaling factor."""
 
-from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from diffusion2gan.images import to_tensor
+from diffusion2gan.settings import ToyVAESettings
 from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.autoencoder import AutoencoderTraining
 from diffusion2gan.toy.openmoji import Scenes
-from diffusion2gan.toy.training import TrainingArguments, fit
+from diffusion2gan.toy.training import fit
 
 SCENES_FOR_SCALE = 1000
 
 
-@dataclass(kw_only=True)
-class Arguments(TrainingArguments):
-    autocast: bool = False
+class Arguments(ToyVAESettings):
+    checkpoints: Path
+    out: Path
 
 
 def main(args: Arguments):

@@ -1,0 +1,375 @@
+"""The entries of the configuration: teachers, datasets, runs, models, benchmarks, tables, figures, sizes.
+
+They hold names and settings; `diffusion2gan.study.study` knows how they belong together.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, create_model, model_validator
+
+from diffusion2gan.settings import (
+    CalibrationSettings,
+    ConsistencySettings,
+    CostMetric,
+    Count,
+    FeatureSettings,
+    Fitting,
+    GANSettings,
+    LossTimingSettings,
+    PictureMetric,
+    Positive,
+    PromptFilter,
+    ReconstructionSettings,
+    RegressionSettings,
+    ResizeFilter,
+    SamplingSettings,
+    Seed,
+    SettingsModel,
+    Several,
+    Size,
+    Solver,
+    Space,
+    Spacing,
+    SpeedMetric,
+    ToyEDMSettings,
+    ToySettings,
+    ToyTeacherSettings,
+    ToyVAESettings,
+    VGGSettings,
+)
+
+STAGES = {"regression": RegressionSettings, "gan": GANSettings, "consistency": ConsistencySettings}
+
+
+def _distinct(values: list) -> list:
+    if len(set(values)) < len(values):
+        raise ValueError("every one may stand there once")
+    return values
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_distinct)]
+Metrics = Annotated[
+    list[Literal[PictureMetric, SpeedMetric, CostMetric]], Field(min_length=1), AfterValidator(_distinct)
+]
+
+
+def optional(*models: type[BaseModel], without: tuple[str, ...] = ()) -> type[BaseModel]:
+    """A model with the settings of others, none of them required: what an entry may say over defaults."""
+    fields = {name: field for model in models for name, field in model.model_fields.items() if name not in without}
+    return create_model(
+        "Optional",
+        __base__=Entry,
+        **{
+            name: (Annotated[field.annotation, *field.metadata, Field(description=field.description)], None)
+            for name, field in fields.items()
+        },
+    )
+
+
+class Entry(SettingsModel):
+    """An entry of the configuration. It does not hold the name that it stands under, unless `called` gives it."""
+
+    _name: str = PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def called(self, name: str, **changes) -> "Entry":
+        """The entry with its name, and with other values of some fields."""
+        entry = self.model_copy(update=changes)
+        entry._name = name
+        return entry
+
+
+class Weights(Entry):
+    """How many weights a teacher has."""
+
+    unet: Count = Field(description="of the U-Net")
+    others: Size = Field(description="of the VAE and the text encoders")
+
+
+class TeacherEntry(Entry):
+    """A multi-step diffusion model."""
+
+    space: Space = Field(description="what it denoises")
+    solver: Solver = Field(description="of the ODE behind the pairs")
+    spacing: Spacing = Field("own", description="of that solver's steps in time")
+    path: str | None = Field(description="a diffusers folder or hub id; null: this scale has none")
+    pickle: Text | None = Field(None, description="official EDM checkpoint that the workflow converts to a teacher")
+    training: ToyEDMSettings | ToyTeacherSettings | None = Field(None, description="of one that the workflow trains")
+    steps: dict[Solver, Count] = Field(description="of each solver")
+    latent: Annotated[list[Count], Field(min_length=3, max_length=3)] = Field(
+        description="channels, height and width of what a pair holds"
+    )
+    weights: Weights
+    lpips_side: Size = Field(0, description="side in pixels of its pictures before LPIPS; 0: their own")
+
+    @property
+    def made(self) -> bool:
+        """Whether the workflow makes its files."""
+        return self.training is not None or self.pickle is not None
+
+
+class PromptsEntry(PromptFilter):
+    """A list of prompts."""
+
+    path: Text = Field(description="a .txt or .parquet file, a folder of them, openmoji, or unconditional")
+
+
+Prompts = Annotated[  # a path alone is short for an entry; null: this scale has none
+    PromptsEntry | None,
+    BeforeValidator(
+        lambda said: {"path": said} if isinstance(said, str) else said,
+        json_schema_input_type=str | PromptsEntry | None,
+    ),
+]
+
+
+class DatasetEntry(Entry):
+    """Pairs of one teacher at one guidance, or the first pairs of another dataset."""
+
+    teacher: Name | None = None
+    guidance: Annotated[float, Field(ge=1)] | None = Field(None, description="classifier-free guidance scale; 1: none")
+    prompts: Name | None = None
+    pairs: Count
+    shards: Annotated[int, Field(ge=1, le=500)] | None = Field(None, description="files that they are divided among")
+    part_of: Name | None = Field(None, description="the dataset whose first pairs these are")
+
+    @model_validator(mode="after")
+    def _check(self) -> "DatasetEntry":
+        own = (self.teacher, self.guidance, self.prompts, self.shards)
+        if (self.part_of is None) == (self.teacher is None) or (self.teacher is not None and None in own):
+            raise ValueError("needs teacher, guidance, prompts and shards; or part_of alone, with its number of pairs")
+        return self
+
+
+class BatchEntry(Fitting):
+    """A training batch and the machines that it is trained on."""
+
+    size: Count = Field(description="samples of a step, in all processes and micro-batches together")
+    nodes: Count = 1
+    gpus: Size = Field(0, description="of each node; 0: the CPU")
+
+    @property
+    def fitting(self) -> dict:
+        """The options of a training script that move no result."""
+        return {name: getattr(self, name) for name in Fitting.model_fields}
+
+
+class StageEntry(optional(*STAGES.values(), without=("loss", "ensemble", "iterations", "batch_size", "seed"))):
+    """The sizes of a stage: batches and numbers of iterations by name, and what its runs share."""
+
+    batch: dict[str, BatchEntry]
+    iterations: dict[str, Count]
+
+
+class RunEntry(optional(*STAGES.values(), without=("iterations", "batch_size"))):
+    """A student to train; what it does not say are the `base`'s and its stage's."""
+
+    stage: Literal["regression", "gan", "consistency"] | None = None
+    dataset: Name | None = Field(None, description="of pairs")
+    teacher: Name | None = Field(None, description="of Consistency Distillation, which takes no pairs")
+    images: Name | None = Field(None, description="the benchmark whose pictures Consistency Distillation learns from")
+    init: Name | None = Field(None, description="the run that a GAN starts from")
+    batch: Name | None = Field(None, description="a name under `batch` of the stage")
+    iterations: Name | None = Field(None, description="a name under `iterations` of the stage")
+
+
+class ModelEntry(optional(SamplingSettings, without=("model", "spacing", "prediction"))):
+    """A row that is no run: a teacher with some solver, a published pipeline, or numbers that only the paper reports.
+
+    The scale names the files of a published pipeline, `pipeline` and `unet`. Without them its row holds reported
+    numbers only, or is left out where it stands in for another's, `stand_in_for`.
+    """
+
+    teacher: Name | None = None
+    solver: Solver | None = None
+    pipeline: Text | None = Field(None, description="a published pipeline: a diffusers folder or hub id")
+    scheduler: Literal["own", "euler", "lcm", "rectified-flow"] | None = None
+    spacing: Spacing = "own"
+    prediction: Literal["own", "epsilon", "v_prediction", "sample"] = "own"
+    stand_in_for: Name | None = Field(None, description="the row that it stands in for")
+    reported_only: Literal[True] | None = Field(None, description="nothing to sample with")
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is anything to sample with."""
+        return self.teacher is not None or self.pipeline is not None
+
+    @model_validator(mode="after")
+    def _check(self) -> "ModelEntry":
+        if self.reported_only:
+            if self.model_fields_set != {"reported_only"}:
+                raise ValueError("is reported only: it takes no other setting")
+        elif self.teacher is not None:
+            if None in (self.solver, self.guidance) or (self.scheduler, self.pipeline) != (None, None):
+                raise ValueError("is a teacher: it needs solver and guidance, and no scheduler or pipeline")
+        elif None in (self.scheduler, self.steps, self.guidance, self.resolution):
+            raise ValueError(
+                "needs teacher, solver, guidance; or, of a published pipeline, scheduler, steps, guidance and "
+                "resolution; or reported_only: true"
+            )
+        return self
+
+
+class BenchmarkEntry(Entry):
+    """Prompts with reference pictures."""
+
+    source: str | None = Field(description="where they are; null: this scale has none")
+    pictures: Count = Field(description="prompts, and pictures sampled for them")
+    resolution: Count = Field(description="side in pixels at which pictures are compared")
+    resize_filter: ResizeFilter = "lanczos"
+    references: Count | None = Field(None, description="pictures to compare with, where there are no captions")
+
+
+class TableEntry(Entry):
+    """Rows (runs and models), all measured on one benchmark."""
+
+    benchmark: Name
+    metrics: Metrics
+    rows: Names
+    teacher: Name | None = Field(None, description="the row that DreamSim compares with")
+
+
+class FigureEntry(Entry):
+    """Columns (runs and models, with their titles) of pictures of one benchmark."""
+
+    benchmark: Name
+    pictures: Count
+    columns: Annotated[dict[Name, str], Field(min_length=1)]
+
+    @property
+    def rows(self) -> list[str]:
+        return list(self.columns)
+
+
+class HumanStudyEntry(Entry):
+    """Figure 6: rows, and those that each is compared with."""
+
+    benchmark: Name
+    comparisons: Annotated[dict[Name, Annotated[list[Name], AfterValidator(_distinct)]], Field(min_length=1)]
+    prompts: Count = Field(description="prompts whose pictures are compared")
+    answers: Text = Field(description="folder of what people answered")
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return [(row, other) for row, others in self.comparisons.items() for other in others]
+
+    @property
+    def rows(self) -> list[str]:
+        return list(dict.fromkeys(row for pair in self.pairs for row in pair))
+
+
+class SolvingEntry(Entry):
+    """How every dataset of pairs is solved."""
+
+    batch_size: Count = Field(description="pairs solved at once")
+
+
+class LatentsEntry(Entry):
+    """Labelled pictures that are encoded for the VGG of LatentLPIPS."""
+
+    train: Count
+    val: Count
+    shard: Count = Field(description="latents of a file")
+
+
+class SideEntry(Entry):
+    """Sides of the patches that judgements are about, in pixels."""
+
+    latent: Count
+    pixel: Count
+
+
+class CalibrationEntry(CalibrationSettings):
+    """Calibration of LPIPS in each space."""
+
+    size: SideEntry
+
+
+class LatentLPIPSEntry(Entry):
+    """The metrics of the regression losses (Sec. 3.2), and Figures 2 and 3 about them."""
+
+    images: str = Field(description="labelled pictures: a folder, or openmoji")
+    judgements: str = Field(description="judgements of similarity: BAPPS's folder, or openmoji")
+    weights: dict[str, str] = Field(description="trunks that are not trained")
+    metrics: dict[str, str] = Field(description="metrics that others calibrated")
+    latents: LatentsEntry
+    vgg: VGGSettings
+    calibration: CalibrationEntry
+    cost: LossTimingSettings
+    reconstruction: ReconstructionSettings
+
+
+class DiversityEntry(Entry):
+    """Pictures for DreamDiv."""
+
+    prompts: Count
+    repeats: Several = Field(description="pictures of each prompt")
+
+
+class EvaluationEntry(FeatureSettings):
+    """How pictures are sampled and measured; `benchmark` and `metrics` are those of a run that is a row of no table."""
+
+    benchmark: Name
+    metrics: Metrics
+    batch_size: Count = Field(description="pictures sampled at once")
+    diversity: DiversityEntry
+
+
+class RateEntry(Entry):
+    """Seconds of one GPU for a unit of a job's work, and where they are from."""
+
+    seconds: Positive
+    basis: str
+
+
+class CostEntry(Entry):
+    """What jobs take until some have run here."""
+
+    gpu_seconds: dict[Literal["generate_pairs", "train_regression", "train_gan", "sample"], dict[str, RateEntry]]
+    notes: list[str]
+
+
+class AssetsEntry(Entry):
+    """How the weights under assets/toy were trained."""
+
+    vae: ToyVAESettings
+    teacher: ToyTeacherSettings
+    teacher_again: ToyTeacherSettings
+    clip: ToySettings
+    edm: ToyEDMSettings
+    vgg_latent: optional(VGGSettings)
+    vgg_pixel: optional(VGGSettings)
+
+
+class Configuration(Entry):
+    """The whole configuration of a study at one scale."""
+
+    scale: Name
+    work: Text = Field(description="root of everything heavy")
+    seed: Seed = Field(description="of data, calibration and evaluation; a run has its own")
+    seeds: Count = Field(description="how often every row is trained, sampled and measured")
+    teachers: dict[str, TeacherEntry]
+    prompts: dict[str, Prompts]
+    datasets: dict[str, DatasetEntry]
+    solving: SolvingEntry
+    latentlpips: LatentLPIPSEntry
+    base: RunEntry = Field(description="what a run is unless its entry says otherwise")
+    runs: dict[str, RunEntry]
+    regression: StageEntry
+    gan: StageEntry
+    consistency: StageEntry
+    models: dict[str, ModelEntry]
+    plan: list[str] = Field(description="targets that results/plan.md counts; none: all that can be made")
+    cost: CostEntry
+    stand_ins: dict[str, Name] = Field(description="the benchmark that stands in for another at this scale")
+    benchmarks: dict[str, BenchmarkEntry]
+    evaluation: EvaluationEntry
+    tables: dict[str, TableEntry]
+    figures: dict[str, FigureEntry]
+    human_study: HumanStudyEntry
+    assets: AssetsEntry | None = None

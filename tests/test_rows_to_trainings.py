@@ -1,0 +1,250 @@
+"""From a row of Tables 1 to 6 to the training that is built for it, by the very command of its rule.
+
+The commands are those that the workflow plans: the smoke scale with the paper's batches and iterations. A setting
+whose value in the paper's scale is also its script's default has another value here, so that it shows when it is lost.
+What is expected of each row is written out by hand.
+"""
+
+import dataclasses
+import importlib
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from built import built, loss_name, metric, pairs
+from diffusers import UNet2DConditionModel
+from PIL import Image
+from workflow.conftest import pretend
+
+from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
+from diffusion2gan.discriminators.mix_and_match import Fractions
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator
+from diffusion2gan.generator import Generator
+from diffusion2gan.pixel.consistency import ConsistencyTraining
+from diffusion2gan.pixel.model import PixelGenerator
+from diffusion2gan.study import cli
+from diffusion2gan.study.config import load, merge
+from diffusion2gan.study.study import Study
+
+ROOT = Path(__file__).parents[1]
+SHAPES = {"sd15": (4, 8, 8), "sdxl": (4, 8, 8), "edm-cifar10": (3, 32, 32)}
+TEACHERS = {"sd15": "assets/toy/teacher", "sdxl": "work/smoke/teachers/sdxl", "edm-cifar10": "assets/toy/edm"}
+METRICS = {"lpips": "pixel", "latent_lpips": "latent-{}", "e_latent_lpips bgc": "latent-{}"}
+
+# neither the paper's values nor a default of a script
+CHANGED = {
+    "scale": "smoke",
+    "base": {"seed": 4, "ensemble": "bgc", "r1_every": 5},
+    "regression": {"learning_rate": 3.0e-4, "warmup": 6, "ema_decay": 0.7},
+    "gan": {
+        "learning_rate": 4.0e-4, "d_learning_rate": 5.0e-4, "warmup": 7, "ema_decay": 0.6, "lambda_gan": 0.3,
+        "r1_gamma": 2.5, "mix_fraction_latent": 0.11, "mix_fraction_text": 0.22, "mix_fraction_noise": 0.33,
+    },
+    "consistency": {"learning_rate": 6.0e-4, "warmup": 8, "ema_decay": 0.5, "noise_levels": 7, "target_decay": 0.4},
+}  # fmt: skip
+
+E = "e_latent_lpips bgc"
+
+# row: the loss, the batch, its micro-batches, the pairs, how many of them (0: all), the iterations; Tables 1, 5 and 6
+REGRESSIONS = {
+    "regression-lpips": ("lpips", 256, 4, "sd-cfg-3", 0, 20_000),
+    "regression-mse": ("mse", 256, 1, "sd-cfg-3", 0, 20_000),
+    "regression-pseudo-huber": ("pseudo_huber", 256, 1, "sd-cfg-3", 0, 20_000),
+    "regression-latentlpips": ("latent_lpips", 256, 1, "sd-cfg-3", 0, 20_000),
+    "regression-elatentlpips": (E, 256, 1, "sd-cfg-3", 0, 20_000),
+    "regression-elatentlpips-large-batch": (E, 2048, 1, "sd-cfg-3", 0, 20_000),
+    "sdxl-regression-elatentlpips": (E, 256, 4, "sdxl-cfg-7", 0, 20_000),
+    "regression-lpips-50k": ("lpips", 256, 1, "cifar10-1000k", 16, 300_000),
+    "regression-lpips-100k": ("lpips", 256, 1, "cifar10-1000k", 24, 300_000),
+    "regression-lpips-200k": ("lpips", 256, 1, "cifar10-1000k", 32, 300_000),
+    "regression-lpips-500k": ("lpips", 256, 1, "cifar10-1000k", 48, 300_000),
+    "regression-lpips-1000k": ("lpips", 256, 1, "cifar10-1000k", 64, 300_000),
+}
+
+# row: D, whether it sees z, has R1, has many scales, is shown mismatches; the batch, its micro-batches, the pairs, the
+# run whose student it starts from; Tables 2 to 5
+LARGE, XL = "regression-elatentlpips-large-batch", "sdxl-regression-elatentlpips"
+GANS = {
+    "gan-gigagan": (GigaGANDiscriminator, False, False, False, False, 256, 1, "sd-cfg-3", LARGE),
+    "gan-diffusion": (DiffusionDiscriminator, False, False, False, False, 256, 1, "sd-cfg-3", LARGE),
+    "gan-diffusion-z": (DiffusionDiscriminator, True, False, False, False, 256, 1, "sd-cfg-3", LARGE),
+    "gan-diffusion-z-r1": (DiffusionDiscriminator, True, True, False, False, 256, 1, "sd-cfg-3", LARGE),
+    "gan-diffusion-z-r1-multiscale": (DiffusionDiscriminator, True, True, True, False, 256, 1, "sd-cfg-3", LARGE),
+    "gan-diffusion-z-r1-multiscale-mixmatch": (
+        DiffusionDiscriminator, True, True, True, True, 256, 1, "sd-cfg-3", LARGE,
+    ),
+    "diffusion2gan": (DiffusionDiscriminator, True, True, True, True, 1024, 1, "sd-cfg-3", LARGE),
+    "sdxl-diffusion2gan": (DiffusionDiscriminator, True, True, True, True, 1024, 4, "sdxl-cfg-7", XL),
+}  # fmt: skip
+
+CONSISTENCY = {"consistency-distillation": 800_000, "consistency-distillation-equal": 109_180}  # iterations
+
+# rows whose micro-batches keep few activations, and whose weights may be cut among processes
+CHECKPOINTED, SHARDED = {"regression-lpips", XL, "sdxl-diffusion2gan"}, {XL, "sdxl-diffusion2gan"}
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    """The script and the words of the command that the workflow plans for each run."""
+    workflow = pretend(tmp_path_factory.mktemp("planned"))
+    paper = yaml.safe_load((ROOT / "scales/paper.yaml").read_text())
+    sizes = {stage: paper[stage] for stage in ("regression", "gan", "consistency")}
+    (workflow.folder / "sizes.yaml").write_text(yaml.safe_dump(merge(sizes, CHANGED)))
+    tables = [f"results/table{number}.csv" for number in range(1, 8)]
+    ran = workflow.run("-n", "-p", "--configfile", "sizes.yaml", "--", *tables)
+    assert ran.returncode == 0, ran.stdout
+    planned = {}
+    launched = r"python src/scripts/launch\.py --nodes \d+ --gpus \d+ "
+    for script, options in re.findall(rf"{launched}src/scripts/distill/(train_\w+)\.py (.*) > \S+ 2>&1", ran.stdout):
+        words = shlex.split(options)
+        planned[Path(words[words.index("--out") + 1]).parent.name] = (script, words)
+    return planned
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, small_teacher_folder, xl_folder):
+    """What stands for the files of the commands: the teacher, its pairs, a student, and metrics; all of it random."""
+    folder = tmp_path_factory.mktemp("rows")
+    teachers = {"sd15": small_teacher_folder, "sdxl": xl_folder, "edm-cifar10": ROOT / "assets/toy/edm"}
+    students = {name: _other(teachers[name], folder / name) for name in ("sd15", "sdxl")}
+    for dataset, teacher in {"sd-cfg-3": "sd15", "sdxl-cfg-7": "sdxl", "cifar10-1000k": "edm-cifar10"}.items():
+        pairs(folder / dataset, teachers[teacher], torch.randn(64, *SHAPES[teacher]))
+    metrics = {space: metric(folder / f"{space}.safetensors", space) for space in ("pixel", "latent")}
+    (folder / "images").mkdir()
+    for number in range(8):
+        Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(folder / "images" / f"{number:05d}.png")
+    return {"folder": folder, "teachers": teachers, "students": students, "metrics": metrics}
+
+
+def _other(teacher, folder):
+    """A pipeline of a teacher's parts whose U-Net has other weights."""
+    student = Generator.from_teacher(teacher)
+    torch.manual_seed(1)
+    student.unet = UNet2DConditionModel.from_config(student.unet.config)
+    student.save(folder, teacher)
+    return folder
+
+
+def understood(script, words):
+    """The arguments that a script reads from the words of a command line."""
+    read = []
+
+    def main(args: script.Arguments):
+        read.append(args)
+
+    main.__module__ = script.__name__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{script.__name__}.py", *words])
+        cli.run(main)
+    return read[0]
+
+
+def build(row, commands, files, name, teacher, loss, **expected):
+    """The training of a row, built by its script with our files for its own; those must be named as `expected`."""
+    called, words = commands[row]
+    assert called == name
+    script = importlib.import_module(f"scripts.distill.{name}")
+    args = understood(script, words)
+    run = Path("work/smoke/runs") / row
+    expected |= {
+        "teacher": TEACHERS[teacher], "checkpoints": run / "checkpoints", "out": run / "student",
+        "history": run / "history.csv", "metrics": run / "metrics/training.json", "samples": run / "samples/training",
+    }  # fmt: skip
+    space = METRICS[loss].format(teacher) if loss in METRICS else None
+    expected["lpips"] = Path(f"work/smoke/latentlpips/{space}/lpips.safetensors") if space else None
+    assert {option: getattr(args, option) for option in expected} == expected
+    ours = {"teacher": str(files["teachers"][teacher])}
+    if space:
+        ours["lpips"] = files["metrics"][space.partition("-")[0]]
+    if "pairs" in expected:
+        ours["pairs"] = files["folder"] / expected["pairs"].name
+    if "images" in expected:
+        ours["images"] = files["folder"] / "images"
+    if "init" in expected:
+        ours["init"] = files["students"][teacher]
+    training = built(script.main, dataclasses.replace(args, **ours))
+    side = 64 if loss == "lpips" else 0
+    assert loss_name(training, SHAPES[teacher], side) == loss
+    assert training.seeds == {4}
+    assert training.gradient_checkpointing == {row in CHECKPOINTED} and training.shard == (row in SHARDED)
+    return training
+
+
+def of_dataset(dataset):
+    return {"sd-cfg-3": "sd15", "sdxl-cfg-7": "sdxl", "cifar10-1000k": "edm-cifar10"}[dataset]
+
+
+def same_weights(student, unet):
+    return all(torch.equal(ours, theirs) for ours, theirs in zip(student.parameters(), unet.parameters(), strict=True))
+
+
+def test_every_run_of_the_study_is_here(commands):
+    assert set(commands) == {*REGRESSIONS, *GANS, *CONSISTENCY}
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    assert set(commands) == set(config["runs"])
+    base = Study(load(config, ROOT)).runs["gan-diffusion-z-r1"]  # what CHANGED hides
+    assert (base.ensemble, base.r1_every, base.seed) == ("bgco", 16, 0)
+
+
+@pytest.mark.parametrize("row", REGRESSIONS)
+def test_a_regression_is_built_as_its_row_says(row, commands, files):
+    loss, batch, micro_batches, dataset, count, iterations = REGRESSIONS[row]
+    teacher = of_dataset(dataset)
+    training = build(
+        row, commands, files, "train_regression", teacher, loss, pairs=Path("work/smoke/pairs") / dataset,
+        lpips_side=64 if teacher == "edm-cifar10" else 0,
+    )  # fmt: skip
+    assert type(training.student) is (PixelGenerator if teacher == "edm-cifar10" else Generator)
+    assert same_weights(training.student, training.training.teacher.unet)
+    assert set(training.training.modules) == {"student"} and training.training.averaged == "student"
+    assert (training.batch_size, training.micro_batches) == (batch, micro_batches)
+    assert training.pairs.folder.name == dataset and len(training.pairs) == (count or 64)
+    assert (training.schedule.iterations, training.schedule.warmup) == (iterations, 6)
+    assert training.schedule.decay == "constant"
+    assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 3e-4}, 0.7, True)
+
+
+@pytest.mark.parametrize("row", GANS)
+def test_a_gan_is_built_as_its_row_says(row, commands, files):
+    kind, z_conditioning, r1, multi_scale, mix_and_match, batch, micro_batches, dataset, init = GANS[row]
+    teacher = of_dataset(dataset)
+    training = build(
+        row, commands, files, "train_gan", teacher, E, pairs=Path("work/smoke/pairs") / dataset,
+        init=Path("work/smoke/runs") / init / "student",
+    )  # fmt: skip
+    assert type(training.discriminator) is kind
+    assert training.sees_z == z_conditioning
+    if kind is DiffusionDiscriminator:
+        assert training.heads == (3 * len(training.discriminator.unet.up_blocks) if multi_scale else 1)
+    assert training.r1 == ((2.5, 5) if r1 else None)
+    assert training.fractions == (Fractions(latent=0.11, text=0.22, noise=0.33) if mix_and_match else None)
+    assert training.matching_aware == (kind is GigaGANDiscriminator)
+    assert training.lambda_gan == 0.3
+    assert same_weights(training.student, Generator.from_teacher(files["students"][teacher]))
+    assert not same_weights(training.student, Generator.from_teacher(files["teachers"][teacher]))
+    assert set(training.training.modules) == {"student", "discriminator"} and training.training.averaged == "student"
+    assert (training.batch_size, training.micro_batches) == (batch, micro_batches)
+    assert training.pairs.folder.name == dataset and len(training.pairs) == 64
+    assert (training.schedule.iterations, training.schedule.warmup) == (20_000, 7)
+    assert training.learning_rates == {"student": 4e-4, "discriminator": 5e-4}
+    assert (training.ema_decay, training.autocast) == (0.6, True)
+
+
+@pytest.mark.parametrize("row", CONSISTENCY)
+def test_consistency_distillation_is_built_as_its_row_says(row, commands, files):
+    images = Path("work/smoke/benchmarks/openmoji-32/images")  # what stands for CIFAR-10
+    training = build(
+        row, commands, files, "train_consistency", "edm-cifar10", "lpips", images=images, lpips_side=64
+    )  # fmt: skip
+    assert type(training.training) is ConsistencyTraining and training.training.averaged == "student"
+    assert same_weights(training.student, training.training.teacher.unet)
+    assert len(training.pairs) == 8
+    assert (training.batch_size, training.micro_batches) == (512, 1)
+    assert (training.schedule.iterations, training.schedule.warmup) == (CONSISTENCY[row], 8)
+    assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 6e-4}, 0.5, False)
+    assert (training.levels, training.target_decay) == (7, 0.4)
