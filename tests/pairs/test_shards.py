@@ -169,7 +169,7 @@ def test_a_shard_is_verified_again_only_if_it_has_changed(tmp_path, monkeypatch)
 def test_shards_of_different_recipes_and_cuts_do_not_mix(tmp_path):
     folder, paths = make_dataset(tmp_path / "five", 3)
     _, others = make_dataset(tmp_path / "fifty", 3, steps=50)
-    with pytest.raises(UserError, match="shard-00001.safetensors was made under other settings") as raised:
+    with pytest.raises(UserError, match="shard-00001.safetensors was made with other settings") as raised:
         index_shards([paths[0], others[1], paths[2]], folder / "prompts.parquet")
     assert "shard-00000" not in str(raised.value)
     _, halves = make_dataset(tmp_path / "halves", 2)
@@ -236,7 +236,7 @@ def test_bad_lists_of_prompts_are_told_in_one_line(tmp_path):
         with pytest.raises(UserError, match=message):
             read_prompts(path)
     path.write_text(json.dumps({}))
-    with pytest.raises(UserError, match="is no list of prompts") as raised:
+    with pytest.raises(UserError, match="is not a list of prompts") as raised:
         read_prompts(path)
     assert "\n" not in str(raised.value)
 
