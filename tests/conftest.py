@@ -1,6 +1,6 @@
 """What every test shares: a repaired torchvision, one thread, and a random toy pipeline."""
 
-import diffusion2gan  # noqa: F401, I001  (before anything that imports torchvision)
+import diffusion2gan._torchvision  # noqa: F401
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ from diffusers import (
 )
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from diffusion2gan.toy.openmoji import prompts
 from diffusion2gan.toy import networks as toy
+from diffusion2gan.toy.openmoji import prompts
 
 torch.set_num_threads(1)
 

@@ -3,8 +3,4 @@
 Kang et al., "Distilling Diffusion Models into Conditional GANs", ECCV 2024, arXiv:2405.05967.
 """
 
-from diffusion2gan._torchvision import repair_import
-
-repair_import()
-
 __version__ = "0.1.0"

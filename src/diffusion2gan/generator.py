@@ -1,5 +1,7 @@
 """The one-step student G(z, c): the teacher's U-Net at one timestep, its prediction turned into x₀ (Sec. 3)."""
 
+import diffusion2gan._torchvision  # noqa: F401
+
 from pathlib import Path
 
 import torch

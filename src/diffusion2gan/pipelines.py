@@ -1,5 +1,7 @@
 """How a diffusers pipeline is loaded, from a folder or from the hub."""
 
+import diffusion2gan._torchvision  # noqa: F401
+
 from pathlib import Path
 
 import diffusers

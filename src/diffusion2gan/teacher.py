@@ -4,6 +4,8 @@ The pipeline is a folder or a hub id with the parts of Stable Diffusion 1.x, 2.x
 always scaled (`scaling_factor`), so that noise and latent have comparable variance.
 """
 
+import diffusion2gan._torchvision  # noqa: F401
+
 from collections.abc import Sequence
 from functools import cached_property
 

@@ -1,5 +1,7 @@
 """The conditional diffusion discriminator: the teacher's U-Net judges each place of a latent (Sec. 3.3, Fig. 5)."""
 
+import diffusion2gan._torchvision  # noqa: F401
+
 import copy
 from itertools import zip_longest
 

@@ -1,5 +1,7 @@
 """The command line of every script: its settings are a dataclass, a user's mistake is one line."""
 
+import diffusion2gan._torchvision  # noqa: F401
+
 import dataclasses
 import sys
 import typing
