@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from diffusion2gan.data.sources import CIFAR10, EDM_CIFAR10
+from diffusion2gan.data.sources import CIFAR10, EDM_CIFAR10, SOURCES
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import check_disk
 from diffusion2gan.report import claims
@@ -305,10 +305,10 @@ def refuse_what_is_missing():
         if job.rule.name == "make_benchmark":
             benchmark = STUDY.benchmarks[job.wildcards.benchmark]
             source = benchmark.source
-            if benchmark.references and source not in ("openmoji", *FETCHED) and not Path(source).exists():
+            if benchmark.references and source not in (*SOURCES, *FETCHED) and not Path(source).exists():
                 raise WorkflowError(f"there are no pictures at {source}: set `benchmarks` in scales/{SCALE}.yaml")
             if source and Path(source).name in coco.SIZES and (lacking := coco.missing(Path(source))):
-                raise WorkflowError(f"there are not {lacking}, or set `benchmarks` in scales/{SCALE}.yaml")
+                raise WorkflowError(f"missing: {lacking}, or set `benchmarks` in scales/{SCALE}.yaml")
 
 
 def shipped():

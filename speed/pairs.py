@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from diffusion2gan.io import sha256
+from diffusion2gan.io import file_sha256
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.shards import index_shards, pair_seeds, shard_range, unfinished, write_shard
 from diffusion2gan.provenance import describe
@@ -103,7 +103,10 @@ class Stopwatch:
 def reading(dataset: PairDataset, shape: str) -> None:
     """Pairs a second from the page cache: what the shards hold, and with noise and captions."""
     order = [batch_indices(step, 256, len(dataset), 0) for step in range(len(dataset) // 256)]
-    for name, read in (("latents, seeds, prompt ids", dataset.read), ("and the noise drawn anew", dataset.batch)):
+    for name, read in (
+        ("latents, seeds, prompt ids", dataset.read_shards),
+        ("and the noise drawn anew", dataset.batch),
+    ):
         rates = []
         for _ in range(3):
             start = time.perf_counter()
@@ -117,7 +120,7 @@ def memory(dataset: PairDataset) -> None:
     """Memory of this process (without what the page cache lends it) while it reads every pair once."""
     steps, used = len(dataset) // 1000, []
     for step in range(steps):
-        dataset.read(batch_indices(step, 1000, len(dataset), 0))
+        dataset.read_shards(batch_indices(step, 1000, len(dataset), 0))
         if step % (steps // 10) == 0:
             used.append(anonymous_mebibytes())
     print(f"reading {len(dataset):,} pairs, MiB at each tenth: {', '.join(f'{each:.0f}' for each in used)}")
@@ -128,7 +131,7 @@ def synthetic(folder: Path, count: int, shape: tuple[int, ...], shards: int) -> 
     prompts = folder / "prompts.parquet"
     captions = pd.Series(range(count)).map("synthetic prompt number {}".format)
     pd.DataFrame({"prompt_id": range(count), "caption": captions}).to_parquet(prompts, index=False)
-    recipe, paths = {"prompts_sha256": sha256(prompts)}, []
+    recipe, paths = {"prompts_sha256": file_sha256(prompts)}, []
     for shard in range(shards):
         pairs = shard_range(shard, shards, count)
         paths.append(folder / f"shard-{shard:05d}.safetensors")

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from diffusion2gan.metrics import features
-from diffusion2gan.metrics.scores import Scores, Settings
-from diffusion2gan.provenance import describe, sha256
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.metrics.scores import Scores, ScoringSettings
+from diffusion2gan.provenance import describe, json_sha256
+from diffusion2gan.sampling.folder import image_paths
 from diffusion2gan.study import cli
 from diffusion2gan.toy.openmoji import Scenes
 
@@ -70,15 +70,15 @@ def make(args: Arguments, folder: Path) -> None:
             if name == "drawn":
                 captions.append(scene.prompt.caption)
     pd.DataFrame({"caption": captions}).to_parquet(folder / "benchmark" / "prompts.parquet")
-    recipe = {"count": args.count, "captions_sha256": sha256(captions), "seed": 0}
+    recipe = {"count": args.count, "captions_sha256": json_sha256(captions), "seed": 0}
     (folder / "drawn" / "sample.json").write_text(json.dumps(recipe))
-    samples.paths(folder / "drawn")
+    image_paths(folder / "drawn")
 
 
 def measure(args: Arguments, folder: Path, metrics: list[str]) -> Scores:
     """What score.py computes."""
     return Scores(
-        Settings(
+        ScoringSettings(
             images=folder / "drawn",
             benchmark=folder / "benchmark",
             metrics=metrics,

@@ -1,4 +1,4 @@
-"""Counting network evaluations (NFE), the compute of Table 6: one is one picture through one network once."""
+"""The number of function evaluations (NFE), the compute of Table 6: one image through one network is one evaluation."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 MILLION = 1e6
 
 
-def of_a_pair(solver: str, steps: int, guidance: float) -> int:
-    """The teacher's evaluations for one pair: Heun's two a step but the last's, DDIM's one, or two with guidance."""
+def evaluations_per_pair(solver: str, steps: int, guidance: float) -> int:
+    """Teacher evaluations for one pair: Heun takes two per step and one in the last; DDIM one, or two with guidance."""
     if solver == "heun":
         return 2 * steps - 1
     return steps * (2 if guidance > 1 else 1)
@@ -16,9 +16,9 @@ def of_a_pair(solver: str, steps: int, guidance: float) -> int:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """What a run has spent: of the teacher for its pairs, and in training of teacher, student and target network.
+    """Evaluations that a run spent: of the teacher for its pairs; of teacher, student and target network in training.
 
-    `target_forward` is of the averaged student that gives Consistency Distillation its target.
+    The target network is the averaged student of Consistency Distillation.
     """
 
     pairs_forward: int = 0
@@ -29,11 +29,11 @@ class Evaluations:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """In millions: `nfe_million` as the paper counts, `nfe_forward_million` of every network, backward passes.
+        """Millions of evaluations: `nfe_million` as the paper counts them, all forward passes, all backward passes.
 
-        The paper's column is 35 a pair and one an example for regression, and two an example for Consistency
-        Distillation (819.2 M = 800,000 × 512 × 2), which evaluates four: we take student and target for      # ours
-        those two, and leave out the two of the teacher's Heun step.
+        The paper counts 35 per pair and one per example for regression, and two per example for Consistency
+        Distillation (819.2 M = 800,000 × 512 × 2). Consistency Distillation evaluates four networks per example; we
+        count student and target, and leave out the two teacher evaluations of Heun's step.                  # ours
         """
         forward = self.pairs_forward + self.student_forward + self.target_forward
         return {
@@ -43,12 +43,12 @@ class Evaluations:
         }
 
     def times(self, steps: int) -> "Evaluations":
-        """Those of several steps that spend these each."""
+        """The evaluations of `steps` such steps."""
         return Evaluations(**{name: steps * count for name, count in asdict(self).items()})
 
 
-def together(trainings: Sequence[Evaluations]) -> Evaluations:
-    """Those of a training and of what it started from, whose pairs are the same and were solved once."""
+def combined(trainings: Sequence[Evaluations]) -> Evaluations:
+    """The sum over a training and the trainings that it started from; their shared pairs count once."""
     counts = Counter()
     for each in trainings:
         counts.update(asdict(each))

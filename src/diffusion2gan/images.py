@@ -1,4 +1,4 @@
-"""Pictures at the edges (uint8, HWC, PNG) and inside the library (float NCHW in [-1, 1])."""
+"""Images: uint8 HWC and PNG at the edges, float NCHW in [-1, 1] inside the library."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 
-def to_tensor(pictures: Sequence[np.ndarray]) -> torch.Tensor:
-    """uint8 pictures (H, W, 3) → float (N, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_tensor(images: Sequence[np.ndarray]) -> torch.Tensor:
+    """uint8 images (H, W, 3) → float (N, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
@@ -19,11 +19,11 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
     return pixels.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy()
 
 
-def save_png(picture: np.ndarray, path: Path) -> None:
-    """Write one uint8 picture (H, W, 3)."""
-    Image.fromarray(picture).save(path, format="PNG")
+def save_png(image: np.ndarray, path: Path) -> None:
+    """Write a uint8 image (H, W, 3)."""
+    Image.fromarray(image).save(path, format="PNG")
 
 
-def load(path: Path) -> np.ndarray:
-    """Read one picture as uint8 (H, W, 3)."""
+def load_image(path: Path) -> np.ndarray:
+    """Read an image as uint8 (H, W, 3)."""
     return np.asarray(Image.open(path).convert("RGB"))

@@ -1,23 +1,28 @@
-"""Files and folders that are whole or not there, checksums, and room on the disk."""
+"""Files on disk: atomic writes, checksums, pickles read without executing them, free space."""
 
 import hashlib
+import json
 import os
+import pickle
 import platform
 import shutil
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from diffusion2gan.errors import UserError
 
 
 @contextmanager
 def atomic(path: Path):
-    """Give a temporary name beside `path`; on success it is fsynced and renamed, on failure removed.
+    """Yield a temporary name in the folder of `path`; rename it to `path` on success, remove it on failure.
 
-    It is as readable as any new file: safetensors makes its own for the user alone, and disks are shared.
+    The file is fsynced first, and gets the permissions of any new file: safetensors makes its files readable by
+    their owner alone, but disks are shared.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")  # disks are shared by nodes
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")  # nodes share disks
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -29,7 +34,7 @@ def atomic(path: Path):
 
 
 def _umask() -> int:
-    """What a new file of this process is not allowed; it can only be read by setting it."""
+    """The process's umask; the only way to read it is to set it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
@@ -37,7 +42,7 @@ def _umask() -> int:
 
 @contextmanager
 def atomic_folder(folder: Path):
-    """Give a temporary folder beside `folder`; on success it takes its place, on failure it is removed."""
+    """Yield the name of a temporary folder; on success it replaces `folder`, on failure it is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary, previous = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     try:
@@ -50,8 +55,19 @@ def atomic_folder(folder: Path):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object, indent: int = 1) -> None:
+    """Write JSON atomically, with a newline at the end."""
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+
+
 def check_disk(folder: Path, needed: int, what: str) -> None:
-    """Raise UserError unless `folder`, or what will hold it, has room for `needed` bytes."""
+    """Raise UserError unless the disk of `folder`, which need not exist yet, has `needed` free bytes."""
     there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
@@ -61,7 +77,38 @@ def check_disk(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def sha256(path: Path) -> str:
-    """Checksum of a file, as hexadecimal digits."""
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    return _digest(path, "sha256")
+
+
+def file_md5(path: Path) -> str:
+    """The MD5 of a file, in hexadecimal."""
+    return _digest(path, "md5")
+
+
+def _digest(path: Path, algorithm: str) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def load_pickle(file: BinaryIO, name: str, allowed: dict[str, Callable], encoding: str = "ASCII") -> object:
+    """Read a pickle without executing it.
+
+    `allowed` maps each global that the pickle may name (`module.name`) to the function that is called instead.
+    Raises UserError for any other global, and for a file that is not a pickle. Messages call the file `name`.
+    """
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, qualified: str) -> Callable:
+            wanted = f"{module}.{qualified}"
+            if wanted not in allowed:
+                raise UserError(f"'{name}' asks for {wanted}, which data does not need: refused, use the official file")
+            return allowed[wanted]
+
+    try:
+        return Unpickler(file, encoding=encoding).load()
+    except UserError:
+        raise
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise UserError(f"'{name}' is not a valid pickle: {type(error).__name__}: {error}") from error

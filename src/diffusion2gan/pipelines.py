@@ -1,4 +1,4 @@
-"""How a diffusers pipeline is loaded, from a folder or from the hub."""
+"""Loading a diffusers pipeline from a folder or the hub."""
 
 import diffusion2gan._torchvision  # noqa: F401
 
@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from diffusion2gan.errors import UserError
 
-# how each kind of pipeline is loaded
+# options for loading each kind of pipeline
 KINDS = {
     "StableDiffusionPipeline": {"safety_checker": None, "requires_safety_checker": False},
     "StableDiffusionXLPipeline": {"add_watermarker": False},
@@ -20,9 +20,9 @@ KINDS = {
 
 
 def load_pipeline(path: str, dtype: torch.dtype, kinds: dict[str, dict], kind: str | None = None) -> DiffusionPipeline:
-    """The pipeline of a folder or a hub id, of one of the `kinds` (class and how it is loaded), or read as `kind`.
+    """Load a pipeline of one of the `kinds` (class → options) from a folder or the hub; `kind` overrides its class.
 
-    Raises UserError when there is none, it is of another kind, or the hub does not let it be had.
+    Raises UserError if it is missing, of another kind, or not accessible on the hub.
     """
     logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then in a log file."""
+"""Progress of a loop: a bar on a terminal, lines in a log file."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 
 def track(items: Iterable, description: str, total: int | None = None, every: float = 10.0) -> Iterator:
-    """Yield the items, showing how far they are; into a file, a line each `every` seconds."""
+    """Yield the items and show progress: a tqdm bar on a terminal, otherwise a line every `every` seconds."""
     if sys.stderr.isatty():
         yield from tqdm(items, desc=description, total=total)
         return

@@ -1,4 +1,4 @@
-"""Where a number comes from: its settings, the commit, the versions, the device and the time."""
+"""The provenance of a number: settings, commit, package versions, device and time."""
 
 import hashlib
 import json
@@ -14,17 +14,17 @@ import torch
 PACKAGES = ("diffusion2gan", "torch", "diffusers", "transformers", "open_clip_torch", "clean-fid", "numpy", "scipy")
 
 
-def sha256(settings: object) -> str:
-    """Hash of settings: SHA-256 of their canonical JSON (keys sorted, no spaces, paths as text).
+def json_sha256(content: object) -> str:
+    """The SHA-256, in hexadecimal, of content written as canonical JSON: keys sorted, no spaces, paths as text.
 
-    Raises TypeError for what JSON cannot say, ValueError for NaN and infinity.
+    Raises TypeError for content that is not JSON, ValueError for NaN and infinity.
     """
-    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False, default=os.fspath)
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, default=os.fspath)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def git_commit(file: Path = Path(__file__)) -> str:
-    """The commit that `file` is tracked at, `-dirty` after it where tracked files differ, else "unknown"."""
+    """The commit of the repository that tracks `file`, `-dirty` added if tracked files changed; else "unknown"."""
     try:
         _git(file, "ls-files", "--error-unmatch", file.name)  # not the repository around a virtual environment
         return _git(file, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
@@ -33,7 +33,7 @@ def git_commit(file: Path = Path(__file__)) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The version of Python and of each package that a number can depend on."""
+    """Versions of Python and of the packages that numbers depend on."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -44,17 +44,17 @@ def versions() -> dict[str, str]:
 
 
 def describe(device: torch.device) -> str:
-    """A device in words: the name of the GPU, or the machine and threads of a CPU."""
+    """The name of a GPU, or the architecture and threads of a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 def record(settings: dict, device: torch.device) -> dict:
-    """The provenance that is written beside every number; `settings` are what JSON can say."""
+    """The provenance written beside every number; `settings` must be JSON."""
     return {
         "settings": settings,
-        "settings_sha256": sha256(settings),
+        "settings_sha256": json_sha256(settings),
         "git_commit": git_commit(),
         "versions": versions(),
         "device": describe(device),

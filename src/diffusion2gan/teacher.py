@@ -1,7 +1,7 @@
-"""A diffusers text-to-image pipeline as the teacher: encode, decode, and solve its ODE.
+"""The teacher, a diffusers text-to-image pipeline: encode text and images, solve its ODE, decode latents.
 
-The pipeline is a folder or a hub id with the parts of Stable Diffusion 1.x, 2.x or XL. Latents are
-always scaled (`scaling_factor`), so that noise and latent have comparable variance.
+The pipeline is Stable Diffusion 1.x, 2.x or XL, from a folder or the hub. Latents are always scaled
+(`scaling_factor`), so that noise and latents have comparable variance.
 """
 
 import diffusion2gan._torchvision  # noqa: F401
@@ -21,24 +21,24 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.pipelines import KINDS, load_pipeline
 from diffusion2gan.pixel.model import PixelTeacher, is_pixel_model
 
-# a student's own scheduler is a DDIM that takes its one step to x₀
+# a student has a DDIM scheduler whose single step ends at x₀
 SOLVERS = {"ddim": DDIMScheduler, "dpm-solver": DPMSolverMultistepScheduler, "student": DDIMScheduler}
 
 
 class Teacher:
-    """The frozen parts of a text-to-image diffusion pipeline on one device.
+    """A frozen text-to-image diffusion pipeline on one device.
 
-    Raises UserError when there is no such pipeline, or one of another kind.
+    Raises UserError if there is no such pipeline, or if it is of another kind.
     """
 
     def __init__(self, path: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
-        self.pipeline = _load(str(path), dtype).to(device)
+        self.pipeline = _load_latent_pipeline(str(path), dtype).to(device)
         self.device, self.path = torch.device(device), str(path)
         self.unet, self.vae, self.scheduler = self.pipeline.unet, self.pipeline.vae, self.pipeline.scheduler
         self.text_encoder = self.pipeline.text_encoder
         self.is_xl = isinstance(self.pipeline, StableDiffusionXLPipeline)
         if self.is_xl and self.vae.config.force_upcast:
-            self.vae.float()  # SDXL's overflows in half precision
+            self.vae.float()  # SDXL's VAE overflows in half precision
         for module in (self.unet, self.vae, *(encoder for _, encoder in self._text_encoders)):
             module.requires_grad_(False).eval()
 
@@ -50,16 +50,16 @@ class Teacher:
 
     @property
     def picture_side(self) -> int:
-        """Height and width of a picture in pixels."""
+        """Height and width of an image in pixels."""
         return self.latent_shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
-        """The conditions of N captions, by the names that G and D take them; one that occurs twice is encoded once.
+        """Encode N captions, each distinct one once; returns conditions with the argument names of G and D.
 
-        `text_embeddings` (N, tokens, width); of SDXL, whose two encoders' last but one layers stand side by
-        side in them (Podell et al. 2023, Sec. 2.1), also the pooled `text_embeds` (N, width') and `time_ids`
-        (N, 6): a picture of the pipeline's own size, not cropped (Sec. 2.2).
+        `text_embeddings` (N, tokens, width). SDXL concatenates the penultimate layers of its two encoders (Podell et
+        al. 2023, Sec. 2.1) and adds the pooled `text_embeds` (N, width') and `time_ids` (N, 6), here those of an
+        uncropped image of the pipeline's own size (Sec. 2.2).
         """
         distinct = list(dict.fromkeys(captions))
         number = {caption: i for i, caption in enumerate(distinct)}
@@ -68,7 +68,7 @@ class Teacher:
 
     @cached_property
     def unconditional(self) -> dict[str, torch.Tensor]:
-        """The conditions (1, …) of no text, for guidance: of the empty caption, or zeros where SDXL has it so."""
+        """Conditions (1, …) without text, for guidance: the empty caption's, or zeros if SDXL's config says so."""
         conditions = self.encode_text([""])
         if self.is_xl and self.pipeline.config.force_zeros_for_empty_prompt:
             for name in ("text_embeddings", "text_embeds"):
@@ -77,12 +77,12 @@ class Teacher:
 
     @torch.no_grad()
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (N, 3, H, W) in [-1, 1] → scaled latents, the posterior's mode."""
+        """Encode images (N, 3, H, W) in [-1, 1] to scaled latents (N, C, h, w), the mode of the posterior."""
         images = images.to(self.device, self.vae.dtype)
         return self.vae.encode(images).latent_dist.mode() * self.vae.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Scaled latents → images (N, 3, H, W), about [-1, 1]; differentiable in the latents."""
+        """Decode scaled latents (N, C, h, w) to images (N, 3, H, W), about [-1, 1]; differentiable."""
         return self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
 
     @torch.no_grad()
@@ -95,14 +95,14 @@ class Teacher:
         solver: str = "ddim",
         spacing: str = "own",
     ) -> torch.Tensor:
-        """The ODE's solution x from noise z (N, C, h, w): deterministic DDIM (Song et al. 2021, η = 0)
-        or DPM-Solver++ (Lu et al. 2022), with classifier-free guidance w = `guidance` (Ho & Salimans 2021).
+        """Solve the ODE from noise z (N, C, h, w) to latents x, by deterministic DDIM (Song et al. 2021, η = 0) or
+        DPM-Solver++ (Lu et al. 2022), with classifier-free guidance w = `guidance` (Ho & Salimans 2021).
 
-        `spacing` of the timesteps is the pipeline's `own`, or `leading`, `linspace`, `trailing` (Lin et al.
-        2024, Table 2). Both branches of the guidance go through the U-Net in one call; at w ≤ 1 there is one.
+        `spacing` of the timesteps is the pipeline's `own`, or `leading`, `linspace`, `trailing` (Lin et al. 2024,
+        Table 2). With w > 1 the U-Net evaluates both branches in one call; otherwise there is only the conditional one.
         """
         scheduler = self._solver(solver, spacing)
-        scheduler.set_timesteps(steps)  # on the CPU: a timestep on a GPU makes every step wait for it
+        scheduler.set_timesteps(steps)  # on the CPU, because every step would wait for a timestep on the GPU
         guided = guidance > 1
         conditions = self.encode_text(captions)
         if guided:
@@ -122,7 +122,7 @@ class Teacher:
 
     @property
     def _text_encoders(self) -> list[tuple]:
-        """The pairs of tokenizer and text encoder."""
+        """The tokenizers, each with its text encoder."""
         names = ("", "_2") if self.is_xl else ("",)
         return [(getattr(self.pipeline, f"tokenizer{n}"), getattr(self.pipeline, f"text_encoder{n}")) for n in names]
 
@@ -146,12 +146,12 @@ class Teacher:
         }
 
     def _solver(self, name: str, spacing: str) -> DDIMScheduler | DPMSolverMultistepScheduler:
-        # schedulers that cannot clip do not say so, and DDIM would cut latents off at ±1
+        # a scheduler without `clip_sample` would get DDIM's default, which clips latents to ±1
         config = {"clip_sample": False, **self.scheduler.config}
         return SOLVERS[name].from_config(config, **({} if spacing == "own" else {"timestep_spacing": spacing}))
 
 
-def _load(path: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
+def _load_latent_pipeline(path: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
     pipeline = load_pipeline(path, dtype, KINDS)
     predicted = pipeline.scheduler.config.get("prediction_type", "epsilon")
     channels, latent = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
@@ -166,5 +166,5 @@ def _load(path: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiff
 def load_teacher(
     path: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Teacher | PixelTeacher:
-    """The teacher, or the student as one, at a path: in latents, or in pixels, where it is always float32."""
+    """Load a teacher, or a student with the same interface, in latent or pixel space; in pixels always as float32."""
     return PixelTeacher(path, device) if is_pixel_model(path) else Teacher(path, device, dtype)

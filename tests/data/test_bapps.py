@@ -47,7 +47,7 @@ def test_a_missing_or_incomplete_folder_is_told(folder):
 @pytest.mark.parametrize("judge", [np.array([0.5, 0.5]), np.array([1.5]), np.array([])])
 def test_a_judgement_of_another_shape_is_told(folder, judge):
     np.save(folder / "val" / "cnn" / "judge" / "000000.npy", judge)
-    with pytest.raises(UserError, match="cnn/judge/000000.npy must be one share"):
+    with pytest.raises(UserError, match="cnn/judge/000000.npy must be one fraction"):
         [BAPPS(folder, "val", 64)[i] for i in range(3)]
 
 

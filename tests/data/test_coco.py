@@ -8,8 +8,8 @@ from PIL import Image
 
 from diffusion2gan.data import coco
 from diffusion2gan.errors import UserError
-from diffusion2gan.provenance import sha256
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.provenance import json_sha256
+from diffusion2gan.sampling.folder import image_paths
 from scripts.data import make_benchmark
 
 
@@ -37,38 +37,38 @@ def make(root, name, pattern, count=40):
 
 
 def test_the_prompts_are_fixed_one_a_picture_and_independent_of_the_files_order(val2014):
-    pictures, captions = coco.read(val2014)
-    assert len(pictures) == 40 and len(captions) == 200
-    chosen = coco.choose(captions, 30, seed=0)
+    images, captions = coco.read_coco(val2014)
+    assert len(images) == 40 and len(captions) == 200
+    chosen = coco.choose_prompts(captions, 30, seed=0)
     assert list(chosen["prompt_id"]) == list(range(30)) and chosen["image_id"].is_unique
     assert chosen["caption"].tolist() == [
         f"Caption {caption_id % 10} of {image_id}."
         for caption_id, image_id in zip(chosen["caption_id"], chosen["image_id"], strict=True)
     ]
-    assert chosen.equals(coco.choose(captions.sample(frac=1, random_state=3), 30, seed=0))
-    assert chosen.equals(coco.choose(captions, 40, seed=0).head(30))  # more prompts begin with the same
+    assert chosen.equals(coco.choose_prompts(captions.sample(frac=1, random_state=3), 30, seed=0))
+    assert chosen.equals(coco.choose_prompts(captions, 40, seed=0).head(30))  # more prompts begin with the same
     assert set(chosen["caption_id"] % 10) == set(range(5))
-    assert not chosen.equals(coco.choose(captions, 30, seed=1))
+    assert not chosen.equals(coco.choose_prompts(captions, 30, seed=1))
 
 
 def test_this_choice_never_changes(val2014):
     """Numbers are only comparable on the same prompts: whoever changes the choice must see this fail."""
-    chosen = coco.choose(coco.read(val2014)[1], 30, seed=0)
-    assert sha256(chosen["caption"].tolist())[:16] == "905c9217f29795ae"
+    chosen = coco.choose_prompts(coco.read_coco(val2014)[1], 30, seed=0)
+    assert json_sha256(chosen["caption"].tolist())[:16] == "905c9217f29795ae"
 
 
 def test_a_benchmark_is_linked_not_copied(val2014, tmp_path):
     out = tmp_path / "benchmark"
     make_benchmark.main(make_benchmark.Arguments(str(val2014), 30, 256, out))
     prompts = pd.read_parquet(out / "prompts.parquet")
-    files = samples.paths(out / "images")
+    files = image_paths(out / "images")
     assert len(files) == 40 and all(file.resolve().parent == val2014 for file in files)  # all, not only the prompts'
     said = json.loads((out / "benchmark.json").read_text())
-    assert said["captions_sha256"] == sha256(prompts["caption"].tolist())
+    assert said["captions_sha256"] == json_sha256(prompts["caption"].tolist())
     assert (said["prompts"], said["pictures"]) == (30, 40)
     assert said["annotations_sha256"]
     make_benchmark.main(make_benchmark.Arguments(str(val2014), 20, 256, out))  # again, over what is there
-    assert len(samples.paths(out / "images")) == 40
+    assert len(image_paths(out / "images")) == 40
 
 
 def test_val2017_is_read_too(tmp_path):
@@ -86,10 +86,10 @@ def test_what_is_wrong_with_it_is_one_line(val2014, tmp_path):
 
     said = complaint(tmp_path / "nowhere" / "val2017")
     assert "nowhere/val2017: unpack http://images.cocodataset.org/zips/val2017.zip (1 GB)" in said
-    assert "only 40 pictures have captions, 41" in complaint(val2014, 41)
+    assert "only 40 images have captions, 41" in complaint(val2014, 41)
     first = sorted(val2014.iterdir())[0]
     first.unlink()
-    assert "lacks 1 of the 40 pictures" in complaint(val2014) and first.name in complaint(val2014)
+    assert "lacks 1 of the 40 images" in complaint(val2014) and first.name in complaint(val2014)
     file = coco.annotations(val2014)
     file.write_text('{"images": []}')
     assert "captions_val2014.json is not a file of COCO captions" in complaint(val2014)

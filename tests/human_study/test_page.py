@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.provenance import sha256
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.provenance import json_sha256
+from diffusion2gan.sampling.folder import prepare_folder
 from diffusion2gan.toy.openmoji import ATTRIBUTION
 from scripts.report import make_human_study
 
@@ -26,7 +26,7 @@ def drawn(tmp_path):
     """Each row's pictures are of one colour, with the row's name in their metadata."""
     pd.DataFrame({"prompt_id": range(6), "caption": CAPTIONS}).to_parquet(tmp_path / "prompts.parquet")
     for place, row in enumerate(ROWS):
-        samples.create(tmp_path / row, {"count": 6, "captions_sha256": sha256(CAPTIONS)})
+        prepare_folder(tmp_path / row, {"count": 6, "captions_sha256": json_sha256(CAPTIONS)})
         for number in range(6):
             picture = Image.fromarray(np.full((12, 16, 3), (80 * place, 40 * number, 7), np.uint8))
             picture.info["Software"] = row
@@ -112,7 +112,7 @@ def test_openmoji_is_attributed(drawn):
     captions = ["a fox on an orange background", *CAPTIONS[1:]]
     pd.DataFrame({"prompt_id": range(6), "caption": captions}).to_parquet(drawn / "prompts.parquet")
     for row in ROWS:
-        (drawn / row / "sample.json").write_text(json.dumps({"count": 6, "captions_sha256": sha256(captions)}))
+        (drawn / row / "sample.json").write_text(json.dumps({"count": 6, "captions_sha256": json_sha256(captions)}))
     assert data(make(drawn)[0])["attribution"] == ATTRIBUTION
 
 

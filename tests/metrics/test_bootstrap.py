@@ -14,8 +14,8 @@ def test_a_resample_takes_as_many_as_there_are():
 def test_the_interval_of_a_mean_is_the_textbooks():
     values = torch.randn(400, generator=torch.Generator().manual_seed(0)) * 3
     textbook = 1.96 * values.std().item() / 400**0.5
-    assert bootstrap.of_mean(values, 2000, seed=0) == pytest.approx(textbook, rel=0.08)
+    assert bootstrap.mean_half_width(values, 2000, seed=0) == pytest.approx(textbook, rel=0.08)
 
 
 def test_what_does_not_vary_has_no_interval():
-    assert bootstrap.of_mean(torch.ones(30), 10, seed=0) == pytest.approx(0, abs=1e-12)
+    assert bootstrap.mean_half_width(torch.ones(30), 10, seed=0) == pytest.approx(0, abs=1e-12)

@@ -9,9 +9,10 @@ from safetensors.torch import save_file
 from transformers import CLIPTokenizer
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.metrics.clip_score import CLIP, class_vectors, clip_score, scene_top1
-from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.metrics.clip_score import CLIP, ZeroShot, class_vectors, clip_score
+from diffusion2gan.sampling.folder import ImageFiles
 from diffusion2gan.toy import openmoji
+from diffusion2gan.toy.source import OpenMoji
 
 CPU = torch.device("cpu")
 WORDS = ["a</w>", "red</w>", "blue</w>", "fox</w>", "owl</w>"]
@@ -58,7 +59,7 @@ def test_equals_the_cosines_computed_by_hand(spec, files):
             u, v = model.encode_image(pixels)[0].numpy(), model.encode_text(tokenizer(["an " + caption]))[0].numpy()
         cosines.append(u @ v / (np.linalg.norm(u) * np.linalg.norm(v)))
     clip = CLIP(spec, CPU, prefix="an ")
-    assert clip_score(clip.pictures(Pictures(files, 24)), clip.captions(CAPTIONS)) == pytest.approx(
+    assert clip_score(clip.images(ImageFiles(files, 24)), clip.captions(CAPTIONS)) == pytest.approx(
         np.mean(cosines), abs=1e-6
     )
     assert max(cosines) - min(cosines) > 0.01  # so that a caption at the wrong picture would show
@@ -90,20 +91,29 @@ class Oracle(CLIP):
         return vectors
 
 
-def test_emoji_and_ground_are_judged_apart():
+def test_each_label_has_its_own_accuracy():
     shown = [prompt.caption for prompt in openmoji.prompts("benchmark")[:8]]
     said = [prompt.caption for prompt in openmoji.prompts("all") if prompt.emoji == 0 and prompt.ground < 4]
     said += shown[4:]
     clip, scenes = Oracle(), Oracle().scenes
-    top1 = scene_top1(clip, clip.captions(shown), said)
+    labels = {label: [getattr(scenes[caption], label) for caption in said] for label in ("emoji", "ground")}
+    top1 = ZeroShot(clip, OpenMoji().classes()).top1(clip.captions(shown), labels)
     pairs = [(scenes[a], scenes[b]) for a, b in zip(shown, said, strict=True)]
     assert top1["emoji_top1"] == np.mean([a.emoji == b.emoji for a, b in pairs])
     assert top1["ground_top1"] == np.mean([a.ground == b.ground for a, b in pairs])
     assert top1["emoji_top1"] != top1["ground_top1"]
 
 
-def test_other_captions_have_no_emoji():
-    assert scene_top1(Oracle(), torch.zeros(1, 4), ["a photo of a cat"]) == {}
+def test_a_class_of_zero_shot_is_the_mean_of_its_own_captions(spec):
+    """Two labels share the captions, in another order: every caption counts for its class of each."""
+    clip = CLIP(spec, CPU)
+    classes = {"animal": [["a red fox", "a blue fox"], ["a red owl", "a blue owl"]]}
+    classes["colour"] = [["a blue owl", "a blue fox"], ["a red fox", "a red owl"]]
+    found = ZeroShot(clip, classes).vectors
+    for label, of_label in classes.items():
+        means = np.stack([clip.captions(captions).numpy().mean(axis=0) for captions in of_label])
+        expected = means / np.linalg.norm(means, axis=1, keepdims=True)
+        np.testing.assert_allclose(found[label], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("spec", ["local-dir:nowhere", "ViT-B-32", "ViT-B-32/nonesuch", "NoSuchModel/openai"])

@@ -9,7 +9,7 @@ from PIL import Image
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import dreamsim
 from diffusion2gan.metrics.dreamsim import DreamSim, distances, diversities
-from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.sampling.folder import ImageFiles
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,7 @@ def package(monkeypatch):
 
 def test_equals_the_packages_own_call(files, package, tmp_path, monkeypatch):
     monkeypatch.setattr(dreamsim, "CACHE", tmp_path / "cache")
-    vectors = DreamSim("ensemble", CPU)(Pictures(files, 16))
+    vectors = DreamSim("ensemble", CPU)(ImageFiles(files, 16))
     assert package.asked[0]["dreamsim_type"] == "ensemble" and package.asked[0]["cache_dir"] == str(tmp_path / "cache")
     prepared = [package.preprocess(Image.open(file)) for file in files]
     for i in range(3):

@@ -13,7 +13,7 @@ from PIL import Image
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import features
 from diffusion2gan.metrics.features import Features
-from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.sampling.folder import ImageFiles
 
 CPU = torch.device("cpu")
 MILITARY_UNIFORM = 652  # of ImageNet's 1000 classes
@@ -51,13 +51,13 @@ def mean_colour(monkeypatch):
 
 
 def test_the_network_knows_a_uniform_when_it_sees_one(admiral, package):
-    extracted = Features("efficientnet-lite0", CPU)(Pictures([admiral], 512))
+    extracted = Features("efficientnet-lite0", CPU)(ImageFiles([admiral], 512))
     assert extracted.shape == (1, 1280) and extracted.dtype == torch.float32
     assert package._fc(extracted).argmax().item() == MILITARY_UNIFORM
 
 
 def test_127_is_the_zero_and_255_the_one_of_the_input(folder, package):
-    pictures = Pictures(sorted(folder.iterdir()), 32)
+    pictures = ImageFiles(sorted(folder.iterdir()), 32)
     extracted = Features("efficientnet-lite0", CPU, side=32)(pictures)
     pixels = np.stack([picture.transpose(2, 0, 1) for picture in pictures])
     inputs = torch.from_numpy(np.interp(pixels, [-1, 127, 255], [-1, 0, 1]).astype(np.float32))
@@ -69,13 +69,13 @@ def test_pictures_reach_the_network_as_clean_fid_resizes_them(folder, monkeypatc
 
     monkeypatch.setitem(features.NETWORKS, "inception", lambda device: lambda pixels: pixels.flatten(1))
     picture = folder / "00000.png"
-    seen = Features("inception", CPU, side=64)(Pictures([picture], 16)).view(3, 299, 299)
+    seen = Features("inception", CPU, side=64)(ImageFiles([picture], 16)).view(3, 299, 299)
     expected = build_resizer("clean")(np.asarray(Image.open(picture)))
     assert np.array_equal(seen.permute(1, 2, 0), expected)
 
 
 def test_features_repeat_and_do_not_depend_on_the_batch(folder, monkeypatch):
-    pictures = Pictures(sorted(folder.iterdir()), 32)
+    pictures = ImageFiles(sorted(folder.iterdir()), 32)
     network = Features("efficientnet-lite0", CPU, side=32)
     once = network(pictures)
     assert torch.equal(once, network(pictures))
@@ -87,7 +87,7 @@ def test_an_unknown_network_or_filter_or_too_small_a_side_is_named(folder):
     with pytest.raises(UserError, match="'resnet'.*efficientnet-lite0"):
         Features("resnet", CPU)
     with pytest.raises(UserError, match="'sinc'.*lanczos"):
-        Pictures([], 16, "sinc")
+        ImageFiles([], 16, "sinc")
     with pytest.raises(UserError, match="side is 16.*32 or more"):
         Features("efficientnet-lite0", CPU, side=16)
 
@@ -101,19 +101,19 @@ def test_kept_features_are_read_until_recipe_or_files_change(folder, mean_colour
         assert torch.equal(network.cached(pictures, kept), network(pictures))
         return len(mean_colour) - 1
 
-    assert [calls(Pictures(files, 8)), calls(Pictures(files, 8))] == [1, 0]
-    assert calls(Pictures(files, 8, "box")) == calls(Pictures(files, 12)) == 1
-    assert calls(Pictures(files, 8), Features("mean", CPU, side=33)) == 1
-    assert calls(Pictures(files, 8)) == 0
+    assert [calls(ImageFiles(files, 8)), calls(ImageFiles(files, 8))] == [1, 0]
+    assert calls(ImageFiles(files, 8, "box")) == calls(ImageFiles(files, 12)) == 1
+    assert calls(ImageFiles(files, 8), Features("mean", CPU, side=33)) == 1
+    assert calls(ImageFiles(files, 8)) == 0
     Image.new("RGB", (16, 16), "red").save(files[2])
     os.utime(files[2], ns=(1, 1))
-    assert calls(Pictures(files, 8)) == 1
-    assert calls(Pictures(files[:4], 8)) == 1
+    assert calls(ImageFiles(files, 8)) == 1
+    assert calls(ImageFiles(files[:4], 8)) == 1
     assert not [path for path in kept.iterdir() if path.suffix != ".safetensors"]
 
 
 def test_damaged_kept_features_are_named(folder, mean_colour):
-    network, pictures, kept = Features("mean", CPU, side=32), Pictures(sorted(folder.iterdir()), 8), folder / "kept"
+    network, pictures, kept = Features("mean", CPU, side=32), ImageFiles(sorted(folder.iterdir()), 8), folder / "kept"
     network.cached(pictures, kept)
     (path,) = kept.iterdir()
     path.write_bytes(path.read_bytes()[:20])
@@ -133,7 +133,7 @@ def test_two_jobs_at_once_both_get_the_features_and_leave_one_file(folder, monke
         return extract
 
     monkeypatch.setitem(features.NETWORKS, "mean", network)
-    pictures, kept = Pictures(sorted(folder.iterdir()), 8), folder / "kept"
+    pictures, kept = ImageFiles(sorted(folder.iterdir()), 8), folder / "kept"
 
     def job():
         answers.put(Features("mean", CPU, side=32).cached(pictures, kept).numpy())

@@ -14,11 +14,12 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import clip_score, features
 from diffusion2gan.metrics.precision_recall import precision_recall
 from diffusion2gan.metrics.scores import METRICS
-from diffusion2gan.provenance import sha256
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.provenance import json_sha256
+from diffusion2gan.sampling.folder import ImageFiles, image_paths, prepare_folder
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy import networks as toy
-from diffusion2gan.toy.openmoji import Scenes, prompts
+from diffusion2gan.toy.openmoji import EMOJI, Prompt, Scenes, prompts
+from diffusion2gan.toy.source import OpenMoji
 from scripts.evaluate.score import Arguments, main
 
 COUNT = 8
@@ -32,8 +33,9 @@ def benchmark(tmp_path, teacher_folder):
     scenes, others = Scenes("benchmark", 0, 32), Scenes("benchmark", 1, 32)
     for i in range(12):
         Image.fromarray(scenes[i].image).save(folder / "images" / f"{i:05d}.png")
-    captions = [scenes[i].prompt.caption for i in range(12)]
-    pd.DataFrame({"prompt_id": range(12), "caption": captions}).to_parquet(folder / "prompts.parquet")
+    rows = [{"caption": scenes[i].prompt.caption, **vars(scenes[i].prompt)} for i in range(12)]
+    pd.DataFrame(rows).to_parquet(folder / "prompts.parquet")
+    (folder / "classes.json").write_text(json.dumps(OpenMoji().classes()))
     recipe = {
         "model": str(teacher_folder),
         "count": COUNT,
@@ -44,7 +46,7 @@ def benchmark(tmp_path, teacher_folder):
         "seed": 0,
     }
     recipe["precision"] = "float32"
-    samples.create(tmp_path / "drawn", recipe)
+    prepare_folder(tmp_path / "drawn", recipe)
     for i in range(COUNT):
         Image.fromarray(others[i].image).save(tmp_path / "drawn" / f"{i:05d}.png")
     return folder
@@ -73,7 +75,7 @@ def score(benchmark, **settings):
 
 
 def mean_colours(folder):
-    return np.stack([np.asarray(Image.open(path), dtype=np.float64).mean((0, 1)) for path in samples.paths(folder)])
+    return np.stack([np.asarray(Image.open(path), dtype=np.float64).mean((0, 1)) for path in image_paths(folder)])
 
 
 def test_the_metrics_are_those_of_the_pictures(benchmark, colours):
@@ -98,18 +100,21 @@ def test_only_what_is_asked_for_is_measured(benchmark, colours):
     assert set(score(benchmark, metrics=["recall"])["metrics"]) == {"recall"}
 
 
-def test_clip_names_emoji_and_ground_of_openmoji_alone(benchmark, clip_folder):
+def test_clip_classifies_the_images_of_a_benchmark_with_classes_only(benchmark, clip_folder):
     spec = f"local-dir:{clip_folder}"
     measured = score(benchmark, metrics=["clip_score"], clip=spec)
     assert set(measured["metrics"]) == set(measured["intervals"]) == {"clip_score", "emoji_top1", "ground_top1"}
     assert measured["recipe"]["clip"] == spec
     table = pd.read_parquet(benchmark / "prompts.parquet")
     clip = clip_score.CLIP(spec, torch.device("cpu"))
-    pictures = clip.pictures(samples.Pictures(samples.paths(benchmark.parent / "drawn"), 32))
+    pictures = clip.images(ImageFiles(image_paths(benchmark.parent / "drawn"), 32))
     cosines = (pictures @ clip.captions(table["caption"][:COUNT].tolist()).T).diagonal()
     assert measured["metrics"]["clip_score"] == pytest.approx(cosines.mean().item(), abs=1e-6)
-    table["caption"] = "a photo of a fox"
-    table.to_parquet(benchmark / "prompts.parquet")
+    emoji = [clip.captions([Prompt(e, g).caption for g in range(10)]).mean(0) for e in range(len(EMOJI))]
+    named = (pictures @ torch.nn.functional.normalize(torch.stack(emoji)).T).argmax(1)
+    right = [found.item() == true for found, true in zip(named, table["emoji"][:COUNT], strict=True)]
+    assert measured["metrics"]["emoji_top1"] == np.mean(right)
+    (benchmark / "classes.json").unlink()
     assert set(score(benchmark, metrics=["clip_score"], clip=spec)["metrics"]) == {"clip_score"}
 
 
@@ -145,7 +150,7 @@ def test_mistakes_are_named(benchmark, colours, settings, message):
 def test_more_pictures_than_prompts_are_refused(benchmark, colours):
     table = pd.read_parquet(benchmark / "prompts.parquet")
     table[: COUNT - 1].to_parquet(benchmark / "prompts.parquet")
-    with pytest.raises(UserError, match="holds 8 pictures.*only 7 prompts"):
+    with pytest.raises(UserError, match="holds 8 images.*only 7 prompts"):
         score(benchmark, metrics=["fid"])
 
 
@@ -162,7 +167,7 @@ def drawer(benchmark, tmp_path):
 
     def draw(name, seed, count=COUNT, repeats=1, **recipe):
         scenes = Scenes("benchmark", seed, 32)
-        samples.create(tmp_path / name, {"count": count, "repeats": repeats, "seed": 0, **recipe})
+        prepare_folder(tmp_path / name, {"count": count, "repeats": repeats, "seed": 0, **recipe})
         for i in range(count):
             Image.fromarray(scenes[i].image).save(tmp_path / name / f"{i:05d}.png")
         return tmp_path / name
@@ -173,7 +178,7 @@ def drawer(benchmark, tmp_path):
 def test_every_metric_with_its_interval_and_every_picture_once(benchmark, colours, clip_folder, drawer, monkeypatch):
     """However many metrics look at them, pictures go through a network once."""
     captions = pd.read_parquet(benchmark / "prompts.parquet")["caption"].tolist()[:COUNT]
-    same = {"captions_sha256": sha256(captions)}
+    same = {"captions_sha256": json_sha256(captions)}
     drawn = drawer("drawn", 1, **same)
     seen = []
     monkeypatch.setitem(
@@ -189,12 +194,10 @@ def test_every_metric_with_its_interval_and_every_picture_once(benchmark, colour
     assert sum(seen) == COUNT + 12
     assert {"features", "reference", "clip", "dreamsim", "fid", "kid"} <= result["parts"].keys()
     clip = clip_score.CLIP(f"local-dir:{clip_folder}", torch.device("cpu"))
-    ours, theirs = (
-        clip.pictures(samples.Pictures(samples.paths(each), 32)) for each in (drawn, drawn.parent / "teacher")
-    )
+    ours, theirs = (clip.images(ImageFiles(image_paths(each), 32)) for each in (drawn, drawn.parent / "teacher"))
     assert result["metrics"]["dreamsim"] == pytest.approx(1 - (ours @ theirs.T).diagonal().mean().item(), abs=1e-5)
-    real = clip.embed(samples.Pictures(samples.paths(benchmark / "images"), 32))
-    raw = clip.embed(samples.Pictures(samples.paths(drawn), 32))
+    real = clip.embed(ImageFiles(image_paths(benchmark / "images"), 32))
+    raw = clip.embed(ImageFiles(image_paths(drawn), 32))
     assert result["metrics"]["fid_second"] == pytest.approx(fid_from_feats(raw.numpy(), real.numpy()), rel=1e-2)
     score(benchmark, metrics=["fid"])
     assert sum(seen) == 2 * COUNT + 12  # the reference is kept
@@ -210,23 +213,25 @@ def test_no_part_of_a_score_is_kept_when_something_is_wrong(benchmark, colours, 
         return str(error.value)
 
     dreamsim = {"metrics": ["dreamsim"], "dreamsim": f"local-dir:{clip_folder}"}
-    assert "name the folder of its pictures as --teacher_images" in complaint(**dreamsim)
+    assert "give the folder of its samples as --teacher_images" in complaint(**dreamsim)
     other = drawer("other", 2, captions_sha256="another")
     assert "not of the same noise and prompts" in complaint(**dreamsim, teacher_images=other)
     assert "--repeats 8" in complaint(**dreamsim | {"metrics": ["dreamdiv"]}, diversity=other)
     (benchmark / "benchmark.json").write_text('{"pictures": 13}')
-    assert "holds 12 of 13 pictures" in complaint()
+    assert "holds 12 of 13 images" in complaint()
     (benchmark / "benchmark.json").unlink()
     drawn = benchmark.parent / "drawn"
     Image.new("RGB", (31, 32)).save(drawn / "00003.png")
-    assert "(32, 32) pixels" in complaint() and "00003.png of (31, 32): draw all of them with one model" in complaint()
+    assert (
+        "(32, 32) pixels" in complaint() and "00003.png has (31, 32): sample all of them with one model" in complaint()
+    )
     (drawn / "00003.png").write_bytes((drawn / "00002.png").read_bytes()[:200])
-    assert "00003.png is not a whole picture" in complaint()
+    assert "00003.png is damaged" in complaint()
     (drawn / "00003.png").unlink()
-    assert "holds 7 of 8 pictures" in complaint()
+    assert "holds 7 of 8 images" in complaint()
     drawer("drawn", 1, captions_sha256="another")
-    assert "was drawn for other prompts" in complaint()
+    assert "was sampled for other prompts" in complaint()
     for image in (benchmark / "images").iterdir():
         image.unlink()
     drawer("drawn", 1)
-    assert "there are no pictures in" in complaint()
+    assert "there are no images in" in complaint()

@@ -13,8 +13,8 @@ from diffusion2gan.metrics.features import Features
 from diffusion2gan.metrics.fid import fid
 from diffusion2gan.metrics.kid import kid
 from diffusion2gan.metrics.precision_recall import precision_recall
-from diffusion2gan.toy.card import Drawn
 from diffusion2gan.toy.openmoji import Scenes
+from diffusion2gan.toy.quality import ImageList
 
 CPU = torch.device("cpu")
 ASSET = f"local-dir:{Path(__file__).parents[2] / 'assets/toy/clip'}"
@@ -31,10 +31,10 @@ def drawn():
 def measure(drawn):
     """FID and KID of a change of the pictures, against other scenes."""
     network, others = Features("efficientnet-lite0", CPU, 64), Scenes("benchmark", 6, 64)
-    reference = network(Drawn([others[i].image for i in range(COUNT)]))
+    reference = network(ImageList([others[i].image for i in range(COUNT)]))
 
     def of(change):
-        changed = network(Drawn([change(scene.image) for scene in drawn]))
+        changed = network(ImageList([change(scene.image) for scene in drawn]))
         return fid(changed, reference), kid(changed, reference)
 
     return of
@@ -74,13 +74,13 @@ def test_dropping_modes_costs_fid_and_recall_but_no_precision():
 
 def test_shuffled_captions_cost_clip_score(drawn):
     clip = CLIP(ASSET, CPU)
-    pictures = clip.pictures(Drawn([scene.image for scene in drawn]))
+    pictures = clip.images(ImageList([scene.image for scene in drawn]))
     captions = clip.captions([scene.prompt.caption for scene in drawn])
     assert clip_score(pictures, captions) > clip_score(pictures, captions.roll(1, dims=0)) + 0.3
 
 
 def test_one_picture_over_and_over_has_no_diversity(drawn):
     network = DreamSim(ASSET, CPU)
-    again = network(Drawn([drawn[0].image] * 8))
-    other = network(Drawn([scene.image for scene in drawn[:8]]))
+    again = network(ImageList([drawn[0].image] * 8))
+    other = network(ImageList([scene.image for scene in drawn[:8]]))
     assert diversities(again, 8).item() == pytest.approx(0, abs=1e-6) and diversities(other, 8).item() > 0.1

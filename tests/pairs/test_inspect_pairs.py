@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusion2gan import images
-from diffusion2gan.io import sha256
+from diffusion2gan.io import file_sha256
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.shards import index_shards, pair_seeds, write_shard
 from diffusion2gan.seeds import noise
@@ -26,7 +26,7 @@ def folder(teacher_folder, tmp_path):
     seeds = pair_seeds(range(COUNT), 1)
     x = 2 * noise(seeds, SHAPE) + 1
     x[:, 3] = torch.randn(COUNT, 8, 8, generator=torch.Generator().manual_seed(0))
-    recipe = {"teacher": str(teacher_folder), "steps": 7, "prompts_sha256": sha256(prompts)}
+    recipe = {"teacher": str(teacher_folder), "steps": 7, "prompts_sha256": file_sha256(prompts)}
     path = tmp_path / "shard-00000.safetensors"
     write_shard(path, x, seeds, [i % 3 for i in range(COUNT)], 0, recipe)
     index_shards([path], prompts).to_parquet(tmp_path / "index.parquet")
@@ -48,7 +48,7 @@ def test_the_command_takes_the_folder_alone(folder, monkeypatch, capsys):
     cli.run(main)
     said = capsys.readouterr().out
     assert "300 pairs in 1 shards, 3 prompts" in said and "steps: 7" in said and "latent channel 3: mean" in said
-    sheet = images.load(folder / "contact-sheet.png")
+    sheet = images.load_image(folder / "contact-sheet.png")
     assert sheet.shape[1] > 300 and np.ptp(sheet) > 100
 
 

@@ -4,26 +4,26 @@ import pandas as pd
 import pytest
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.pairs.prompts import Filter, prompts
+from diffusion2gan.pairs.prompts import Filter, choose_prompts
 from diffusion2gan.toy import openmoji
 
 
 def test_openmoji_prompts_are_those_of_the_pairs_in_a_seeded_order():
-    chosen = prompts("openmoji", 5000, seed=1)
+    chosen = choose_prompts("openmoji", 5000, seed=1)
     assert set(chosen["caption"]) == {prompt.caption for prompt in openmoji.prompts("pairs")}
     assert chosen["caption"].is_unique
     assert chosen["prompt_id"].tolist() == list(range(len(chosen)))
-    assert prompts("openmoji", 5000, seed=1).equals(chosen)
-    assert not prompts("openmoji", 5000, seed=2).equals(chosen)
+    assert choose_prompts("openmoji", 5000, seed=1).equals(chosen)
+    assert not choose_prompts("openmoji", 5000, seed=2).equals(chosen)
 
 
 def test_a_file_gives_exactly_as_many_as_are_asked_for(tmp_path):
     text = tmp_path / "mine.txt"
     text.write_text("a cat\n\n a dog \na cat\n", encoding="utf-8")
-    assert sorted(prompts(str(text), 2, 0)["caption"]) == ["a cat", "a dog"]
-    assert len(prompts(str(text), 1, 0)) == 1
-    with pytest.raises(UserError, match="holds 2 different captions that could be taken, and 3 pairs are asked"):
-        prompts(str(text), 3, 0)
+    assert sorted(choose_prompts(str(text), 2, 0)["caption"]) == ["a cat", "a dog"]
+    assert len(choose_prompts(str(text), 1, 0)) == 1
+    with pytest.raises(UserError, match="holds 2 distinct captions that can be used, but 3 pairs were requested"):
+        choose_prompts(str(text), 3, 0)
 
 
 @pytest.fixture
@@ -44,24 +44,24 @@ def laion(tmp_path):
 
 
 def test_laion_is_filtered_by_score_and_length_and_freed_of_doubles(laion):
-    chosen = prompts(str(laion), 37, 0, Filter(min_score=6.25))["caption"]
+    chosen = choose_prompts(str(laion), 37, 0, Filter(min_score=6.25))["caption"]
     assert sorted(chosen) == sorted(f"picture {i}" for i in range(63, 100))
-    assert len(prompts(str(laion), 100, 0)) == 100
-    short = prompts(str(laion), 10, 0, Filter(longest=9))["caption"]
+    assert len(choose_prompts(str(laion), 100, 0)) == 100
+    short = choose_prompts(str(laion), 10, 0, Filter(longest=9))["caption"]
     assert sorted(short) == sorted(f"picture {i}" for i in range(10))
-    some, others = (prompts(str(laion), 20, seed)["caption"].tolist() for seed in (1, 2))
-    assert some == prompts(str(laion), 20, 1)["caption"].tolist() and set(some) != set(others)
+    some, others = (choose_prompts(str(laion), 20, seed)["caption"].tolist() for seed in (1, 2))
+    assert some == choose_prompts(str(laion), 20, 1)["caption"].tolist() and set(some) != set(others)
 
 
 def test_columns_may_be_named(tmp_path):
     path = tmp_path / "own.parquet"
     pd.DataFrame({"words": ["a", "b"], "liked": [1, 5]}).to_parquet(path)
     wanted = Filter(caption_column="words", score_column="liked", min_score=2)
-    assert prompts(str(path), 1, 0, wanted)["caption"].tolist() == ["b"]
+    assert choose_prompts(str(path), 1, 0, wanted)["caption"].tolist() == ["b"]
     with pytest.raises(UserError, match="has no column 'word', did you mean 'words'"):
-        prompts(str(path), 1, 0, Filter(caption_column="word"))
-    with pytest.raises(UserError, match="none is named AESTHETIC_SCORE or .*, name the one.*as `score_column`"):
-        prompts(str(path), 1, 0, Filter(caption_column="words", min_score=2))
+        choose_prompts(str(path), 1, 0, Filter(caption_column="word"))
+    with pytest.raises(UserError, match="none is named AESTHETIC_SCORE or .*, set `score_column`"):
+        choose_prompts(str(path), 1, 0, Filter(caption_column="words", min_score=2))
 
 
 @pytest.mark.parametrize(
@@ -81,5 +81,5 @@ def test_a_bad_source_is_told_in_one_line(tmp_path, name, content, message):
     elif content:
         pd.DataFrame(content).to_parquet(path)
     with pytest.raises(UserError, match=message) as raised:
-        prompts(str(path), 1, 0)
+        choose_prompts(str(path), 1, 0)
     assert "\n" not in str(raised.value)

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import sha256
+from diffusion2gan.io import file_sha256
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.prompts import read_prompts
 from diffusion2gan.pairs.shards import (
@@ -39,7 +39,7 @@ def make_dataset(folder, shards, steps=5):
         pairs = shard_range(shard, shards, COUNT)
         latents = torch.stack([torch.full(SHAPE, float(pair)) for pair in pairs])
         paths.append(folder / f"shard-{shard:05d}.safetensors")
-        recipe = {"steps": steps, "prompts_sha256": sha256(prompts)}
+        recipe = {"steps": steps, "prompts_sha256": file_sha256(prompts)}
         write_shard(paths[-1], latents, pair_seeds(pairs, 7), [pair % 3 for pair in pairs], pairs.start, recipe)
     index_shards(paths, prompts).to_parquet(folder / "index.parquet")
     return folder, paths
@@ -67,7 +67,7 @@ def test_the_first_pairs_alone(tmp_path):
     whole, part = PairDataset(folder), PairDataset(folder, first=7)
     assert len(part) == 7
     assert part.batch([6]).x.equal(whole.batch([6]).x)
-    with pytest.raises(UserError, match="holds 10 pairs, not the 11 asked for"):
+    with pytest.raises(UserError, match="holds 10 pairs, not the 11 requested"):
         PairDataset(folder, first=11)
 
 
@@ -158,7 +158,7 @@ def test_shards_of_different_recipes_and_cuts_do_not_mix(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e6])
 def test_latents_that_are_not_finite_are_refused(tmp_path, value):
     folder, paths = make_dataset(tmp_path / "pairs", 1)
-    recipe = {"prompts_sha256": sha256(folder / "prompts.parquet")}
+    recipe = {"prompts_sha256": file_sha256(folder / "prompts.parquet")}
     latents = torch.zeros(1, *SHAPE)
     latents[0, 1, 2, 3] = value
     write_shard(paths[0], latents, [1], [0], 0, recipe)

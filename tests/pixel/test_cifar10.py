@@ -12,6 +12,7 @@ from PIL import Image
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.pixel import cifar10
+from diffusion2gan.pixel.cifar10 import load_images
 
 
 def batch(number: int) -> np.ndarray:
@@ -49,7 +50,7 @@ def with_its_checksum(monkeypatch, path):
 def test_the_archive(tmp_path, monkeypatch):
     path = archive(tmp_path / "cifar.tar.gz")
     with_its_checksum(monkeypatch, path)
-    found = cifar10.pictures(str(path), 3)
+    found = load_images(str(path), 3)
     assert found.shape == (10, 32, 32, 3) and found.dtype == np.uint8
     red = batch(2)[1, :1024].reshape(32, 32)  # rows of one colour after the other
     assert np.array_equal(found[3, :, :, 0], red)
@@ -59,7 +60,7 @@ def test_the_archive(tmp_path, monkeypatch):
 def test_a_wrong_checksum(tmp_path):
     path = archive(tmp_path / "cifar.tar.gz")
     with pytest.raises(UserError, match=r"cifar.tar.gz is not the official archive: its MD5 is \w+, not c58f30108f7"):
-        cifar10.pictures(str(path), 3)
+        load_images(str(path), 3)
 
 
 def test_code_in_a_batch_is_refused(tmp_path, monkeypatch):
@@ -70,7 +71,7 @@ def test_code_in_a_batch_is_refused(tmp_path, monkeypatch):
     path = archive(tmp_path / "cifar.tar.gz", Planted())
     with_its_checksum(monkeypatch, path)
     with pytest.raises(UserError, match=r"data_batch_1' asks for \w+\.system"):
-        cifar10.pictures(str(path), 3)
+        load_images(str(path), 3)
     assert not (tmp_path / "ran").exists()
 
 
@@ -78,20 +79,20 @@ def test_a_folder_of_classes(tmp_path):
     for i, name in enumerate(["train/cat/0001.png", "train/airplane/0000.png", "train/cat/0000.png"]):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(tmp_path / name)
-    assert cifar10.pictures(str(tmp_path), 1)[:, 0, 0, 0].tolist() == [1, 2, 0]
+    assert load_images(str(tmp_path), 1)[:, 0, 0, 0].tolist() == [1, 2, 0]
     Image.new("RGB", (33, 32)).save(tmp_path / "large.png")
-    with pytest.raises(UserError, match=r"large.png is of 33 × 32 pixels"):
-        cifar10.pictures(str(tmp_path), 1)
+    with pytest.raises(UserError, match=r"large.png has 33 × 32 pixels"):
+        load_images(str(tmp_path), 1)
 
 
 def test_scenes_stand_in_for_it():
-    found = cifar10.pictures("openmoji", 3, seed=1)
+    found = load_images("openmoji", 3, seed=1)
     assert found.shape == (3, 32, 32, 3) and len({picture.tobytes() for picture in found}) == 3
-    assert np.array_equal(found, cifar10.pictures("openmoji", 3, seed=1))
+    assert np.array_equal(found, load_images("openmoji", 3, seed=1))
 
 
 def test_there_is_none(tmp_path):
     with pytest.raises(UserError, match=r"there is no CIFAR-10 at .*: fetch it .* \(170 MB\)"):
-        cifar10.pictures(str(tmp_path / "cifar.tar.gz"), 1)
-    with pytest.raises(UserError, match="there are no pictures in"):
-        cifar10.pictures(str(tmp_path), 1)
+        load_images(str(tmp_path / "cifar.tar.gz"), 1)
+    with pytest.raises(UserError, match="there are no images in"):
+        load_images(str(tmp_path), 1)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffusion2gan import evaluations
+from diffusion2gan.evaluations import evaluations_per_pair
 from diffusion2gan.pixel.edm import noise_levels
 from diffusion2gan.pixel.heun import heun, heun_step
 
@@ -61,7 +61,7 @@ def test_evaluations_are_counted_right(steps):
         return gaussian(x, sigma)
 
     heun(counted, torch.zeros(1, 3, 2, 2), steps)
-    assert sum(seen) == evaluations.of_a_pair("heun", steps, 1)
+    assert sum(seen) == evaluations_per_pair("heun", steps, 1)
     if steps == 18:
         assert sum(seen) == 35
 

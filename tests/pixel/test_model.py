@@ -11,7 +11,7 @@ from diffusion2gan import images
 from diffusion2gan.errors import UserError
 from diffusion2gan.images import to_uint8
 from diffusion2gan.pairs.shards import pair_seeds
-from diffusion2gan.pixel.consistency import PictureDataset
+from diffusion2gan.pixel.consistency import ImageDataset
 from diffusion2gan.pixel.edm import EDM, SIGMA_MAX, SIGMA_MIN
 from diffusion2gan.pixel.heun import heun
 from diffusion2gan.pixel.model import PixelGenerator, PixelTeacher
@@ -89,7 +89,7 @@ def test_a_student_is_trained_counted_and_drawn_with(kind, folder, tmp_path):
     with torch.no_grad():
         drawn = to_uint8(network(SIGMA_MAX * z, SIGMA_MAX))
     for i in range(3):
-        assert (images.load(tmp_path / "drawn" / f"{i:05d}.png") == drawn[i]).all()
+        assert (images.load_image(tmp_path / "drawn" / f"{i:05d}.png") == drawn[i]).all()
 
 
 def test_a_teacher_draws_with_heun(folder, tmp_path):
@@ -98,16 +98,16 @@ def test_a_teacher_draws_with_heun(folder, tmp_path):
     sample.main(sample.Arguments(model=str(folder / "teacher"), **options, **how))
     teacher = load_teacher(str(folder / "teacher"))
     x = teacher.solve(noise(noise_seeds(0, [1]), (3, 32, 32)), [""], STEPS)
-    assert abs(images.load(tmp_path / "drawn" / "00001.png").astype(int) - to_uint8(x)[0]).max() <= 1
+    assert abs(images.load_image(tmp_path / "drawn" / "00001.png").astype(int) - to_uint8(x)[0]).max() <= 1
 
 
 def test_the_benchmark_without_captions(folder):
-    pictures = PictureDataset(folder / "benchmark" / "images")
+    pictures = ImageDataset(folder / "benchmark" / "images")
     assert (
         len(pictures) == 6 and pd.read_parquet(folder / "benchmark" / "prompts.parquet")["caption"].tolist() == [""] * 3
     )
     x = pictures.batch([2, 4]).x
-    assert x.shape == (2, 3, 32, 32) and (to_uint8(x)[1] == pictures.pictures[4]).all()
+    assert x.shape == (2, 3, 32, 32) and (to_uint8(x)[1] == pictures.images[4]).all()
 
 
 def test_mistakes_are_one_line(folder, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.sampling.folder import prepare_folder
 from diffusion2gan.toy.openmoji import ATTRIBUTION
 from scripts.evaluate import measure_cost
 from scripts.report import make_figure1, make_figure2, make_run, make_table
@@ -47,7 +47,7 @@ def drawings(tmp_path):
     """Pictures of two models, of one colour each, and their prompts."""
 
     def draw(name, colour, seed=0):
-        samples.create(tmp_path / name, {"count": 2, "seed": seed, "captions_sha256": "c"})
+        prepare_folder(tmp_path / name, {"count": 2, "seed": seed, "captions_sha256": "c"})
         for i in range(2):
             Image.new("RGB", (8, 8), colour).save(tmp_path / name / f"{i:05d}.png")
         return f"{name}={tmp_path / name}"

@@ -1,4 +1,4 @@
-"""Every kind of pipeline in the tables, with random weights: what is drawn is what the authors' own call draws."""
+"""Every kind of pipeline in the tables, with random weights, samples what the authors' own call samples."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from diffusers import PixArtAlphaPipeline, StableDiffusionXLPipeline, UNet2DCond
 from safetensors.torch import save_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.sampling.baselines import Peer, RectifiedFlow
+from diffusion2gan.sampling.baselines import Baseline, RectifiedFlow
 from diffusion2gan.seeds import noise
 
 CAPTIONS = ["a red apple on a blue background", "a fox on a green background"]
@@ -14,14 +14,14 @@ SEEDS = [11, 12]
 
 
 def test_instaflow_is_one_euler_step_along_the_velocity(small_teacher_folder):
-    peer = Peer(str(small_teacher_folder), steps=1, guidance=0, scheduler="rectified-flow")
-    z = noise(SEEDS, peer.latent_shape)
-    pipeline = peer.pipeline
+    baseline = Baseline(str(small_teacher_folder), steps=1, guidance=0, scheduler="rectified-flow")
+    z = noise(SEEDS, baseline.latent_shape)
+    pipeline = baseline.pipeline
     with torch.no_grad():
         text, _ = pipeline.encode_prompt(CAPTIONS, "cpu", 1, False)
         x = z + pipeline.unet(z, 1000, text).sample
         expected = pipeline.vae.decode(x / pipeline.vae.config.scaling_factor).sample.clamp(-1, 1)
-    assert torch.allclose(peer.draw(SEEDS, CAPTIONS), expected, atol=1e-4)
+    assert torch.allclose(baseline.sample(SEEDS, CAPTIONS), expected, atol=1e-4)
 
 
 def test_rectified_flow_in_several_steps_goes_from_1000_down():
@@ -37,50 +37,50 @@ def test_sdxl_lightning_takes_the_x0_that_its_unet_predicts(xl_folder, tmp_path)
     other = UNet2DConditionModel.from_config(pipeline.unet.config).eval()
     save_file(other.state_dict(), tmp_path / "unet_x0.safetensors")
     how = {"scheduler": "euler", "spacing": "trailing", "prediction": "sample"}
-    peer = Peer(str(xl_folder), steps=1, guidance=0, unet=str(tmp_path / "unet_x0.safetensors"), **how)
+    baseline = Baseline(str(xl_folder), steps=1, guidance=0, unet=str(tmp_path / "unet_x0.safetensors"), **how)
     text, _, pooled, _ = pipeline.encode_prompt(CAPTIONS, do_classifier_free_guidance=False)
     times = torch.tensor([[64, 64, 0, 0, 64, 64]]).repeat(2, 1)
-    z = noise(SEEDS, peer.latent_shape)
+    z = noise(SEEDS, baseline.latent_shape)
     with torch.no_grad():  # Euler hands the network z in unit variance again
-        sigma = peer.pipeline.scheduler.init_noise_sigma
-        inputs = z * sigma / (peer.pipeline.scheduler.sigmas[0] ** 2 + 1) ** 0.5
+        sigma = baseline.pipeline.scheduler.init_noise_sigma
+        inputs = z * sigma / (baseline.pipeline.scheduler.sigmas[0] ** 2 + 1) ** 0.5
         x = other(inputs, 999, text, added_cond_kwargs={"text_embeds": pooled, "time_ids": times}).sample
         expected = pipeline.vae.decode(x / pipeline.vae.config.scaling_factor).sample.clamp(-1, 1)
-    assert torch.allclose(peer.draw(SEEDS, CAPTIONS), expected, atol=2e-3)
+    assert torch.allclose(baseline.sample(SEEDS, CAPTIONS), expected, atol=2e-3)
 
 
-def test_dmd2_starts_at_the_timestep_of_its_stanza(xl_folder):
-    peer = Peer(str(xl_folder), steps=1, guidance=0, scheduler="lcm", timesteps=[399])
+def test_dmd2_starts_at_the_timestep_of_its_config_entry(xl_folder):
+    baseline = Baseline(str(xl_folder), steps=1, guidance=0, scheduler="lcm", timesteps=[399])
     seen = []
-    hook = peer.denoiser.register_forward_pre_hook(lambda module, inputs: seen.append(int(inputs[1])))
-    peer.draw(SEEDS, CAPTIONS)
+    hook = baseline.denoiser.register_forward_pre_hook(lambda module, inputs: seen.append(int(inputs[1])))
+    baseline.sample(SEEDS, CAPTIONS)
     hook.remove()
     assert seen == [399]
 
 
 def test_sdxl_turbo_has_its_own_noise(xl_folder):
-    peer = Peer(str(xl_folder), steps=1, guidance=0, scheduler="own", spacing="trailing", resolution=32)
-    assert peer.latent_shape == (4, 4, 4)
-    assert peer.draw(SEEDS, CAPTIONS).shape == (2, 3, 32, 32)
+    baseline = Baseline(str(xl_folder), steps=1, guidance=0, scheduler="own", spacing="trailing", resolution=32)
+    assert baseline.latent_shape == (4, 4, 4)
+    assert baseline.sample(SEEDS, CAPTIONS).shape == (2, 3, 32, 32)
 
 
-def test_pixart_draws_what_its_own_call_draws(pixart_folder):
-    peer = Peer(str(pixart_folder), steps=2, guidance=4.5)
+def test_pixart_samples_what_its_own_call_samples(pixart_folder):
+    baseline = Baseline(str(pixart_folder), steps=2, guidance=4.5)
     pipeline = PixArtAlphaPipeline.from_pretrained(pixart_folder)
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
         CAPTIONS, num_inference_steps=2, guidance_scale=4.5, latents=noise(SEEDS, (4, 8, 8)), output_type="pt",
         clean_caption=False, use_resolution_binning=False,
     ).images  # fmt: skip
-    assert torch.allclose((peer.draw(SEEDS, CAPTIONS) + 1) / 2, expected, atol=1e-5)
+    assert torch.allclose((baseline.sample(SEEDS, CAPTIONS) + 1) / 2, expected, atol=1e-5)
 
 
 def test_a_picture_depends_on_its_seed_and_caption_alone_where_noise_is_added_on_the_way(lcm_folder):
-    peer = Peer(str(lcm_folder), steps=3, guidance=8.5)
-    both = peer.draw(SEEDS, CAPTIONS)
-    assert torch.allclose(both, peer.draw(SEEDS, CAPTIONS), atol=1e-5)
-    assert torch.allclose(both[1:], peer.draw(SEEDS[1:], CAPTIONS[1:]), atol=1e-3)
-    assert (both[:1] - peer.draw([99], CAPTIONS[:1])).abs().max() > 0.01
+    baseline = Baseline(str(lcm_folder), steps=3, guidance=8.5)
+    both = baseline.sample(SEEDS, CAPTIONS)
+    assert torch.allclose(both, baseline.sample(SEEDS, CAPTIONS), atol=1e-5)
+    assert torch.allclose(both[1:], baseline.sample(SEEDS[1:], CAPTIONS[1:]), atol=1e-3)
+    assert (both[:1] - baseline.sample([99], CAPTIONS[:1])).abs().max() > 0.01
 
 
 def test_what_does_not_load_is_one_line(xl_folder, tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_what_does_not_load_is_one_line(xl_folder, tmp_path, monkeypatch):
 
     def complaint(path, **how):
         with pytest.raises(UserError) as error:
-            Peer(str(path), **({"steps": 1, "guidance": 0} | how))
+            Baseline(str(path), **({"steps": 1, "guidance": 0} | how))
         assert "\n" not in str(error.value)
         return str(error.value)
 
@@ -105,4 +105,4 @@ def test_a_gated_model_is_said_to_be_gated(monkeypatch):
 
     monkeypatch.setattr("diffusers.DiffusionPipeline.load_config", gated)
     with pytest.raises(UserError, match="is gated: accept its terms at https://huggingface.co/a/b"):
-        Peer("a/b", steps=1, guidance=0)
+        Baseline("a/b", steps=1, guidance=0)

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionPipeline
 from diffusion2gan import images
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.sampling.folder import image_paths, noise_seeds, read_recipe
 from diffusion2gan.seeds import noise
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
@@ -29,7 +29,7 @@ def prompts(tmp_path):
 
 
 def drawn(folder):
-    return np.stack([images.load(path) for path in samples.paths(folder)])
+    return np.stack([images.load_image(path) for path in image_paths(folder)])
 
 
 def test_a_picture_depends_on_its_prompt_and_noise_alone(teacher_folder, prompts, tmp_path):
@@ -42,9 +42,9 @@ def test_a_picture_depends_on_its_prompt_and_noise_alone(teacher_folder, prompts
     assert three.shape == (3, 64, 64, 3)
     assert abs(three[:2] - two).max() <= 1  # a batch of another size rounds otherwise
     assert abs(two - other).max() > 10
-    recipe = samples.recipe(tmp_path / "a")
+    recipe = read_recipe(tmp_path / "a")
     assert [recipe[name] for name in ("steps", "guidance", "scheduler", "seed", "count")] == [2, 3.0, "ddim", 0, 3]
-    assert recipe["captions_sha256"] != samples.recipe(tmp_path / "b")["captions_sha256"]
+    assert recipe["captions_sha256"] != read_recipe(tmp_path / "b")["captions_sha256"]
 
 
 def test_a_student_draws_what_its_generator_says(teacher_folder, prompts, tmp_path):
@@ -52,7 +52,7 @@ def test_a_student_draws_what_its_generator_says(teacher_folder, prompts, tmp_pa
     generator.save(tmp_path / "student", teacher_folder)
     main(Arguments(model=str(tmp_path / "student"), prompts=prompts, count=3, out=tmp_path / "drawn"))
     teacher = Teacher(str(teacher_folder))
-    z = noise(samples.noise_seeds(0, range(3)), teacher.latent_shape)
+    z = noise(noise_seeds(0, range(3)), teacher.latent_shape)
     with torch.no_grad():
         expected = images.to_uint8(teacher.decode(generator.eval()(z, **teacher.encode_text(CAPTIONS))))
     assert abs(drawn(tmp_path / "drawn").astype(int) - expected.astype(int)).max() <= 1
@@ -68,7 +68,7 @@ def test_plain_diffusers_draws_the_same_picture(teacher_folder, tmp_path, predic
     main(Arguments(model=str(tmp_path / "student"), prompt=CAPTIONS, out=tmp_path / "drawn", seed=5))
 
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "student")
-    z = noise(samples.noise_seeds(5, range(3)), (4, 8, 8))
+    z = noise(noise_seeds(5, range(3)), (4, 8, 8))
     plain = pipeline(CAPTIONS, latents=z, num_inference_steps=1, guidance_scale=0, output_type="np").images
     np.testing.assert_array_equal(drawn(tmp_path / "drawn"), (255 * plain).round())
 
@@ -82,31 +82,31 @@ def test_prompts_typed_on_the_command_line(teacher_folder, tmp_path, monkeypatch
 
     command("--prompt", CAPTIONS[0], "--out", str(tmp_path / "new/fox.png"))
     command("--prompt", *CAPTIONS, "--out", str(tmp_path / "drawn"), "--batch-size", "1")
-    one = images.load(tmp_path / "new/fox.png")
+    one = images.load_image(tmp_path / "new/fox.png")
     assert len(drawn(tmp_path / "drawn")) == 3 and [p.name for p in (tmp_path / "new").iterdir()] == ["fox.png"]
     np.testing.assert_array_equal(one, drawn(tmp_path / "drawn")[0])
-    with pytest.raises(SystemExit, match="fox.png holds one picture and there are 3: give --out a folder"):
+    with pytest.raises(SystemExit, match="fox.png holds one image and there are 3: give --out a folder"):
         command("--prompt", *CAPTIONS, "--out", str(tmp_path / "fox.png"))
     with pytest.raises(SystemExit, match="type --prompt TEXT, or give --prompts FILE"):
         command("--out", str(tmp_path / "fox.png"))
 
 
 def test_too_few_prompts_are_an_error(teacher_folder, prompts, tmp_path):
-    with pytest.raises(UserError, match="holds 3 prompts, 4 pictures"):
+    with pytest.raises(UserError, match="holds 3 prompts, 4 were requested"):
         main(Arguments(model=str(teacher_folder), prompts=prompts, count=4, out=tmp_path / "drawn"))
     main(Arguments(model=str(teacher_folder), prompts=prompts, out=tmp_path / "all"))
-    assert len(samples.paths(tmp_path / "all")) == 3
+    assert len(image_paths(tmp_path / "all")) == 3
 
 
 def test_several_pictures_of_each_prompt(teacher_folder, prompts, tmp_path):
     arguments = {"model": str(teacher_folder), "prompts": prompts, "count": 2, "repeats": 3, "batch_size": 4}
     main(Arguments(**arguments, out=tmp_path / "several"))
     several = drawn(tmp_path / "several").astype(int)
-    recipe = samples.recipe(tmp_path / "several")
+    recipe = read_recipe(tmp_path / "several")
     assert len(several) == recipe["count"] == 6 and recipe["repeats"] == 3
     assert abs(several[0] - several[1]).max() > 10  # other noise
     teacher = Teacher(str(teacher_folder))
-    z = noise(samples.noise_seeds(0, range(6)), teacher.latent_shape)
+    z = noise(noise_seeds(0, range(6)), teacher.latent_shape)
     texts = [CAPTIONS[0]] * 3 + [CAPTIONS[1]] * 3
     expected = images.to_uint8(teacher.decode(teacher.solve(z, texts, 1, 0, "student")).detach())
     assert abs(several - expected.astype(int)).max() <= 1

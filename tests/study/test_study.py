@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.evaluations import Evaluations, of_a_pair, together
+from diffusion2gan.evaluations import Evaluations, combined, evaluations_per_pair
 from diffusion2gan.study.config import load, merge
 from diffusion2gan.study.stanzas import Batch
 from diffusion2gan.study.study import Study
@@ -105,9 +105,11 @@ def test_the_papers_evaluations():
             spent = step.times(run.iterations)
             assert spent.metrics["nfe_forward_million"] == 2 * spent.metrics["nfe_million"]
         else:
-            pairs = paper.datasets[run.dataset].pairs * of_a_pair("heun", paper.steps("edm-cifar10", "heun"), 1)
+            pairs = paper.datasets[run.dataset].pairs * evaluations_per_pair(
+                "heun", paper.steps("edm-cifar10", "heun"), 1
+            )
             step = Evaluations(student_forward=n, student_backward=n)
-            spent = together([step.times(run.iterations), Evaluations(pairs_forward=pairs)])
+            spent = combined([step.times(run.iterations), Evaluations(pairs_forward=pairs)])
             assert spent.metrics["nfe_million"] == pytest.approx(76.8 + 35 * paper.datasets[run.dataset].pairs / 1e6)
             assert spent.metrics["nfe_backward_million"] == pytest.approx(76.8)
         equal = row == "consistency-distillation-equal"

@@ -14,12 +14,12 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.images import load, to_uint8
-from diffusion2gan.io import sha256
+from diffusion2gan.images import load_image, to_uint8
+from diffusion2gan.io import file_sha256
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.shards import index_shards, pair_seeds, write_shard
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.sampling.folder import noise_seeds
 from diffusion2gan.seeds import noise
 from diffusion2gan.teacher import load_teacher
 from diffusion2gan.training import checkpoint, distillation
@@ -49,7 +49,7 @@ def pairs(folder, teacher, latents):
     prompts = pd.DataFrame({"prompt_id": range(3), "caption": PROMPTS})
     prompts.to_parquet(folder / "prompts.parquet")
     recipe = {"teacher": str(teacher), "scheduler": "ddim, eta 0", "steps": 3, "guidance": 2.0}
-    recipe |= {"prompts_sha256": sha256(folder / "prompts.parquet")}
+    recipe |= {"prompts_sha256": file_sha256(folder / "prompts.parquet")}
     ids = [pair % 3 for pair in range(len(latents))]
     path = folder / "shard-00000.safetensors"
     write_shard(path, latents, pair_seeds(range(len(latents)), 0), ids, 0, recipe)
@@ -142,11 +142,11 @@ def test_plain_diffusers_draws_what_sample_draws(undisturbed, tmp_path):
     options = {"prompts": tmp_path / "prompts.parquet", "count": 3, "out": tmp_path / "drawn", "seed": 7}
     sample.main(sample.Arguments(model=str(student), **options))
     pipeline = DiffusionPipeline.from_pretrained(student, safety_checker=None)
-    z = noise(samples.noise_seeds(7, range(3)), (4, 8, 8))
+    z = noise(noise_seeds(7, range(3)), (4, 8, 8))
     options = {"num_inference_steps": 1, "guidance_scale": 0, "output_type": "np"}
     for i, prompt in enumerate(PROMPTS):
         picture = (pipeline(prompt, latents=z[i : i + 1], **options).images[0] * 255).round()
-        assert abs(picture - load(tmp_path / "drawn" / f"{i:05d}.png")).max() <= 1
+        assert abs(picture - load_image(tmp_path / "drawn" / f"{i:05d}.png")).max() <= 1
 
 
 def test_speed_memory_and_sample_grids_are_left(undisturbed, files):
@@ -158,7 +158,7 @@ def test_speed_memory_and_sample_grids_are_left(undisturbed, files):
     assert {name: count for name, count in result["evaluations"].items() if count} == counts
     grids = sorted(path.name for path in (folder / "samples").iterdir())
     assert grids == [f"{step:06d}.png" for step in range(1, STEPS + 1)]
-    shown = load(folder / "samples" / grids[-1])
+    shown = load_image(folder / "samples" / grids[-1])
     assert shown.shape == (2 * 66 + 2, 8 * 66 + 2, 3)
     teacher = load_teacher(files["teacher"])
     x = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half().float()

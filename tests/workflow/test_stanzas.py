@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import HfArgumentParser
 
 from diffusion2gan.metrics import features
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.sampling.folder import image_paths
 from diffusion2gan.study.config import load, merge
 from diffusion2gan.study.study import Study
 from scripts.evaluate import sample, score
@@ -78,7 +78,7 @@ def test_a_stanza_is_all_that_a_model_needs(row, folder, unet, stanza, request, 
     told = {"model": study.models[row].pipeline, **study.drawing(row), "prompts": benchmark / "prompts.parquet"}
     told |= {"count": 2, "out": tmp_path / "drawn"}
     sample.main(*HfArgumentParser(sample.Arguments).parse_args_into_dataclasses(command(told)))
-    pictures = [Image.open(file) for file in samples.paths(tmp_path / "drawn")]
+    pictures = [Image.open(file) for file in image_paths(tmp_path / "drawn")]
     assert [picture.size for picture in pictures] == [(64, 64)] * 2 and pictures[0].tobytes() != pictures[1].tobytes()
 
     told = {

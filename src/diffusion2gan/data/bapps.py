@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy.ndimage import map_coordinates, zoom
 
+from diffusion2gan.data.sources import find_source, source_names
 from diffusion2gan.errors import UserError
 from diffusion2gan.seeds import mix
 from diffusion2gan.toy.openmoji import Scenes
@@ -22,7 +23,7 @@ SPLIT_SEEDS = {"train": 3, "val": 4}
 
 @dataclass(frozen=True)
 class Judgement:
-    """Three patches uint8 (size, size, 3), and the fraction of judges, in [0, 1], who find p1 closer than p0."""
+    """Three patches uint8 (size, size, 3), and the fraction of people, in [0, 1], who find p1 closer to ref than p0."""
 
     ref: np.ndarray
     p0: np.ndarray
@@ -32,10 +33,10 @@ class Judgement:
 
 
 class BAPPS:
-    """The 2AFC judgements of a split of BAPPS, patches resized to (size, size) by bicubic interpolation.
+    """The 2AFC judgements of one split of BAPPS; patches are resized to (size, size) by bicubic interpolation.
 
-    `folder` holds `{train,val}/{subset}/{ref,p0,p1}/*.png` and `.../judge/*.npy` (the archive's
-    `2afc`). Raises UserError where a subset is missing, empty or incomplete.
+    `folder` is the folder `2afc` of the archive: `{train,val}/{subset}/{ref,p0,p1}/*.png` and `.../judge/*.npy`.
+    Raises UserError if the split has no judgements, or a file is missing or damaged.
     """
 
     def __init__(self, folder: Path, split: str, size: int):
@@ -43,7 +44,7 @@ class BAPPS:
         self.judges = sorted(Path(folder, split).rglob("judge/*.npy"))
         if not self.judges:
             raise UserError(
-                f"no judgements in {folder}/{split}/*/judge: set `judgements` to 'openmoji', or to the folder "
+                f"no judgements in {folder}/{split}/*/judge: set `judgements` to {source_names()}, or to the folder "
                 "`2afc` of BAPPS (6.6 GB, https://github.com/richzhang/PerceptualSimilarity)"
             )
 
@@ -70,7 +71,7 @@ def _share(path: Path) -> float:
     except (OSError, ValueError) as error:
         raise UserError(f"the judgement {path} cannot be read: {error}") from error
     if share.size != 1 or not 0 <= share.item() <= 1:
-        raise UserError(f"the judgement {path} must be one share of judges in [0, 1], and has the shape {share.shape}")
+        raise UserError(f"the judgement {path} must be one fraction in [0, 1], and has the shape {share.shape}")
     return float(share.item())
 
 
@@ -109,8 +110,9 @@ class SyntheticJudgements:
 
 
 def judgements(source: str, split: str, seed: int, size: int) -> BAPPS | SyntheticJudgements:
-    """The synthetic judgements for `openmoji`, otherwise those of the BAPPS folder `source`."""
-    return SyntheticJudgements(split, seed, size) if source == "openmoji" else BAPPS(Path(source), split, size)
+    """The judgements of a registered source, or of the BAPPS folder `source`."""
+    registered = find_source(source)
+    return registered.judgements(split, size, seed) if registered else BAPPS(Path(source), split, size)
 
 
 def distort(picture: np.ndarray, kind: str, severity: float, random: np.random.Generator) -> np.ndarray:

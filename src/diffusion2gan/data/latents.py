@@ -1,4 +1,4 @@
-"""Labelled latents in shards on disk: what the latent VGG is trained on, larger than memory at the paper's size."""
+"""Labelled latents in shards on disk, the training data of the latent VGG; at the paper's scale larger than memory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from diffusion2gan.errors import UserError
 
 
 class LabelledLatents:
-    """Shards of encode_latents.py as one table: scaled latents (N, C, h, w), fp16, and `labels` (N).
+    """The shards of encode_latents.py as one dataset: scaled latents fp16 (N, C, h, w) and `labels` (N,).
 
-    Latents stay on disk; those of a batch are read when it is asked for. Raises UserError for a file
-    that holds none, or when there are not `classes` classes.
+    Latents stay on disk and are read by batch. Raises UserError for a file without labelled latents, and if a label
+    is not below `classes`.
     """
 
     def __init__(self, paths: Sequence[str | Path], classes: int):

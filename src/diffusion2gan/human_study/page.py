@@ -16,9 +16,8 @@ import pandas as pd
 from PIL import Image
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.provenance import sha256
-from diffusion2gan.sampling import folder as samples
-from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.provenance import json_sha256
+from diffusion2gan.sampling.folder import ImageFiles, image_paths, read_recipe
 
 TEMPLATE = Path(__file__).with_name("human_study.html")
 
@@ -42,16 +41,16 @@ def choose(captions: Sequence[str], count: int, seed: int) -> dict[int, str]:
 def check_alike(folders: Mapping[str, Path], captions: Sequence[str]) -> None:
     """UserError unless the pictures of all rows are of these captions."""
     for folder in folders.values():
-        count, drawn = len(samples.paths(folder)), samples.recipe(folder) or {}
-        if count < len(captions) or drawn.get("captions_sha256", sha256(captions)) != sha256(captions):
+        count, drawn = len(image_paths(folder)), read_recipe(folder) or {}
+        if count < len(captions) or drawn.get("captions_sha256", json_sha256(captions)) != json_sha256(captions):
             raise UserError(f"{folder} is not of the {len(captions)} prompts of the benchmark: draw it again")
 
 
 def encode(folder: Path, numbers: Sequence[int], resolution: int, resize_filter: str) -> list[bytes]:
     """Pictures of a folder as lossless WebP, all of one size: otherwise it would tell who drew them."""
-    files = samples.paths(folder)
+    files = image_paths(folder)
     encoded = []
-    for picture in Pictures([files[number] for number in numbers], resolution, resize_filter):
+    for picture in ImageFiles([files[number] for number in numbers], resolution, resize_filter):
         buffer = io.BytesIO()
         Image.fromarray(picture).save(buffer, "WEBP", lossless=True)
         encoded.append(buffer.getvalue())

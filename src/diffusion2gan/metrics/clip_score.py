@@ -1,7 +1,6 @@
-"""CLIP score (Hessel et al. 2021): how well do pictures match their captions."""
+"""CLIP score (Hessel et al. 2021), how well images match their captions, and CLIP's zero-shot classification."""
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 
 import open_clip
 import torch
@@ -10,17 +9,16 @@ from torch.nn import functional as F
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.progress import track
-from diffusion2gan.sampling.folder import Pictures
-from diffusion2gan.toy import openmoji
+from diffusion2gan.sampling.folder import ImageFiles
 
 BATCH = 50
 
 
 class CLIP:
-    """An open_clip model: pictures and captions → vectors (N, D), float32 on the CPU.
+    """An open_clip model that maps images and captions to vectors (N, D), float32 on the CPU.
 
-    `spec` is `local-dir:FOLDER`, an open_clip folder with its own tokenizer, or `MODEL/PRETRAINED`, as in
-    `ViT-g-14/laion2b_s12b_b42k`. `prefix` comes before every caption. Raises UserError when it cannot be loaded.
+    `spec` is `local-dir:FOLDER`, an open_clip folder with its tokenizer, or `MODEL/PRETRAINED`, for example
+    `ViT-g-14/laion2b_s12b_b42k`. `prefix` is put before every caption. Raises UserError if it cannot be loaded.
     """
 
     def __init__(self, spec: str, device: torch.device, prefix: str = ""):
@@ -38,19 +36,19 @@ class CLIP:
 
     @property
     def recipe(self) -> dict:
-        """What the score depends on."""
+        """The settings that the score depends on."""
         return {"clip": self.spec, "clip_prefix": self.prefix}
 
     @torch.no_grad()
-    def pictures(self, pictures: Pictures) -> torch.Tensor:
-        """Unit vectors of pictures."""
-        return F.normalize(self.embed(pictures))
+    def images(self, images: ImageFiles) -> torch.Tensor:
+        """Unit vectors of images."""
+        return F.normalize(self.embed(images))
 
     @torch.no_grad()
-    def embed(self, pictures: Pictures) -> torch.Tensor:
-        """Vectors of pictures as they leave the model, after the preprocessing that it was trained with."""
-        batches = track(pictures.batches(BATCH), "CLIP of the pictures", total=-(-len(pictures) // BATCH))
-        inputs = (torch.stack([self.preprocess(Image.fromarray(picture)) for picture in batch]) for batch in batches)
+    def embed(self, images: ImageFiles) -> torch.Tensor:
+        """Vectors of images, not normalised; images are preprocessed as in the model's training."""
+        batches = track(images.batches(BATCH), "CLIP of the images", total=-(-len(images) // BATCH))
+        inputs = (torch.stack([self.preprocess(Image.fromarray(image)) for image in batch]) for batch in batches)
         return torch.cat([self.model.encode_image(x.to(self.device)).float().cpu() for x in inputs])
 
     @torch.no_grad()
@@ -60,47 +58,46 @@ class CLIP:
         return torch.cat([self.model.encode_text(x, normalize=True).float().cpu() for x in tokens.split(BATCH)])
 
 
-def clip_score(pictures: torch.Tensor, captions: torch.Tensor) -> float:
-    """Mean cosine in [-1, 1] between unit vectors (N, D) of pictures and of their captions; higher is better."""
-    return cosines(pictures, captions).mean().item()
+def clip_score(images: torch.Tensor, captions: torch.Tensor) -> float:
+    """Mean cosine in [-1, 1] between unit vectors (N, D) of images and of their captions; higher is better."""
+    return cosines(images, captions).mean().item()
 
 
-def cosines(pictures: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
-    """The cosine (N,) of each picture and its caption."""
-    return (pictures * captions).sum(dim=1).double()
+def cosines(images: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
+    """The cosine (N,) of each image and its caption."""
+    return (images * captions).sum(dim=1).double()
 
 
-def scene_classes(clip: CLIP, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The `emoji` and the `ground` (N,) that CLIP names in the unit vectors (N, D) of OpenMoji pictures."""
-    return {part: (pictures @ classes.T).argmax(dim=1) for part, classes in _scene_vectors(clip).items()}
+class ZeroShot:
+    """CLIP's zero-shot classification of images by each of several labels.
 
+    `classes` holds, for each label, the captions of each of its classes. A class is represented by the mean of its
+    captions' unit vectors (prompt ensembling, Radford et al. 2021, Sec. 3.1.4).
+    """
 
-@cache
-def _scene_vectors(clip: CLIP) -> dict[str, torch.Tensor]:
-    prompts = openmoji.prompts("all")
-    vectors = clip.captions([prompt.caption for prompt in prompts])
-    return {part: class_vectors(vectors, [getattr(p, part) for p in prompts]) for part in ("emoji", "ground")}
+    def __init__(self, clip: CLIP, classes: dict[str, list[list[str]]]):
+        captions = list(dict.fromkeys(c for label in classes.values() for each in label for c in each))
+        rows = {caption: row for row, caption in enumerate(captions)}
+        vectors = clip.captions(captions)
+        self.vectors = {}
+        for label, of_label in classes.items():
+            numbered = [(rows[caption], number) for number, each in enumerate(of_label) for caption in each]
+            chosen, numbers = zip(*numbered, strict=True)
+            self.vectors[label] = class_vectors(vectors[list(chosen)], numbers)
+
+    def classify(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """For each label, the index of the nearest class (N,) of unit vectors (N, D) of images."""
+        return {label: (images @ vectors.T).argmax(dim=1) for label, vectors in self.vectors.items()}
+
+    def top1(self, images: torch.Tensor, true: Mapping[str, Sequence[int]]) -> dict[str, float]:
+        """Accuracy in [0, 1] by each label, as `{label}_top1`; `true` holds the N true classes of each label."""
+        return {
+            f"{label}_top1": (found == torch.tensor(list(true[label]))).double().mean().item()
+            for label, found in self.classify(images).items()
+        }
 
 
 def class_vectors(captions: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
-    """Unit vectors (K, D) of classes: the direction of the mean of their captions' vectors (N, D).
-
-    Prompt ensembling, Radford et al. 2021, Sec. 3.1.4.
-    """
+    """Unit vectors (K, D) of classes: the normalised mean of the unit vectors (N, D) of each class's captions."""
     sums = torch.zeros(max(classes) + 1, captions.shape[1]).index_add_(0, torch.tensor(classes), captions)
     return F.normalize(sums)
-
-
-def scene_top1(clip: CLIP, pictures: torch.Tensor, captions: Sequence[str]) -> dict[str, float]:
-    """Share of OpenMoji pictures whose emoji, and whose ground, CLIP names as the caption does.
-
-    Empty for captions of anything else.
-    """
-    scenes = {prompt.caption: prompt for prompt in openmoji.prompts("all")}
-    if not scenes.keys() >= set(captions):
-        return {}
-    shares = {}
-    for part, named in scene_classes(clip, pictures).items():
-        true = torch.tensor([getattr(scenes[caption], part) for caption in captions])
-        shares[f"{part}_top1"] = (named == true).double().mean().item()
-    return shares

@@ -1,7 +1,7 @@
-"""DreamSim (Fu et al. 2023), the perceptual distance in the two metrics that the paper makes of it (Sec. 4.3).
+"""DreamSim (Fu et al. 2023), a perceptual distance, and the paper's two metrics based on it (Sec. 4.3).
 
-DreamSim-5k: between what teacher and student draw from the same noise; how well the student keeps to the
-teacher's ODE. DreamDiv-5k: between the pictures of one prompt; how diverse they are.
+DreamSim-5k is the distance between samples of teacher and student from the same noise: how well the student follows
+the teacher's ODE. DreamDiv-5k is the distance between samples of the same prompt: their diversity.
 """
 
 from pathlib import Path
@@ -13,18 +13,18 @@ from torch.nn import functional as F
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics.clip_score import CLIP
 from diffusion2gan.progress import track
-from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.sampling.folder import ImageFiles
 
 BATCH = 50
 CACHE = Path.home() / ".cache" / "dreamsim"
 
 
 class DreamSim:
-    """Pictures → unit vectors (N, D), float32 on the CPU, whose distance is one minus their cosine.
+    """Maps images to unit vectors (N, D), float32 on the CPU; the distance is one minus their cosine.
 
-    `spec` is `ensemble`, or another type that the dreamsim package has; `local-dir:FOLDER` is an open_clip
-    folder that stands in for it where its weights are not, and then it is no DreamSim. Raises UserError when
-    package or weights are missing.
+    `spec` is `ensemble` or another type of the dreamsim package. `local-dir:FOLDER` is an open_clip folder that
+    replaces DreamSim where its weights are missing; its distances are not DreamSim's. Raises UserError if the package
+    or the weights are missing.
     """
 
     def __init__(self, spec: str, device: torch.device):
@@ -50,16 +50,16 @@ class DreamSim:
 
     @property
     def recipe(self) -> dict:
-        """What the distance depends on."""
+        """The settings that the distance depends on."""
         return {"dreamsim": self.spec}
 
     @torch.no_grad()
-    def __call__(self, pictures: Pictures) -> torch.Tensor:
-        return F.normalize(self.embed(pictures))
+    def __call__(self, images: ImageFiles) -> torch.Tensor:
+        return F.normalize(self.embed(images))
 
-    def _embed(self, pictures: Pictures) -> torch.Tensor:
-        batches = track(pictures.batches(BATCH), "DreamSim of the pictures", total=-(-len(pictures) // BATCH))
-        inputs = (torch.cat([self.preprocess(Image.fromarray(picture)) for picture in batch]) for batch in batches)
+    def _embed(self, images: ImageFiles) -> torch.Tensor:
+        batches = track(images.batches(BATCH), "DreamSim of the images", total=-(-len(images) // BATCH))
+        inputs = (torch.cat([self.preprocess(Image.fromarray(image)) for image in batch]) for batch in batches)
         return torch.cat([self.model.embed(x.to(self.device)).float().cpu() for x in inputs])
 
 
@@ -69,10 +69,13 @@ def distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def diversities(vectors: torch.Tensor, repeats: int) -> torch.Tensor:
-    """The mean distance (P,) between the `repeats` pictures of each prompt; unit vectors (P · repeats, D), prompt by
-    prompt. ValueError for one picture a prompt, or a prompt that is cut short."""
+    """Mean distance (P,) between the `repeats` images of each prompt, from unit vectors (P · repeats, D).
+
+    Vectors of one prompt follow each other. Raises ValueError for fewer than two images per prompt, or if a prompt is
+    incomplete.
+    """
     if repeats < 2 or len(vectors) % repeats:
-        raise ValueError(f"{len(vectors)} pictures are not {repeats} of each prompt, of two or more")
+        raise ValueError(f"{len(vectors)} images are not {repeats} of each prompt, two or more")
     groups = vectors.double().unflatten(0, (-1, repeats))
     cosines = groups @ groups.mT
     between = cosines.sum(dim=(1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(dim=1)

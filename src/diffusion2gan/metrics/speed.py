@@ -1,4 +1,4 @@
-"""How fast and how large is a model, or a loss."""
+"""Speed, memory and size of a model or a loss."""
 
 import ctypes
 import gc
@@ -13,7 +13,7 @@ import torch
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call: their median, and their interquartile range as `spread`."""
+    """Seconds per call: the median, and the interquartile range as `spread`."""
 
     median: float
     spread: float
@@ -21,15 +21,12 @@ class Timing:
 
     @property
     def half_width(self) -> float:
-        """Half of the 95 % interval of the median (McGill et al. 1978)."""
+        """Half width of the 95 % interval of the median (McGill et al. 1978)."""
         return 1.57 * self.spread / self.repeats**0.5
 
 
 def seconds(call: Callable[[], object], device: torch.device, warmup: int = 3, repeats: int = 10) -> Timing:
-    """Time `call` after `warmup` calls that do not count.
-
-    The device is waited for before and after each call: kernels on a GPU run behind Python's back.
-    """
+    """Time `repeats` calls after `warmup` untimed ones; the device is synchronised around each call."""
     measured = []
     for number in range(warmup + repeats):
         _wait(device)
@@ -43,26 +40,26 @@ def seconds(call: Callable[[], object], device: torch.device, warmup: int = 3, r
 
 
 def extra_memory(call: Callable[[], object], device: torch.device) -> int:
-    """Bytes that a call needs at its peak, above what was held before it.
+    """Peak memory of a call in bytes, above the memory used before it.
 
-    On a GPU what torch allocates; on the CPU the process's resident memory, as Linux counts it.
+    On a GPU the memory that torch allocates; on the CPU the resident memory of the process (Linux only).
     """
-    call()  # the first call also holds what libraries keep for later ones
+    call()  # the first call also allocates what libraries keep for later calls
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device)
         call()
         return torch.cuda.max_memory_allocated(device) - held
-    ctypes.CDLL(None).malloc_trim(0)  # gives freed memory back, which would hide what the call asks for
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+    ctypes.CDLL(None).malloc_trim(0)  # returns freed memory, which the call would otherwise reuse unseen
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     held = _resident("VmRSS")
     call()
     return _resident("VmHWM") - held
 
 
 def parameters(model: torch.nn.Module) -> int:
-    """Number of weights of a model, shared ones counted once."""
+    """Number of parameters of a model; shared ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -1,4 +1,4 @@
-"""The pairs (z, c, x) as a training reads them: random access to the shards of a folder (Sec. 3.1)."""
+"""The dataset of pairs (z, c, x) that a training reads: random access to the shards of a folder (Sec. 3.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.evaluations import of_a_pair
+from diffusion2gan.evaluations import evaluations_per_pair
 from diffusion2gan.pairs.prompts import read_prompts
 from diffusion2gan.pairs.shards import shard_recipe, verify
 from diffusion2gan.seeds import noise
@@ -17,7 +17,7 @@ from diffusion2gan.seeds import noise
 
 @dataclass
 class Pairs:
-    """A batch of triples: noise z (N, C, h, w), captions c, latents x (N, C, h, w), both float32."""
+    """A batch of pairs: noise z (N, C, h, w), N captions, latents x (N, C, h, w); z and x are float32."""
 
     z: torch.Tensor
     captions: list[str]
@@ -25,12 +25,12 @@ class Pairs:
 
 
 class PairDataset:
-    """Random access to the pairs of a folder that holds `index.parquet`, `prompts.parquet` and the shards.
+    """Random access to the pairs of a folder with `index.parquet`, `prompts.parquet` and the shards.
 
-    Shards are memory-mapped, by each process that reads them for itself, so a DataLoader's workers may
-    fork or be spawned. `index_shards` has verified them; one that has changed since is verified again on
-    first touch, and UserError names it if it is damaged. With `first` these are only so many, from pair 0 on;
-    raises UserError where there are fewer.
+    Each process memory-maps the shards for itself, so DataLoader workers may fork or spawn. `index_shards` has
+    verified the shards; one that changed since is verified again when it is first read. `first` limits the dataset to
+    its first pairs; 0 means all.
+    Raises UserError for a missing or damaged shard, and if there are fewer pairs than `first`.
     """
 
     def __init__(self, folder: Path, first: int = 0):
@@ -44,7 +44,7 @@ class PairDataset:
         self.count = first or int(self.ends[-1])
         if self.count > self.ends[-1]:
             raise UserError(
-                f"{folder} holds {self.ends[-1]} pairs, not the {first} asked for: make more, or ask for fewer"
+                f"{folder} holds {self.ends[-1]} pairs, not the {first} requested: make more, or request fewer"
             )
         self.shards: dict[int, dict[str, torch.Tensor]] = {}
 
@@ -52,31 +52,31 @@ class PairDataset:
         return self.count
 
     def __getstate__(self) -> dict:
-        return vars(self) | {"shards": {}}  # a map does not pass to another process: it would be copied whole
+        return vars(self) | {"shards": {}}  # pickling a memory map would copy all of it
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> Pairs:
-        """The pairs at `indices` (N), in their order."""
-        latents, seeds, prompt_ids = self.read(indices)
+        """The pairs at `indices` (N,), in that order."""
+        latents, seeds, prompt_ids = self.read_shards(indices)
         captions = self.captions.take(prompt_ids).to_pylist()
         return Pairs(noise(seeds, latents.shape[1:]), captions, latents.float())
 
     @property
     def evaluations(self) -> int:
-        """What the teacher was evaluated for these pairs."""
+        """Teacher evaluations that these pairs cost."""
         recipe = shard_recipe(self.folder / self.index["shard"][0])
         solver = recipe["scheduler"].partition(",")[0]
-        return len(self) * of_a_pair(solver, recipe["steps"], recipe["guidance"])
+        return len(self) * evaluations_per_pair(solver, recipe["steps"], recipe["guidance"])
 
-    __getitems__ = batch  # what a DataLoader with a batch sampler asks for
+    __getitems__ = batch  # called by a DataLoader with a batch sampler
 
-    def read(self, indices: Sequence[int] | torch.Tensor) -> tuple[torch.Tensor, list[int], list[int]]:
-        """What the shards hold at `indices` (N): latents fp16 (N, C, h, w), seeds, prompt ids."""
+    def read_shards(self, indices: Sequence[int] | torch.Tensor) -> tuple[torch.Tensor, list[int], list[int]]:
+        """The stored data of the pairs at `indices` (N,): latents fp16 (N, C, h, w), N seeds, N prompt ids."""
         indices = torch.as_tensor(indices).tolist()
         numbers = self.ends.searchsorted(indices, side="right").tolist()
         latents, seeds, prompt_ids = [], [], []
         for index, number in zip(indices, numbers, strict=True):
             shard = self._shard(number)
-            row = index - self.ends[number]  # from the shard's end
+            row = index - self.ends[number]  # negative: from the end of the shard
             latents.append(shard["latents"][row])
             seeds.append(shard["seeds"][row])
             prompt_ids.append(shard["prompt_ids"][row])

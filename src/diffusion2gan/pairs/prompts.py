@@ -1,4 +1,4 @@
-"""Prompts of the pairs: LAION-aesthetics or any parquet of captions, a text file, or OpenMoji's captions."""
+"""Prompts for the pairs: LAION-aesthetics or other parquet files of captions, a text file, or a registered source."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +8,18 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
+from diffusion2gan.data.sources import find_source, source_names
 from diffusion2gan.errors import UserError, nearest
-from diffusion2gan.toy import openmoji
 
-# the names that captions and aesthetic scores have in LAION's files and others'
+# column names of captions and aesthetic scores, in LAION's files and others
 CAPTIONS = ("caption", "TEXT", "text")
 SCORES = ("AESTHETIC_SCORE", "aesthetic", "aesthetic_score", "score")
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which captions of a table are taken: the columns' names (None: the known ones), the lowest aesthetic
-    score (None: any), and the shortest and longest caption in characters."""
+    """Which captions of a table to use: column names (None: look for known names), the lowest aesthetic score
+    (None: any), and the least and greatest length of a caption in characters."""
 
     caption_column: str | None = None
     score_column: str | None = None
@@ -28,35 +28,37 @@ class Filter:
     longest: int = 1000  # ours: CLIP reads 77 tokens, longer texts are mostly lists of keywords
 
 
-def prompts(source: str, count: int, seed: int, wanted: Filter = Filter()) -> pd.DataFrame:
-    """Exactly `count` distinct captions of a source in a seeded order: columns `prompt_id`, `caption`.
+def choose_prompts(source: str, count: int, seed: int, wanted: Filter = Filter()) -> pd.DataFrame:
+    """Choose `count` distinct captions of a source in a seeded order: columns `prompt_id`, `caption`.
 
-    `source` is a text file with one caption a line, a parquet file, a folder of them, or `openmoji`,
-    whose few captions are all taken where more are asked for, since its pairs share them; `unconditional`
-    is the one empty caption of a teacher that takes none. Raises
-    UserError when any other source holds fewer, or lacks a column.
+    `source` is a text file with one caption per line, a parquet file, a folder of parquet files, or the name of a
+    registered source. A registered source may have fewer captions; the pairs then share them. `unconditional`
+    gives one empty caption, for a teacher without text.
+    Raises UserError if a file or folder holds fewer captions, or has no such column.
     """
     if source == "unconditional":
         return pd.DataFrame({"prompt_id": [0], "caption": [""]})
-    captions = pd.Series(_read(source, wanted), dtype=str).str.strip()
+    captions = pd.Series(_captions(source, wanted), dtype=str).str.strip()
     captions = captions[captions.str.len().between(max(1, wanted.shortest), wanted.longest)].drop_duplicates()
     if captions.empty:
-        raise UserError(f"{source} holds no caption that could be taken")
-    if len(captions) < count and source != "openmoji":
+        raise UserError(f"{source} holds no caption that can be used")
+    if len(captions) < count and not find_source(source):
         raise UserError(
-            f"{source} holds {len(captions):,} different captions that could be taken, and {count:,} pairs are asked "
-            "for: add captions, lower min_score, or make fewer `pairs`"
+            f"{source} holds {len(captions):,} distinct captions that can be used, but {count:,} pairs were "
+            "requested: add captions, lower min_score, or make fewer `pairs`"
         )
     chosen = captions.sample(min(count, len(captions)), random_state=seed)
     return pd.DataFrame({"prompt_id": range(len(chosen)), "caption": chosen.to_list()})
 
 
-def _read(source: str, wanted: Filter) -> list[str] | pd.Series:
-    if source == "openmoji":
-        return [prompt.caption for prompt in openmoji.prompts("pairs")]
+def _captions(source: str, wanted: Filter) -> list[str] | pd.Series:
+    if registered := find_source(source):
+        return registered.prompts()
     path = Path(source)
     if not path.exists():
-        raise UserError(f"there are no prompts at {source}: set `prompts` to 'openmoji', a .txt or a .parquet file")
+        raise UserError(
+            f"there are no prompts at {source}: set `prompts` to {source_names()}, a .txt or a .parquet file"
+        )
     if path.suffix == ".txt":
         try:
             return path.read_text(encoding="utf-8").splitlines()
@@ -75,27 +77,27 @@ def _read(source: str, wanted: Filter) -> list[str] | pd.Series:
 
 
 def _column(source: str, columns: list[str], meant: str, named: str | None, known: tuple[str, ...]) -> str:
-    """The column that is named, or the first of the known ones."""
+    """The given column, or the first of the known ones."""
     if named is not None and named not in columns:
         raise UserError(f"{source} has no column '{named}', {nearest(named, columns)}")
     found = named or next((name for name in known if name in columns), None)
     if found is None:
         raise UserError(
-            f"{source} has the columns {', '.join(columns)}: none is named {' or '.join(known)}, "
-            f"name the one that holds it as `{meant}_column`"
+            f"{source} has the columns {', '.join(columns)}: none is named {' or '.join(known)}, set `{meant}_column`"
         )
     return found
 
 
 def read_prompts(path: Path) -> pa.ChunkedArray:
-    """The captions of `prompts.parquet` by their id, kept outside Python: twelve million are 1 GB, not ten.
+    """Read the captions of `prompts.parquet`, indexed by prompt id.
 
-    Raises UserError when the file is missing, is no list of prompts, or is empty.
+    They stay an Arrow array: twelve million captions take 1 GB instead of the 10 GB of Python strings.
+    Raises UserError if the file is missing, empty, or not a list of prompts.
     """
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} is no list of prompts ({error}): make it with prepare_prompts.py") from error
+        raise UserError(f"{path} is not a list of prompts ({error}): make it with prepare_prompts.py") from error
     if table.column_names != ["prompt_id", "caption"] or not table.num_rows:
         found = f"the columns {', '.join(table.column_names)}" if table.num_rows else "no prompts"
         raise UserError(f"{path} has {found}, not prompt_id and caption: make it with prepare_prompts.py")

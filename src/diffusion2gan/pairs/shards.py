@@ -1,10 +1,9 @@
-"""The ODE-pair dataset: write, verify, index, read (Sec. 3.1).
+"""The shards of the ODE-pair dataset: format, writing with resume, verification (Sec. 3.1).
 
-A shard is one safetensors file of `latents` fp16 (N, C, h, w), `seeds` int64 (N) and `prompt_ids`
-int64 (N). The noise is not stored: `noise` draws it again from its seed. Pair i of a
-dataset has seed `mix(dataset seed, i)` and prompt i modulo the number of prompts, so that the pairs
-do not depend on how they are cut into shards. A shard's metadata hold its recipe, the number of its
-first pair and the checksum of its tensors.
+A shard is a safetensors file with `latents` fp16 (N, C, h, w), `seeds` int64 (N,) and `prompt_ids` int64 (N,). The
+noise is not stored, because `noise` makes it again from its seed. Pair i of a dataset has the seed
+`mix(dataset seed, i)` and the prompt i modulo the number of prompts, so the pairs do not depend on the number of
+shards. The metadata of a shard hold its recipe, the index of its first pair and the checksum of its tensors.
 """
 
 import fcntl
@@ -24,32 +23,32 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic, sha256
+from diffusion2gan.io import atomic, file_sha256
 from diffusion2gan.seeds import mix
 
-NOISE = "numpy default_rng(seed).standard_normal, float32"  # as `noise` draws it
+NOISE = "numpy default_rng(seed).standard_normal, float32"  # by `seeds.noise`
 
 
 def shard_range(shard: int, shards: int, count: int) -> range:
-    """The pairs of one shard: `count` pairs in `shards` nearly equal, contiguous parts."""
+    """The indices of the pairs of one shard: `count` pairs are split into `shards` contiguous, nearly equal parts."""
     return range(count * shard // shards, count * (shard + 1) // shards)
 
 
 def pair_seeds(pairs: Sequence[int], seed: int) -> list[int]:
-    """The noise seeds of pairs."""
+    """The noise seed of each pair."""
     return [mix(seed, pair) for pair in pairs]
 
 
 def bytes_of(pairs: int, shape: Sequence[int]) -> int:
-    """What pairs with latents of a shape take on the disk."""
+    """Bytes on disk of `pairs` pairs with latents of a shape."""
     return pairs * (2 * math.prod(shape) + 16)
 
 
 class Unfinished:
-    """The finished batches of a shard in the making, in a file beside it that outlives a killed job.
+    """The finished batches of an unfinished shard, in a file that survives a killed job.
 
-    It starts with the checksum of what the latents depend on; a batch is its SHA-256 and its fp16
-    latents, so a batch that was cut short, or that a crash left as zeros, is not taken for finished.
+    The file starts with the checksum of the settings that the latents depend on. A batch is stored as its SHA-256 and
+    its fp16 latents, so a batch that is truncated or that a crash left as zeros does not count as finished.
     """
 
     def __init__(self, file, settings: dict, sizes: Sequence[int], shape: Sequence[int]):
@@ -70,7 +69,7 @@ class Unfinished:
         file.truncate()
 
     def append(self, latents: torch.Tensor) -> None:
-        """Keep the latents of the next batch."""
+        """Store the latents of the next batch."""
         batch = latents.to("cpu", torch.float16).contiguous()
         content = batch.numpy().tobytes()
         self._append(hashlib.sha256(content).digest() + content)
@@ -84,9 +83,10 @@ class Unfinished:
 
 @contextmanager
 def unfinished(path: Path, settings: dict, sizes: Sequence[int], shape: Sequence[int]) -> Iterator[Unfinished]:
-    """The finished batches of the shard `path`: of the given sizes, under the same settings; gone once it is written.
+    """Open the finished batches of the shard `path`, made with the same settings and batch `sizes`.
 
-    Raises UserError while another process is making this shard.
+    Their file is removed when the block ends without an error. Raises UserError if another process is making this
+    shard.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.unfinished")
@@ -95,7 +95,7 @@ def unfinished(path: Path, settings: dict, sizes: Sequence[int], shape: Sequence
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"another process is making {path}: wait for it, or end it") from error
-        for abandoned in path.parent.glob(f".{path.name}.*.tmp"):  # what a killed job was writing: we have the lock
+        for abandoned in path.parent.glob(f".{path.name}.*.tmp"):  # left by a killed job: we hold the lock
             abandoned.unlink()
         file.seek(0)
         yield Unfinished(file, settings, sizes, shape)
@@ -105,7 +105,7 @@ def unfinished(path: Path, settings: dict, sizes: Sequence[int], shape: Sequence
 def write_shard(
     path: Path, latents: torch.Tensor, seeds: Sequence[int], prompt_ids: Sequence[int], first: int, recipe: dict
 ) -> None:
-    """Write one shard, atomically; `first` is the number of its first pair. Equal pairs make equal bytes."""
+    """Write a shard atomically; `first` is the index of its first pair. Equal pairs give equal bytes."""
     tensors = {
         "latents": latents.to(torch.float16).contiguous(),
         "seeds": torch.tensor(seeds, dtype=torch.int64),
@@ -113,15 +113,15 @@ def write_shard(
     }
     about = {"recipe": recipe, "first": first, "sha256": _digest(tensors)}
     with atomic(path) as temporary:
-        # one key: safetensors writes several in random order
+        # one key, because safetensors writes several in random order
         save_file(tensors, temporary, metadata={"pairs": json.dumps(about, sort_keys=True)})
 
 
 def index_shards(paths: Sequence[Path], prompts: Path) -> pd.DataFrame:
-    """Verify every shard, in the order of their pairs; one row each: `shard`, `rows`, `sha256` (of its tensors).
+    """Verify all shards, given in the order of their pairs; one row per shard: `shard`, `rows`, `sha256`.
 
-    Raises UserError that names every shard which is damaged, was made otherwise than most, or does not
-    go on where the one before it ends.
+    Raises UserError with the names of all shards that are damaged, have another recipe than most, or do not start
+    where the previous shard ends.
     """
     with ThreadPoolExecutor(torch.get_num_threads()) as readers:
         found = list(readers.map(verify, paths))
@@ -130,27 +130,27 @@ def index_shards(paths: Sequence[Path], prompts: Path) -> pd.DataFrame:
     for shard in found:
         problem = shard["problem"]
         if not problem and shard["recipe"] != usual:
-            problem = "was made under other settings than most"
+            problem = "was made with other settings than most"
         if not problem and end not in (shard["first"], None):
             problem = f"starts with pair {shard['first']} and not with {end}"
         if problem:
             wrong.append(f"{shard['shard']} {problem}")
         end = None if shard["problem"] else shard["first"] + shard["rows"]
     if wrong:
-        raise UserError(f"{paths[0].parent}: {'; '.join(wrong)}: delete what is named and run again to remake it")
-    if json.loads(usual)["prompts_sha256"] != sha256(prompts):
+        raise UserError(f"{paths[0].parent}: {'; '.join(wrong)}: delete these shards and run again")
+    if json.loads(usual)["prompts_sha256"] != file_sha256(prompts):
         raise UserError(f"the shards in {paths[0].parent} were made from other prompts than {prompts}: delete them")
     return pd.DataFrame(found)[["shard", "rows", "sha256"]]
 
 
 def shard_recipe(path: Path) -> dict:
-    """How the pairs of a shard were made."""
+    """The recipe that the pairs of a shard were made with."""
     with safe_open(path, "pt") as shard:
         return json.loads(shard.metadata()["pairs"])["recipe"]
 
 
 def verify(path: Path) -> dict:
-    """What a shard says of itself (`shard`, `recipe`, `first`, `rows`, `sha256`), and as `problem` what is wrong."""
+    """Read and check a shard: its `shard` name, `recipe`, `first`, `rows`, `sha256`, and `problem` (None if sound)."""
     found = {"shard": path.name, "recipe": None, "first": None, "rows": None, "sha256": None, "problem": None}
     try:
         with safe_open(path, "pt") as shard:
@@ -169,7 +169,7 @@ def verify(path: Path) -> dict:
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:
-    """Checksum of a shard's tensors; their names, kinds and shapes are in it."""
+    """SHA-256 of a shard's tensors with their names, dtypes and shapes."""
     digest = hashlib.sha256()
     for name in ("latents", "seeds", "prompt_ids"):
         each = tensors[name].numpy()

@@ -1,4 +1,4 @@
-"""Consistency Distillation (Song et al. 2023, Alg. 2): the baseline of Table 6, in the same loop as the regression."""
+"""Consistency Distillation (Song et al. 2023, Alg. 2), the baseline of Table 6, in the regression's training loop."""
 
 import copy
 import time
@@ -17,18 +17,18 @@ from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.edm import noise_levels
 from diffusion2gan.pixel.heun import heun_step
 from diffusion2gan.pixel.model import PixelGenerator
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.sampling.folder import image_paths
 from diffusion2gan.seeds import mix
 from diffusion2gan.training.regression import Batch, RegressionTraining
 
 
 class ConsistencyTraining(RegressionTraining):
-    """Make f(x, σ) agree with itself along the teacher's ODE: d(f(x + σ' z, σ'), f⁻(x̂, σ)) for neighbours σ < σ'.
+    """Make f consistent along the teacher's ODE: minimise d(f(x + σ' z, σ'), f⁻(x̂, σ)) for neighbouring levels σ < σ'.
 
     x̂ is one step of Heun's method from x + σ' z; σ' is any but the lowest of `levels` noise levels; d is the loss. The
-    target f⁻ follows the student with the decay μ = `target_decay`; 0 makes it the student itself.
-    `regression` are the arguments of RegressionTraining, with real pictures x for pairs. Raises UserError when
-    these are of another size, or the student is to be sharded.
+    target f⁻ is a moving average of the student with decay μ = `target_decay`; 0 makes it the student itself.
+    `regression` are the arguments of RegressionTraining; its pairs are real images x here. Raises UserError if the
+    images have another size, or if the student is sharded.
     """
 
     def __init__(self, levels: int, target_decay: float, student: PixelGenerator, **regression):
@@ -53,7 +53,7 @@ class ConsistencyTraining(RegressionTraining):
         return numbers | self.speed(step, start)
 
     def read(self, indices: torch.Tensor, place: Place) -> Batch:
-        """The pictures at `indices`, and the noise of their places."""
+        """The images at `indices` and their noise."""
         pictures = self.pairs.batch(indices)
         drawn = torch.randn(place.whole, *pictures.x.shape[1:], generator=torch.Generator().manual_seed(place.seed))
         x, z = pictures.x.to(self.device), drawn[place.rows].to(self.device)
@@ -61,7 +61,7 @@ class ConsistencyTraining(RegressionTraining):
 
     @torch.no_grad()
     def neighbours(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Noisy pictures (N, C, s, s), their levels σ' (N,), and what f⁻ makes of them a step nearer the pictures."""
+        """Noisy images x + σ' z (N, C, s, s), their levels σ' (N,), and the target f⁻(x̂, σ) of the next lower level."""
         generator = torch.Generator().manual_seed(mix(batch.place.seed))
         drawn = torch.randint(len(self.levels) - 1, (batch.place.whole,), generator=generator)[batch.place.rows]
         sigma, nearer = (self.levels[drawn + down].to(batch.x) for down in (0, 1))
@@ -72,7 +72,7 @@ class ConsistencyTraining(RegressionTraining):
 
     @property
     def evaluations(self) -> Evaluations:
-        """What a step evaluates: Heun's step takes two of the teacher."""
+        """Evaluations of a step; Heun's step takes two of the teacher."""
         n = self.batch_size
         return Evaluations(teacher_forward=2 * n, student_forward=n, student_backward=n, target_forward=n)
 
@@ -87,19 +87,19 @@ class ConsistencyTraining(RegressionTraining):
         torch._foreach_lerp_(theirs, ours, 1 - self.target_decay)
 
 
-class PictureDataset:
-    """Real pictures of a folder, where others read pairs: without a teacher's solutions, so without their noise."""
+class ImageDataset:
+    """Real images of a folder in place of pairs; they have no noise."""
 
     evaluations = 0
 
     def __init__(self, folder: Path):
-        self.files, self.captions = samples.paths(folder), [""]
-        self.pictures = np.stack([images.load(file) for file in self.files])
+        self.files, self.captions = image_paths(folder), [""]
+        self.images = np.stack([images.load_image(file) for file in self.files])
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> Pairs:
-        """The pictures at `indices` (N) as x, in [-1, 1]; z is empty."""
-        x = images.to_tensor(self.pictures[np.asarray(indices)])
+        """The images at `indices` (N,) as x, in [-1, 1]; z is empty."""
+        x = images.to_tensor(self.images[np.asarray(indices)])
         return Pairs(torch.empty(len(x), 0), [""] * len(x), x)

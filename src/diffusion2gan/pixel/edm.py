@@ -1,7 +1,7 @@
 """EDM: the pixel-space diffusion model of Table 6 (Karras et al. 2022), and consistency functions (Song et al. 2023).
 
-The network is the DDPM++ of Song et al. 2021 as EDM configures it. Its weights have the names of the official
-checkpoints, so that these load unchanged (`edm_pickle.py`).
+The network is the DDPM++ of Song et al. 2021 in EDM's configuration. Its weights have the names of the official
+checkpoints, so those load unchanged (`edm_pickle.py`).
 """
 
 import math
@@ -16,12 +16,12 @@ SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0  # Karras et al. 2022, Table 1
 
 
 class EDM(ModelMixin, ConfigMixin):
-    """The denoiser D(x; σ) of Karras et al. 2022, Eq. 7, for pictures x (N, C, s, s); saved as a diffusers folder.
+    """The denoiser D(x; σ) of Karras et al. 2022, Eq. 7, for images x (N, C, s, s); saved as a diffusers folder.
 
-    `boundary` is the noise level ε at which the network must change nothing: 0 makes it EDM's denoiser,
-    SIGMA_MIN the consistency function f(x, σ) of Song et al. 2023, Eq. 5 and Appendix C.
-    The defaults are the official unconditional CIFAR-10 network; its training also told it of the augmentation,
-    `augment_dim` numbers that are zero ever after.
+    `boundary` is the noise level ε at which the network is the identity: 0 gives EDM's denoiser, SIGMA_MIN the
+    consistency function f(x, σ) of Song et al. 2023, Eq. 5 and Appendix C.
+    The defaults are the official unconditional CIFAR-10 network. Its training was conditioned on the augmentation,
+    `augment_dim` numbers; they are 0 outside of training.
     """
 
     @register_to_config
@@ -44,7 +44,7 @@ class EDM(ModelMixin, ConfigMixin):
         )  # fmt: skip
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
-        """D(x; σ): the clean pictures expected of x (N, C, s, s) = picture + σ · noise; σ is a number or (N,)."""
+        """D(x; σ): the expected clean images for x (N, C, s, s) = image + σ · noise; σ is a scalar or (N,)."""
         sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))[:, None, None, None]
         deviation, above = self.config.sigma_data, sigma - self.config.boundary
         c_skip = deviation**2 / (above**2 + deviation**2)
@@ -58,8 +58,8 @@ class EDM(ModelMixin, ConfigMixin):
 class DDPMpp(nn.Module):
     """DDPM++ (Song et al. 2021) as in EDM: F(x, c) for x (N, C, s, s) and the noise condition c (N,).
 
-    Levels of halved sides have `channel_mult` times `model_channels` channels, `num_blocks` blocks on the way
-    down and one more on the way up; at sides in `attn_resolutions` blocks attend.
+    Each level halves the side. It has `channel_mult` times `model_channels` channels, `num_blocks` blocks on the way
+    down and one more on the way up; blocks at sides in `attn_resolutions` have attention.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class DDPMpp(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block, perhaps halving or doubling the side (`resample`), then perhaps self-attention.
+    """A residual block with optional resampling (`down` halves the side, `up` doubles it) and optional self-attention.
 
     Sums of two branches are divided by √2 (Song et al. 2021, "skip rescaling").
     """
@@ -154,7 +154,7 @@ class Block(nn.Module):
         return (self._attend(x) + x) / math.sqrt(2) if self.qkv else x
 
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
-        # the official weights hold query, key and value of a channel side by side
+        # the official weights interleave query, key and value by channel
         parts = self.qkv(self.norm2(x)).unflatten(1, (x.shape[1], 3)).flatten(3).transpose(1, 3).unbind(2)
         attended = F.scaled_dot_product_attention(*(part.unsqueeze(1) for part in parts)).squeeze(1)
         return self.proj(attended.transpose(1, 2).reshape(x.shape))
@@ -179,7 +179,7 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 def _initialised(layer: nn.Linear | nn.Conv2d, gain: float = 1.0) -> nn.Linear | nn.Conv2d:
-    """Xavier's weights times a gain, no bias, as EDM sets DDPM++ out."""
+    """Initialise weights by Xavier's rule times a gain and biases with 0, as EDM does for DDPM++."""
     nn.init.xavier_uniform_(layer.weight, gain)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -187,7 +187,7 @@ def _initialised(layer: nn.Linear | nn.Conv2d, gain: float = 1.0) -> nn.Linear |
 
 
 def _resampled(x: torch.Tensor, how: str | None) -> torch.Tensor:
-    """Sides halved by averaging squares of four, or doubled by repeating: the box filter of DDPM++ in EDM."""
+    """Halve the sides by averaging 2 × 2 pixels, or double them by repeating: EDM's box filter for DDPM++."""
     if how == "down":
         return F.avg_pool2d(x, 2)
     return F.interpolate(x, scale_factor=2.0, mode="nearest") if how == "up" else x

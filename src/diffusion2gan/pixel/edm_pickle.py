@@ -1,7 +1,7 @@
-"""The official checkpoints of EDM, which are pickles of whole objects, read without executing any of it.
+"""Official EDM checkpoints, which are pickles of whole objects, read without executing any code.
 
-A pickle names the classes of its networks and carries their source code. Neither is used: the objects are
-taken apart as data, and an `EDM` is built from the tensors' names and shapes alone.
+A pickle names the classes of its networks and contains their source code. Neither is used: objects are read as plain
+data, and the `EDM` is built from the names and shapes of the tensors.
 """
 
 import io
@@ -12,14 +12,14 @@ import torch
 
 from diffusion2gan.data.sources import EDM_CIFAR10
 from diffusion2gan.errors import UserError
-from diffusion2gan.pixel import safe_pickle
+from diffusion2gan.io import load_pickle
 from diffusion2gan.pixel.edm import EDM
 
 SOURCE = EDM_CIFAR10["url"]
 
 
 class Record(dict):
-    """An object of a pickle as nothing but its fields."""
+    """An object of a pickle, reduced to its fields."""
 
     def __init__(self, *arguments):
         super().__init__()
@@ -28,34 +28,35 @@ class Record(dict):
         self.update(state)
 
 
-def read(path: Path) -> EDM:
-    """The averaged network (`ema`) of a pickle, float32.
+def load_edm_pickle(path: Path) -> EDM:
+    """Load the averaged network (`ema`) of a pickle, in float32.
 
-    Raises UserError when there is none, when it names anything that could do harm, or is of another design.
+    Raises UserError if there is none, if the pickle names any function or class that is not allowed, or if the network
+    is not an unconditional DDPM++.
     """
     if not path.is_file():
         raise UserError(f"there is no '{path}': fetch {SOURCE} (about 223 MB)")
     with open(path, "rb") as file:
-        content = safe_pickle.load(file, str(path), ALLOWED)
+        content = load_pickle(file, str(path), ALLOWED)
     if not isinstance(content, dict) or not isinstance(content.get("ema"), Record):
-        raise UserError(f"'{path}' holds no network named ema: take an EDM checkpoint, such as {SOURCE}")
+        raise UserError(f"'{path}' holds no network named ema: use an EDM checkpoint such as {SOURCE}")
     weights = state_dict(content["ema"])
     for name in [name for name in weights if name.endswith("resample_filter")]:
         if not torch.equal(weights.pop(name).flatten(), torch.full((4,), 0.25)):
-            raise UserError(f"'{path}' resamples with another filter than DDPM++'s: take a -vp checkpoint")
+            raise UserError(f"'{path}' resamples with another filter than DDPM++'s: use a -vp checkpoint")
     if "model.map_label.weight" in weights:
-        raise UserError(f"'{path}' is of a network that draws classes: take the unconditional one, {SOURCE}")
+        raise UserError(f"'{path}' holds a class-conditional network: use the unconditional one, {SOURCE}")
     try:
         network = EDM(**settings(weights))
         network.load_state_dict(weights)
     except (KeyError, StopIteration, IndexError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"'{path}' is not a DDPM++ network ({reason}): take a -vp checkpoint of CIFAR-10") from error
+        raise UserError(f"'{path}' is not a DDPM++ network ({reason}): use a -vp checkpoint of CIFAR-10") from error
     return network
 
 
 def state_dict(module: Record, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The tensors of a module and of those within, by the names that `torch.nn.Module.state_dict` gives them."""
+    """The tensors of a module and its submodules, with the names of `torch.nn.Module.state_dict`."""
     found = {**module.get("_parameters", {}), **module.get("_buffers", {})}
     tensors = {prefix + name: tensor.detach().float() for name, tensor in found.items() if tensor is not None}
     for name, within in module.get("_modules", {}).items():
@@ -65,7 +66,7 @@ def state_dict(module: Record, prefix: str = "") -> dict[str, torch.Tensor]:
 
 
 def settings(weights: dict[str, torch.Tensor]) -> dict:
-    """The design of an EDM network, as its weights tell it."""
+    """The arguments of `EDM`, read from the shapes of its weights."""
     shapes = {name.removeprefix("model."): tuple(tensor.shape) for name, tensor in weights.items()}
     first = next(name for name in shapes if re.fullmatch(r"enc\.(\d+)x\1_conv\.weight", name))
     model_channels, in_channels = shapes[first][:2]
@@ -89,14 +90,14 @@ def _side(name: str) -> int:
 
 
 def _object(meta: dict) -> Record:
-    """What EDM's pickles make objects with: here without the source code that comes along."""
+    """Replaces the function that makes EDM's objects; ignores their source code."""
     made = Record()
     made.update(meta["state"])
     return made
 
 
 def _storage(content: bytes) -> torch.UntypedStorage:
-    """The storage of a tensor, itself a pickle, which torch reads under its own restrictions."""
+    """The storage of a tensor, itself a pickle, loaded with torch's own restrictions."""
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 

@@ -1,5 +1,7 @@
-"""The teacher and the one-step student of Table 6, in pixels and without text, as `teacher.py` and `generator.py`
-have them in latents: the networks are EDM's, a latent is the picture itself."""
+"""Teacher and one-step student of Table 6, in pixel space and without text.
+
+They have the interfaces of `teacher.py` and `generator.py`; the networks are EDM's, and a latent is the image itself.
+"""
 
 import json
 from collections.abc import Sequence
@@ -15,32 +17,32 @@ from diffusion2gan.pixel.heun import heun
 
 
 class PixelTeacher:
-    """A frozen EDM denoiser on one device, with what a `Teacher` offers; it stays in float32, as EDM's CIFAR-10 does.
+    """A frozen EDM denoiser on one device with the interface of `Teacher`, always float32 like EDM's CIFAR-10 model.
 
-    Raises UserError when the folder does not hold one.
+    Raises UserError if the folder does not hold an EDM network.
     """
 
     def __init__(self, path: str, device: torch.device | str = "cpu"):
-        self.unet = read(path).to(device).requires_grad_(False).eval()
+        self.unet = load_edm(path).to(device).requires_grad_(False).eval()
         self.device, self.path = torch.device(device), str(path)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of a picture."""
+        """(channels, height, width) of an image."""
         side = self.unet.config.sample_size
         return self.unet.config.in_channels, side, side
 
     @property
     def picture_side(self) -> int:
-        """Height and width of a picture in pixels."""
+        """Height and width of an image in pixels."""
         return self.unet.config.sample_size
 
     def encode_text(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
-        """No conditions: the model takes no text."""
+        """No conditions, because the model has no text."""
         return {}
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """The pictures (N, 3, H, W) themselves."""
+        """Images (N, 3, H, W), unchanged."""
         return latents
 
     @torch.no_grad()
@@ -53,7 +55,7 @@ class PixelTeacher:
         solver: str = "heun",
         spacing: str = "own",
     ) -> torch.Tensor:
-        """The ODE's solution x from noise z (N, C, s, s) by Heun's method, or a `student`'s one step.
+        """Solve the ODE from noise z (N, C, s, s) by Heun's method (`heun`), or sample with one step (`student`).
 
         Raises UserError for another solver, and for guidance, which needs text.
         """
@@ -69,7 +71,7 @@ class PixelTeacher:
 
 
 class PixelGenerator(nn.Module):
-    """The student G(z) = f(80 z, 80): one evaluation of EDM's denoiser, or of a consistency function, at σ = 80."""
+    """The student G(z) = f(80 z, 80): EDM's denoiser, or a consistency function, evaluated once at σ = 80."""
 
     def __init__(self, unet: EDM):
         super().__init__()
@@ -77,18 +79,18 @@ class PixelGenerator(nn.Module):
 
     @classmethod
     def from_teacher(cls, path: str | Path, boundary: float | None = None) -> "PixelGenerator":
-        """A student with the weights of a folder; with a `boundary`, as a consistency function of that ε."""
-        unet = read(path)
+        """A student with the weights of a folder; `boundary` ε makes it a consistency function."""
+        unet = load_edm(path)
         if boundary is not None:
             unet.register_to_config(boundary=boundary)
         return cls(unet)
 
     def forward(self, z: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
-        """x = G(z): pictures (N, C, s, s) from standard normal z; with levels σ (N,), f(z, σ) of noisy pictures z."""
+        """Images x = G(z) (N, C, s, s) from standard normal z; with levels σ (N,), f(z, σ) for noisy images z."""
         return self.unet(SIGMA_MAX * z, SIGMA_MAX) if sigma is None else self.unet(z, sigma)
 
     def save(self, folder: str | Path, teacher_path: str | Path) -> None:
-        """Write the network as `EDM.from_pretrained` reads it; an existing folder is replaced by a complete one."""
+        """Save the network for `EDM.from_pretrained`; an existing folder is replaced atomically."""
         with atomic_folder(Path(folder)) as temporary:
             self.unet.save_pretrained(temporary)
 
@@ -99,8 +101,8 @@ def is_pixel_model(path: str | Path) -> bool:
     return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("_class_name") == "EDM"
 
 
-def read(path: str | Path) -> EDM:
-    """The network in a folder. Raises UserError when it is none, or one of another kind."""
+def load_edm(path: str | Path) -> EDM:
+    """Load the network of a folder, in float32. Raises UserError if it is not an EDM network."""
     try:
         return EDM.from_pretrained(path, torch_dtype=torch.float32)
     except (OSError, ValueError, TypeError, RuntimeError) as error:

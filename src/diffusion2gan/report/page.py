@@ -13,10 +13,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from diffusion2gan.data import sources
 from diffusion2gan.errors import UserError
 from diffusion2gan.report import evidence, linked, workflow
 from diffusion2gan.study.study import Study
-from diffusion2gan.toy.openmoji import ATTRIBUTION
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 PIXELS_A_PIXEL = 2 / 3  # of the page and of a figure, which has more for screens of high density
@@ -60,7 +60,7 @@ def render(
         graph=graph,
         spent=spent,
         box=(workflow.WIDTH, workflow.HEIGHT),
-        attribution=ATTRIBUTION,
+        attribution=sources.attribution(),
     )
 
 
@@ -88,7 +88,8 @@ def stand_ins(study: Study) -> list[str]:
             sentences.append(f"The teacher {teacher.name} is a miniature that the workflow trains itself.")
         elif teacher.path and teacher.path.startswith("assets/"):
             sentences.append(f"The teacher {teacher.name} is a small network of this project.")
-    if study.config["latentlpips"]["judgements"] == "openmoji":
+    judged = sources.find_source(study.config["latentlpips"]["judgements"])
+    if judged and judged.synthetic_judgements:
         sentences.append(
             "The judgements that calibrate the perceptual metric are synthetic: scenes distorted with known severity, "
             "no person's opinion."

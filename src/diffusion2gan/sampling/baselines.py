@@ -1,7 +1,7 @@
-"""Published text-to-image pipelines that the paper compares with, each called as its authors say.
+"""The baselines: published text-to-image pipelines that the paper compares with, used as their authors describe.
 
-Any StableDiffusion, StableDiffusionXL, PixArtAlpha or LatentConsistencyModel pipeline of diffusers; what
-an author adds to it (other weights of the U-Net, another scheduler) are settings of the model's stanza.
+A baseline is a StableDiffusion, StableDiffusionXL, PixArtAlpha or LatentConsistencyModel pipeline of diffusers. What
+its authors change (weights of the U-Net, scheduler) is set in the model's config entry.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ from diffusion2gan.seeds import noise
 
 
 class RectifiedFlow(SchedulerMixin, ConfigMixin):
-    """Euler steps along InstaFlow's straight paths from noise at t = 1000 to the picture (Liu et al. 2024, Eq. 3).
+    """Euler steps along InstaFlow's straight paths from noise at t = 1000 to data (Liu et al. 2024, Eq. 3).
 
-    The U-Net predicts the velocity from noise to picture; with one step x = z + v(z).
+    The U-Net predicts the velocity v from noise to data; a single step gives x = z + v(z).
     """
 
     order = 1
@@ -46,19 +46,18 @@ class RectifiedFlow(SchedulerMixin, ConfigMixin):
 
 
 SCHEDULERS = {"own": None, "euler": EulerDiscreteScheduler, "lcm": LCMScheduler, "rectified-flow": RectifiedFlow}
-PEERS = {**KINDS, "LatentConsistencyModelPipeline": KINDS["StableDiffusionPipeline"], "PixArtAlphaPipeline": {}}
-CALLS = {
-    "PixArtAlphaPipeline": {"clean_caption": False, "use_resolution_binning": False}
-}  # as it is, at the size asked
+PIPELINES = {**KINDS, "LatentConsistencyModelPipeline": KINDS["StableDiffusionPipeline"], "PixArtAlphaPipeline": {}}
+# the caption unchanged, at the requested size
+CALLS = {"PixArtAlphaPipeline": {"clean_caption": False, "use_resolution_binning": False}}
 
 
-class Peer:
-    """A pipeline, a folder or a hub id, on one device, that draws with `steps` steps and `guidance`.
+class Baseline:
+    """A pipeline from a folder or the hub, on one device, that samples with `steps` steps and `guidance`.
 
-    `unet` names other weights for its U-Net: a file, or REPOSITORY/FILE on the hub. `scheduler` is the
-    pipeline's `own` or one of SCHEDULERS, with `spacing` of its steps and what the U-Net predicts
-    (`prediction`) where they are not its own; `timesteps` are taken instead of `steps` where there are any.
-    `resolution` 0 is the pipeline's own. Raises UserError when anything cannot be loaded or does not fit.
+    `unet` gives other weights for the U-Net: a file, or REPOSITORY/FILE on the hub. `scheduler` is the pipeline's
+    `own` or another of SCHEDULERS; `spacing` of its timesteps and the `prediction` type of the U-Net are the
+    pipeline's own by default. `timesteps`, if given, replace `steps`. `resolution` is in pixels; 0 means the
+    pipeline's own. Raises UserError if anything cannot be loaded or does not fit.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class Peer:
             raise UserError(f"no scheduler '{scheduler}' for {path}: use one of {', '.join(SCHEDULERS)}")
         # InstaFlow's pipeline is Stable Diffusion's with another name and scheduler
         self.kind = "StableDiffusionPipeline" if scheduler == "rectified-flow" else None
-        self.pipeline: DiffusionPipeline = load_pipeline(path, dtype, PEERS, self.kind)
+        self.pipeline: DiffusionPipeline = load_pipeline(path, dtype, PIPELINES, self.kind)
         self.kind = self.kind or type(self.pipeline).__name__
         if unet:
             _load_weights(self.pipeline.unet, unet)
@@ -99,15 +98,15 @@ class Peer:
         return config.in_channels, side, side
 
     @torch.no_grad()
-    def draw(self, seeds: Sequence[int], captions: Sequence[str]) -> torch.Tensor:
-        """Images (N, 3, H, W) in [-1, 1], each of its caption and from its seed alone."""
+    def sample(self, seeds: Sequence[int], captions: Sequence[str]) -> torch.Tensor:
+        """Images (N, 3, H, W) in [-1, 1]; each depends on its caption and its seed only."""
         z = noise(seeds, self.latent_shape).to(self.pipeline.device, self.denoiser.dtype)
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # of what some schedulers add on their way
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # for schedulers that add noise
         return self.pipeline(list(captions), latents=z, generator=generators, **self.call).images * 2 - 1
 
 
 def _load_weights(module: torch.nn.Module, source: str) -> None:
-    """Give a module the weights of a file; nothing but tensors is read from it."""
+    """Load the weights of a module from a file; only tensors are read from it."""
     path = Path(source)
     try:
         if not path.is_file():
@@ -118,7 +117,7 @@ def _load_weights(module: torch.nn.Module, source: str) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"the weights '{source}' do not load ({reason}): name a file, or REPOSITORY/FILE on the hub; without a "
+            f"the weights '{source}' do not load ({reason}): give a file, or REPOSITORY/FILE on the hub; without a "
             "network fetch it beforehand with `hf download`"
         ) from error
 

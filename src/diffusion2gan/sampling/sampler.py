@@ -1,19 +1,25 @@
-"""How a row of a table draws its pictures: a teacher with its solver, a student in one step, a peer as published."""
+"""How the models of a table sample: a teacher with its solver, a student in one step, a baseline as published."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 
-from diffusion2gan.sampling.baselines import Peer
+from diffusion2gan.images import to_uint8
+from diffusion2gan.pixel.model import PixelTeacher
+from diffusion2gan.progress import track
+from diffusion2gan.sampling.baselines import Baseline
 from diffusion2gan.seeds import noise
 from diffusion2gan.study.cli import option
-from diffusion2gan.teacher import SOLVERS, load_teacher
+from diffusion2gan.teacher import SOLVERS, Teacher, load_teacher
+
+Sample = Callable[[Sequence[int], Sequence[str]], torch.Tensor]  # N seeds, N captions → images (N, 3, H, W) in [-1, 1]
 
 
 @dataclass(kw_only=True)
-class Drawing:
-    """What a picture depends on besides its caption and its noise; the options of `sample.py`."""
+class SamplingSettings:
+    """What an image depends on besides its caption and its noise; the options of `sample.py`."""
 
     model: str = option(help="a student, a teacher or a published pipeline: a folder or a hub id")
     scheduler: str = option(
@@ -30,38 +36,53 @@ class Drawing:
     resolution: int = option(default=0, help="pixels of a published pipeline's pictures; 0 is its own")
 
     @classmethod
-    def of(cls, recipe: dict) -> "Drawing":
-        """The drawing that a `sample.json` says."""
+    def of(cls, recipe: dict) -> "SamplingSettings":
+        """The settings in a `sample.json`."""
         return cls(**{each.name: recipe[each.name] for each in fields(cls) if each.name in recipe})
 
     def precision(self, device: torch.device) -> torch.dtype:
-        """One step turns ε into x₀, which amplifies rounding fifteenfold: it is never in half precision.
+        """Half precision for several steps on a GPU, else float32.
 
-        Nor is EDM, whose last noise levels are finer than that.
+        A single step turns ε into x₀, which amplifies rounding errors 15-fold; EDM's last noise levels are too small
+        for half precision.
         """
         half = device.type == "cuda" and self.steps > 1 and self.scheduler != "heun"
         return torch.float16 if half else torch.float32
 
-    def load(
-        self, device: torch.device
-    ) -> tuple[Callable[[Sequence[int], Sequence[str]], torch.Tensor], torch.nn.Module]:
-        """`draw(seeds, captions)` → images (N, 3, H, W), about [-1, 1]; and the network that every step evaluates.
+    def load(self, device: torch.device) -> tuple[Sample, torch.nn.Module]:
+        """Load the model: its sampling function, and the network that every step evaluates.
 
-        Raises UserError when there is no such model.
+        Raises UserError if there is no such model.
         """
         dtype = self.precision(device)
         if self.scheduler not in (*SOLVERS, "heun"):
             how = {name: value for name, value in vars(self).items() if name in _HOW}
-            peer = Peer(self.model, device, dtype, **how)
-            return peer.draw, peer.denoiser
+            baseline = Baseline(self.model, device, dtype, **how)
+            return baseline.sample, baseline.denoiser
         teacher = load_teacher(self.model, device, dtype)
-
-        @torch.no_grad()
-        def draw(seeds: Sequence[int], captions: Sequence[str]) -> torch.Tensor:
-            z = noise(seeds, teacher.latent_shape)
-            return teacher.decode(teacher.solve(z, captions, self.steps, self.guidance, self.scheduler, self.spacing))
-
-        return draw, teacher.unet
+        return teacher_sampler(teacher, self.steps, self.guidance, self.scheduler, self.spacing), teacher.unet
 
 
-_HOW = {each.name for each in fields(Drawing)} - {"model"}
+_HOW = {each.name for each in fields(SamplingSettings)} - {"model"}
+
+
+def teacher_sampler(
+    teacher: Teacher | PixelTeacher, steps: int, guidance: float, solver: str, spacing: str = "own"
+) -> Sample:
+    """The function that samples with a teacher, or with a student loaded as one."""
+
+    @torch.no_grad()
+    def sample(seeds: Sequence[int], captions: Sequence[str]) -> torch.Tensor:
+        z = noise(seeds, teacher.latent_shape)
+        return teacher.decode(teacher.solve(z, captions, steps, guidance, solver, spacing))
+
+    return sample
+
+
+def sample_images(
+    sample: Sample, seeds: Sequence[int], captions: Sequence[str], batch_size: int, description: str
+) -> Iterator[np.ndarray]:
+    """Images uint8 (H, W, 3), one for each seed and caption, sampled in batches; the progress shows `description`."""
+    for first in track(range(0, len(seeds), batch_size), description):
+        batch = slice(first, first + batch_size)
+        yield from to_uint8(sample(seeds[batch], captions[batch]))

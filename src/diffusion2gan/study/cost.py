@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from diffusion2gan.data.sources import SOURCES
 from diffusion2gan.study.study import Study
 
 ON_GPU = (
@@ -143,7 +144,7 @@ def output_bytes(study: Study, rule: str, wildcards: dict[str, str]) -> int:
         return round(pictures(study, rule, wildcards["benchmark"]) * PNG * side**2)
     if rule == "make_benchmark":
         benchmark = study.benchmarks[wildcards["benchmark"]]
-        drawn = benchmark.source == "openmoji"  # others are linked
+        drawn = benchmark.source in SOURCES  # others are linked
         return round(benchmark.pictures * PNG * benchmark.resolution**2) if drawn else 0
     return 0
 

@@ -1,4 +1,4 @@
-"""Training of the toy codec."""
+"""Training of the toy VAE."""
 
 import torch
 
@@ -9,10 +9,7 @@ from diffusion2gan.training.update import update
 
 
 class AutoencoderTraining:
-    """Fit the codec to scenes: absolute and squared error of the picture, and a light KL term.
-
-    Every step sees new scenes. The weight of the KL term is ours.
-    """
+    """Train the VAE on scenes, new ones in every step: absolute and squared error of the image, and a small KL term."""
 
     averaged = "vae"
     kl_weight = 3e-5  # ours

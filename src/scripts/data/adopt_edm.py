@@ -1,10 +1,10 @@
-"""Turn an official EDM checkpoint into a folder that the study takes for a teacher, executing nothing of it."""
+"""Convert an official EDM checkpoint to a teacher folder, without executing any code in it."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion2gan.io import atomic_folder
-from diffusion2gan.pixel import edm_pickle
+from diffusion2gan.pixel.edm_pickle import load_edm_pickle
 from diffusion2gan.study import cli
 
 
@@ -15,7 +15,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    network = edm_pickle.read(args.pickle)
+    network = load_edm_pickle(args.pickle)
     with atomic_folder(args.out) as temporary:
         network.save_pretrained(temporary)
 

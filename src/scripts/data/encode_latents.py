@@ -1,4 +1,4 @@
-"""Encode one shard of labelled pictures with the teacher's codec: the data of the latent VGG."""
+"""Encode one shard of labelled images with the teacher's VAE: the training data of the latent VGG."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +30,13 @@ class Arguments:
 
 def main(args: Arguments):
     teacher = Teacher(args.teacher, "cuda" if torch.cuda.is_available() else "cpu")
-    pictures = LabelledImages(args.images, args.split, teacher.picture_side, args.seed)
+    images = LabelledImages(args.images, args.split, teacher.picture_side, args.seed)
 
     chosen = shard_range(args.shard, args.shards, args.count)
     latents, labels = [], []
     for first in track(range(0, len(chosen), args.batch_size), "encoding latents"):
-        examples = [pictures[i] for i in chosen[first : first + args.batch_size]]
-        latents.append(teacher.encode_images(to_tensor([picture for picture, _ in examples])).half().cpu())
+        examples = [images[i] for i in chosen[first : first + args.batch_size]]
+        latents.append(teacher.encode_images(to_tensor([image for image, _ in examples])).half().cpu())
         labels += [label for _, label in examples]
 
     with atomic(args.out) as temporary:

@@ -1,13 +1,12 @@
-"""Fetch a public file, and check it where its checksum is known."""
+"""Download a public file and check its MD5, if known."""
 
-import hashlib
 import shutil
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic
+from diffusion2gan.io import atomic, file_md5
 from diffusion2gan.study import cli
 
 
@@ -25,10 +24,8 @@ def main(args: Arguments):
                 shutil.copyfileobj(remote, file)
         except OSError as error:
             raise UserError(f"{args.url} cannot be fetched ({error}): fetch it elsewhere as {args.out}") from error
-        with open(temporary, "rb") as file:
-            digest = hashlib.file_digest(file, "md5").hexdigest()
-        if args.md5 and digest != args.md5:
-            raise UserError(f"{args.url} came with the MD5 {digest}, not {args.md5}: fetch it again")
+        if args.md5 and (digest := file_md5(temporary)) != args.md5:
+            raise UserError(f"{args.url} has the MD5 {digest}, not {args.md5}: fetch it again")
 
 
 if __name__ == "__main__":

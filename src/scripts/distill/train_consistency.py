@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from diffusion2gan.pixel.consistency import ConsistencyTraining, PictureDataset
+from diffusion2gan.pixel.consistency import ConsistencyTraining, ImageDataset
 from diffusion2gan.pixel.edm import SIGMA_MIN
 from diffusion2gan.pixel.model import PixelGenerator, PixelTeacher
 from diffusion2gan.study import cli
@@ -23,7 +23,7 @@ def main(args: Arguments):
     torch.manual_seed(args.seed)
     teacher = PixelTeacher(args.teacher, distributed.device())
     student = PixelGenerator.from_teacher(args.teacher, boundary=SIGMA_MIN)
-    common = distillation.common(args, teacher, student, PictureDataset(args.images))
+    common = distillation.common(args, teacher, student, ImageDataset(args.images))
     training = ConsistencyTraining(args.noise_levels, args.target_decay, **common)
     distillation.finish(training, args)
 

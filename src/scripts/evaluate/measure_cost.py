@@ -1,4 +1,4 @@
-"""What a run took: images a second (Table 1); device-days (Table 7) and evaluations (Table 6) from its pairs on."""
+"""The cost of a run: images per second (Table 1), device-days (Table 7), evaluations (Table 6), pairs included."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.evaluations import Evaluations, together
-from diffusion2gan.io import atomic
+from diffusion2gan.evaluations import Evaluations, combined
+from diffusion2gan.io import write_json
 from diffusion2gan.study import cli
 
 DAY = 24 * 3600
@@ -19,7 +19,7 @@ class Arguments:
     run: str
     scale: str
     out: Path
-    trainings: list[Path]  # of the run, then of what it starts from
+    trainings: list[Path]  # of the run, then of the trainings that it starts from
     timings: list[Path] = field(default_factory=list)  # of one device each
     seed: int = 0
 
@@ -33,7 +33,7 @@ def main(args: Arguments):
     days = {"training": sum(record["seconds"] * record["processes"] for record in trainings) / DAY}
     for path in args.timings:
         days[path.parent.name] = days.get(path.parent.name, 0.0) + seconds(path) / DAY
-    spent = together([Evaluations(**record["evaluations"]) for record in trainings])
+    spent = combined([Evaluations(**record["evaluations"]) for record in trainings])
     a100 = "A100" in device
     result = {
         "run": args.run,
@@ -51,14 +51,13 @@ def main(args: Arguments):
         "conversion": f"one device day is one day of one {device}"
         + ("" if a100 else "; there is no conversion to days of an A100, which the paper counts"),
     }
-    with atomic(args.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(args.out, result)
 
 
 def seconds(path: Path) -> float:
-    """What a job took, as Snakemake recorded it."""
+    """The seconds of a job, as recorded by Snakemake."""
     if not path.is_file():
-        raise UserError(f"nothing says how long {path.parent.name} took: {path} is missing; make its output again")
+        raise UserError(f"the time of {path.parent.name} is unknown, because {path} is missing: make its output again")
     return pd.read_csv(path, sep="\t")["s"].sum()
 
 

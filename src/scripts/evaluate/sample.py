@@ -1,34 +1,31 @@
-"""Draw prompts with a student, a teacher or a published pipeline, picture i from noise (seed, i).
+"""Sample prompts with a student, a teacher or a published pipeline, image i from the noise of (seed, i).
 
     python src/scripts/evaluate/sample.py --model work/toy/runs/diffusion2gan/student \\
         --prompt "a fox on a blue background" --out fox.png
     python src/scripts/evaluate/sample.py --model assets/toy/teacher --scheduler ddim --steps 16 --guidance 3 \\
         --prompt "a fox on a blue background" "an owl on a red background" --repeats 4 --out pictures
 
-The first draws one picture with a student; the second, eight with a teacher, in a folder with `sample.json`, which says
-how. With the same seed all models start picture i from the same noise, if theirs is of one size.
+The first command samples one image with a student. The second samples eight with a teacher, into a folder with their
+recipe, `sample.json`. With the same seed, all models with noise of the same size start image i from the same noise.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.images import save_png, to_uint8
+from diffusion2gan.images import save_png
 from diffusion2gan.io import atomic
-from diffusion2gan.progress import track
-from diffusion2gan.provenance import sha256
-from diffusion2gan.sampling import folder as samples
-from diffusion2gan.sampling.sampler import Drawing
+from diffusion2gan.provenance import json_sha256
+from diffusion2gan.sampling.folder import noise_seeds, prepare_folder
+from diffusion2gan.sampling.sampler import SamplingSettings, sample_images
 from diffusion2gan.study import cli
 
 
 @dataclass(kw_only=True)
-class Arguments(Drawing):
+class Arguments(SamplingSettings):
     out: Path = cli.option(help="a folder, or for a single picture the name of a .png")
     prompt: list[str] = cli.option(default_factory=list, help="one or several, each in quotes")
     prompts: Path | None = cli.option(default=None, help="or a parquet file of them, as a benchmark's")
@@ -43,42 +40,38 @@ def main(args: Arguments):
     captions = [caption for caption in read_prompts(args) for _ in range(args.repeats)]
     single = args.out.suffix == ".png"
     if single and len(captions) > 1:
-        raise UserError(f"{args.out} holds one picture and there are {len(captions)}: give --out a folder")
-    drawing = Drawing(**{each.name: getattr(args, each.name) for each in fields(Drawing)})
-    draw, _ = drawing.load(device)
-
-    def drawn() -> Iterator[np.ndarray]:
-        for first in track(range(0, len(captions), args.batch_size), f"drawing with {args.model}"):
-            texts = captions[first : first + args.batch_size]
-            seeds = samples.noise_seeds(args.seed, range(first, first + len(texts)))
-            yield from to_uint8(draw(seeds, texts))
+        raise UserError(f"{args.out} holds one image and there are {len(captions)}: give --out a folder")
+    settings = SamplingSettings(**{each.name: getattr(args, each.name) for each in fields(SamplingSettings)})
+    sample, _ = settings.load(device)
+    seeds = noise_seeds(args.seed, range(len(captions)))
+    images = sample_images(sample, seeds, captions, args.batch_size, f"sampling with {args.model}")
 
     if single:
-        (picture,) = drawn()
+        (image,) = images
         with atomic(args.out) as temporary:
-            save_png(picture, temporary)
+            save_png(image, temporary)
         return
     recipe = {
-        **asdict(drawing),
+        **asdict(settings),
         **cli.settings_of(args, ["repeats", "batch_size", "seed"]),
         "count": len(captions),
-        "precision": str(drawing.precision(device)).removeprefix("torch."),
-        "captions_sha256": sha256(captions[:: args.repeats]),
+        "precision": str(settings.precision(device)).removeprefix("torch."),
+        "captions_sha256": json_sha256(captions[:: args.repeats]),
     }
-    samples.create(args.out, recipe)
-    for i, picture in enumerate(drawn()):
-        save_png(picture, args.out / f"{i:05d}.png")
+    prepare_folder(args.out, recipe)
+    for i, image in enumerate(images):
+        save_png(image, args.out / f"{i:05d}.png")
 
 
 def read_prompts(args: Arguments) -> list[str]:
-    """The prompts that were typed, or those of the file."""
+    """The prompts of the command line, or of the file."""
     if bool(args.prompt) == bool(args.prompts):
-        raise UserError("there are no prompts, or two kinds: type --prompt TEXT, or give --prompts FILE")
+        raise UserError("no prompts, or two kinds: type --prompt TEXT, or give --prompts FILE")
     if args.prompt:
         return args.prompt
     captions = pd.read_parquet(args.prompts)["caption"].tolist()
     if len(captions) < args.count:
-        raise UserError(f"{args.prompts} holds {len(captions)} prompts, {args.count} pictures were asked for")
+        raise UserError(f"{args.prompts} holds {len(captions)} prompts, {args.count} were requested")
     return captions[: args.count or None]
 
 

@@ -1,18 +1,17 @@
-"""Measure the pictures of a run against a benchmark."""
+"""Measure the samples of a run against a benchmark."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion2gan import provenance
-from diffusion2gan.io import atomic
-from diffusion2gan.metrics.scores import Scores, Settings
+from diffusion2gan.io import write_json
+from diffusion2gan.metrics.scores import Scores, ScoringSettings
 from diffusion2gan.study import cli
 
 
 @dataclass(kw_only=True)
-class Arguments(Settings):
+class Arguments(ScoringSettings):
     run: str
     scale: str
     out: Path
@@ -26,7 +25,7 @@ def main(args: Arguments):
         "benchmark": args.benchmark.name,
         "metrics": scores.values,
         "intervals": scores.intervals,
-        "count": len(scores.pictures),
+        "count": len(scores.images),
         "recipe": scores.recipe,
         "sample": scores.sample,
         "speed": scores.speed,
@@ -37,8 +36,7 @@ def main(args: Arguments):
         "seconds": round(time.monotonic() - start, 3),
         "parts": scores.parts,
     }
-    with atomic(args.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(args.out, result)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import torch
 
 from diffusion2gan import provenance
 from diffusion2gan.data.bapps import judgements
+from diffusion2gan.data.sources import find_source
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import atomic
 from diffusion2gan.networks.vgg import VGG
@@ -59,8 +60,9 @@ def main(args: Arguments):
     metric = training.metric()
     metric.save(args.out)
     history.to_csv(args.out.with_suffix(".csv"), index=False)
+    source = find_source(args.judgements)
     result = {
-        "judgements": "synthetic" if args.judgements == "openmoji" else "bapps",
+        "judgements": "synthetic" if source and source.synthetic_judgements else "bapps",
         "count": len(held_out),
         "metrics": two_afc(metric, held_out, device),
         "seed": args.seed,

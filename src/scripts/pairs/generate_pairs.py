@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import check_disk, sha256
+from diffusion2gan.io import check_disk, file_sha256
 from diffusion2gan.pairs.prompts import read_prompts
 from diffusion2gan.pairs.shards import NOISE, bytes_of, pair_seeds, shard_range, unfinished, write_shard
 from diffusion2gan.progress import track
@@ -53,7 +53,7 @@ def main(args: Arguments):
         "precision": str(teacher.unet.dtype).removeprefix("torch."),
         "noise": NOISE,
         "seed": args.seed,
-        "prompts_sha256": sha256(args.prompts),
+        "prompts_sha256": file_sha256(args.prompts),
     }
     batches = [pairs[i : i + args.batch_size] for i in range(0, len(pairs), args.batch_size)]
     settings = recipe | {"pairs": [pairs.start, pairs.stop], "batch_size": args.batch_size}

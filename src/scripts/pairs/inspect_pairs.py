@@ -1,4 +1,4 @@
-"""Look into a data set of pairs: counts, prompt lengths, statistics of the latents, and a decoded contact sheet.
+"""Inspect a dataset of pairs: counts, prompt lengths, statistics of the latents, and a decoded contact sheet.
 
 python src/scripts/pairs/inspect_pairs.py work/toy/pairs/sd-cfg-3
 """
@@ -39,16 +39,17 @@ def main(args: Arguments):
 
     teacher = load_teacher(recipe["teacher"], "cuda" if torch.cuda.is_available() else "cpu")
     shown = pairs.batch(chosen[: args.pictures].sort().values)
-    pictures = [to_uint8(teacher.decode(x[None].to(teacher.device)))[0] for x in shown.x]
+    images = [to_uint8(teacher.decode(x[None].to(teacher.device)))[0] for x in shown.x]
     out = args.out or args.dataset / "contact-sheet.png"
-    save(contact_sheet(pictures, shown.captions), out, f"pairs of {args.dataset.name}, decoded", vector=False)
+    save(contact_sheet(images, shown.captions), out, f"pairs of {args.dataset.name}, decoded", vector=False)
     print(f"  contact sheet: {out}")
 
 
 def statistics(pairs: PairDataset, indices: torch.Tensor) -> dict[str, dict[str, float]]:
-    """What to look at in the pairs at `indices` (N): of every channel of x and of z, and of the prompts' lengths.
+    """Statistics of the pairs at `indices` (N,): of each channel of x, of z, and of the prompts' lengths.
 
-    `correlation` is that of z with x, place by place: an ODE keeps some of its noise, shuffled pairs none.
+    `correlation` is between z and x, element by element: a solution of the ODE correlates with its noise, shuffled
+    pairs do not.
     """
     parts = [pairs.batch(part) for part in indices.split(256)]
     x, z = (torch.cat([getattr(part, name) for part in parts]).transpose(0, 1).flatten(1) for name in "xz")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion2gan.io import atomic
-from diffusion2gan.pairs.prompts import Filter, prompts
+from diffusion2gan.pairs.prompts import Filter, choose_prompts
 from diffusion2gan.study import cli
 
 
@@ -23,7 +23,7 @@ class Arguments:
 
 def main(args: Arguments):
     wanted = Filter(args.caption_column, args.score_column, args.min_score, args.shortest, args.longest)
-    chosen = prompts(args.source, args.count, args.seed, wanted)
+    chosen = choose_prompts(args.source, args.count, args.seed, wanted)
     with atomic(args.out) as temporary:
         chosen.to_parquet(temporary, index=False)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from diffusion2gan import images
+from diffusion2gan.data import sources
 from diffusion2gan.errors import UserError
 from diffusion2gan.report import figures
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.sampling.folder import image_paths, model_folders, read_recipe
 from diffusion2gan.study import cli
-from diffusion2gan.toy import openmoji
 
 
 @dataclass
@@ -22,20 +22,19 @@ class Arguments:
 
 
 def main(args: Arguments):
-    folders = dict(sorted(samples.named(args.models).items(), key=lambda item: "teacher" not in item[0].lower()))
-    noises = {(drawn["seed"], drawn["captions_sha256"]) for drawn in map(samples.recipe, folders.values()) if drawn}
+    folders = dict(sorted(model_folders(args.models).items(), key=lambda item: "teacher" not in item[0].lower()))
+    noises = {(drawn["seed"], drawn["captions_sha256"]) for drawn in map(read_recipe, folders.values()) if drawn}
     if len(noises) > 1:
         raise UserError("the models were drawn from other noise or prompts: draw them with one --seed and --prompts")
 
     captions = pd.read_parquet(args.prompts)["caption"].tolist()[: args.count]
     columns = {}
     for name, folder in folders.items():
-        files = samples.paths(folder)[: len(captions)]
+        files = image_paths(folder)[: len(captions)]
         if len(files) < len(captions):
             raise UserError(f"{folder} holds {len(files)} pictures, the figure shows {len(captions)} prompts")
-        columns[name] = [images.load(file) for file in files]
-    known = {prompt.caption for prompt in openmoji.prompts("all")}
-    attribution = openmoji.ATTRIBUTION if known & set(captions) else ""
+        columns[name] = [images.load_image(file) for file in files]
+    attribution = sources.attribution(captions)
     figure = figures.grid(columns, captions, attribution)
     description = f"Columns, from the same noise: {', '.join(columns)}. Rows: {'; '.join(captions)}."
     figures.save(figure, args.out, description, attribution)

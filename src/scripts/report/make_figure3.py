@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 from safetensors.numpy import load_file
 
+from diffusion2gan.data.sources import find_source
 from diffusion2gan.report import figures, tables
 from diffusion2gan.study import cli
-from diffusion2gan.toy import openmoji
 
 
 @dataclass
@@ -31,7 +31,8 @@ def main(args: Arguments):
     ]
     tables.write(pd.DataFrame(ends), args.table)
 
-    attribution = openmoji.ATTRIBUTION if args.images == "openmoji" else ""
+    source = find_source(args.images)
+    attribution = source.attribution if source else ""
     target = pictures[args.losses[0]]["target"]
     found = {loss: ended["found"] for loss, ended in pictures.items()}
     figure = figures.reconstructions(curves, target, found, attribution)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from diffusion2gan.data import sources
 from diffusion2gan.errors import UserError
 from diffusion2gan.human_study import page as human_study
 from diffusion2gan.io import atomic
 from diffusion2gan.report import tables
-from diffusion2gan.sampling import folder as samples
+from diffusion2gan.sampling.folder import model_folders
 from diffusion2gan.study import cli
-from diffusion2gan.toy import openmoji
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Arguments:
 
 def main(args: Arguments):
     captions = pd.read_parquet(args.prompts)["caption"].tolist()
-    folders = samples.named(args.models)
+    folders = model_folders(args.models)
     pairs = [_pair(pair, folders) for pair in args.pairs]
     human_study.check_alike(folders, captions)
 
@@ -42,8 +42,7 @@ def main(args: Arguments):
         )
     }
     key = human_study.trials(pairs, chosen, pictures, args.seed)
-    known = {prompt.caption for prompt in openmoji.prompts("all")}
-    attribution = openmoji.ATTRIBUTION if known & set(captions) else ""
+    attribution = sources.attribution(captions)
     page = human_study.page(key, pictures, args.resolution, attribution)
     tables.write(key, args.key)
     with atomic(args.out) as temporary:

@@ -16,8 +16,7 @@ from diffusion2gan.metrics.clip_score import CLIP, cosines
 from diffusion2gan.metrics.features import cached
 from diffusion2gan.metrics.precision_recall import realism
 from diffusion2gan.report import tables
-from diffusion2gan.sampling import folder as samples
-from diffusion2gan.sampling.folder import Pictures
+from diffusion2gan.sampling.folder import ImageFiles, image_paths, model_folders
 from diffusion2gan.study import cli
 
 RATER = f"{preferences.AUTOMATIC}clip"
@@ -40,14 +39,14 @@ def main(args: Arguments):
     captions = key.set_index("picture")["caption"].to_dict()
     clip = CLIP(args.clip, torch.device("cuda" if torch.cuda.is_available() else "cpu"), args.clip_prefix)
     texts = clip.captions(list(captions.values()))
-    reference = Pictures(samples.paths(args.benchmark / "images"), args.resolution, args.resize_filter)
+    reference = ImageFiles(image_paths(args.benchmark / "images"), args.resolution, args.resize_filter)
     kept = args.benchmark.with_name(f"{args.benchmark.name}.features")
     real = cached(clip.embed, reference, kept, "clip", {"clip": clip.spec})
 
     scores = {}
-    for row, folder in samples.named(args.models).items():
-        files = samples.paths(folder)
-        drawn = clip.embed(Pictures([files[i] for i in captions], args.resolution, args.resize_filter))
+    for row, folder in model_folders(args.models).items():
+        files = image_paths(folder)
+        drawn = clip.embed(ImageFiles([files[i] for i in captions], args.resolution, args.resize_filter))
         values = {"realism": realism(drawn, real), "alignment": cosines(F.normalize(drawn), texts)}
         scores[row] = pd.DataFrame({name: value.numpy() for name, value in values.items()}, index=list(captions))
     choices = [choose(trial, scores) for trial in key.itertuples()]

@@ -1,4 +1,4 @@
-"""Put freshly trained toy networks where the toy scale looks for them, in half precision, with their card."""
+"""Write the trained toy networks to the folder that the toy scale loads, in half precision, with their card."""
 
 import json
 import shutil
@@ -15,7 +15,9 @@ from diffusion2gan.metrics.features import Features
 from diffusion2gan.report.figures import save
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.toy import card
+from diffusion2gan.toy import quality
+from diffusion2gan.toy.card import ASSETS, write_card
+from diffusion2gan.toy.figures import losses_figure, sheet
 from diffusion2gan.toy.openmoji import ATTRIBUTION
 
 
@@ -45,18 +47,18 @@ def main(args: Arguments):
     teacher, device = Teacher(str(args.out / "teacher")), torch.device("cpu")
     clip = CLIP(f"local-dir:{args.out / 'clip'}", device)
     features = Features("efficientnet-lite0", device)
-    numbers = card.measure(teacher, clip, features, args.count, args.steps, args.guidance)
-    numbers |= card.recognised(teacher, clip, args.steps, args.guidance)
+    numbers = quality.measure(teacher, clip, features, args.count, args.steps, args.guidance)
+    numbers |= quality.recognised(teacher, clip, args.steps, args.guidance)
     for name, metrics in (("latent", args.vgg_latent_metrics), ("pixel", args.vgg_pixel_metrics)):
         accuracy = json.loads(metrics.read_text())["metrics"]
         numbers |= {f"vgg_{name}_{key}": value for key, value in accuracy.items()}
-    pictures = "![one sample of each emoji](samples.png)\n\n![training losses](losses.png)"
-    card.write(args.out / "README.md", card.ASSETS, numbers, pictures)
+    images = "![one sample of each emoji](samples.png)\n\n![training losses](losses.png)"
+    write_card(args.out / "README.md", ASSETS, numbers, images)
 
-    samples = card.samples_figure(teacher, args.steps, args.guidance)
+    samples = sheet(quality.one_of_each(teacher, args.steps, args.guidance, 128), 8, 16)
     save(samples, args.out / "samples.png", "One sample of each emoji by the toy teacher", ATTRIBUTION, vector=False)
     histories = {folder.name: pd.read_csv(folder / "history.csv") for folder in (args.vae, args.teacher, args.clip)}
-    save(card.losses_figure(histories), args.out / "losses.png", "Training losses of the toy assets", vector=False)
+    save(losses_figure(histories), args.out / "losses.png", "Training losses of the toy assets", vector=False)
 
 
 def half(source: Path, target: Path) -> None:

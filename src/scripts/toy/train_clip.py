@@ -1,7 +1,4 @@
-"""Train the small CLIP that scores the toy scale; save it as a folder that open_clip loads."""
-
-from dataclasses import dataclass
-from pathlib import Path
+"""Train the small CLIP of the toy scale; save it as a folder that open_clip loads."""
 
 import torch
 from safetensors.torch import save_file
@@ -10,31 +7,18 @@ from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.contrastive import ContrastiveTraining
 from diffusion2gan.toy.openmoji import Scenes, prompts
-from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.toy.training import TrainingArguments, fit
 
 
-@dataclass
-class Arguments:
-    iterations: int
-    batch_size: int
-    learning_rate: float
-    checkpoints: Path
-    out: Path
-    seed: int = 0
-
-
-def main(args: Arguments):
+def main(args: TrainingArguments):
     torch.manual_seed(args.seed)
     tokenizer = toy.tokenizer([prompt.caption for prompt in prompts("all")])
     clip = toy.clip(args.out, tokenizer)
     scenes = Scenes("all", args.seed, toy.PICTURE)
     training = ContrastiveTraining(clip, tokenizer, scenes, args.batch_size, args.learning_rate)
-    settings = cli.settings_of(args, ["batch_size", "learning_rate"])
-    schedule = Schedule(args.iterations, warmup=200, decay="cosine")
-    history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
+    fit(training, args, [])
 
     save_file(clip.state_dict(), args.out / "open_clip_model.safetensors")
-    history.to_csv(args.out / "history.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -1,41 +1,31 @@
-"""Train a small EDM denoiser on pictures of 32 × 32, the teacher of Table 6 where there is no published one."""
+"""Train a small EDM denoiser on 32 × 32 images: the teacher of Table 6 at the scales without the published one."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from diffusion2gan.images import to_tensor
-from diffusion2gan.pixel import cifar10
+from diffusion2gan.pixel.cifar10 import load_images
 from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.edm import EDMTraining
-from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.toy.training import TrainingArguments, fit
 
 
-@dataclass
-class Arguments:
+@dataclass(kw_only=True)
+class Arguments(TrainingArguments):
     images: str
     scenes: int
-    iterations: int
-    batch_size: int
-    learning_rate: float
-    checkpoints: Path
-    out: Path
-    seed: int = 0
 
 
 def main(args: Arguments):
     torch.manual_seed(args.seed)
-    pictures = to_tensor(cifar10.pictures(args.images, args.scenes, args.seed)).half()
+    images = to_tensor(load_images(args.images, args.scenes, args.seed)).half()
     denoiser = toy.edm().train()
-    training = EDMTraining(pictures, denoiser, args.batch_size, args.learning_rate, args.seed)
-    settings = cli.settings_of(args, ["images", "scenes", "batch_size", "learning_rate"])
-    schedule = Schedule(args.iterations, warmup=200, decay="cosine")
-    history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
+    training = EDMTraining(images, denoiser, args.batch_size, args.learning_rate, args.seed)
+    fit(training, args, ["images", "scenes"])
 
     denoiser.eval().save_pretrained(args.out)
-    history.to_csv(args.out / "history.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train a toy teacher, U-Net and text encoders, on latents of captioned scenes; save the whole pipeline."""
+"""Train the U-Net and the text encoders of a toy teacher on latents of captioned scenes; save the pipeline."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,21 +9,15 @@ from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.denoising import DenoisingTraining, encode_scenes
 from diffusion2gan.toy.openmoji import Scenes, prompts
-from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.toy.training import TrainingArguments, fit
 
 
-@dataclass
-class Arguments:
+@dataclass(kw_only=True)
+class Arguments(TrainingArguments):
     vae: Path
     scenes: int
-    iterations: int
-    batch_size: int
-    learning_rate: float
-    checkpoints: Path
-    out: Path
-    init: Path | None = None  # a pipeline to start from, instead of from nothing
+    init: Path | None = None  # a pipeline to start from, instead of random weights
     xl: bool = False  # an SDXL in miniature, instead of a Stable Diffusion
-    seed: int = 0
 
 
 def main(args: Arguments):
@@ -44,9 +38,7 @@ def main(args: Arguments):
     training = DenoisingTraining(
         latents, tokens, toy.tokenize(tokenizer, [""]), parts, args.batch_size, args.learning_rate, args.seed
     )
-    settings = cli.settings_of(args, ["scenes", "batch_size", "learning_rate", "init", "xl"])
-    schedule = Schedule(args.iterations, warmup=200, decay="cosine")
-    history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
+    fit(training, args, ["scenes", "init", "xl"])
 
     parts.eval()
     if args.xl:
@@ -54,7 +46,6 @@ def main(args: Arguments):
     else:
         pipeline = toy.pipeline(vae, tokenizer, parts["text_encoder"], parts["unet"])
     pipeline.save_pretrained(args.out)
-    history.to_csv(args.out / "history.csv", index=False)
 
 
 if __name__ == "__main__":

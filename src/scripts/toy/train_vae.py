@@ -1,7 +1,6 @@
-"""Train the toy codec on OpenMoji scenes; save it as a diffusers folder with its scaling factor."""
+"""Train the toy VAE on OpenMoji scenes; save it as a diffusers folder with its scaling factor."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -10,19 +9,13 @@ from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.autoencoder import AutoencoderTraining
 from diffusion2gan.toy.openmoji import Scenes
-from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.toy.training import TrainingArguments, fit
 
 SCENES_FOR_SCALE = 1000
 
 
-@dataclass
-class Arguments:
-    iterations: int
-    batch_size: int
-    learning_rate: float
-    checkpoints: Path
-    out: Path
-    seed: int = 0
+@dataclass(kw_only=True)
+class Arguments(TrainingArguments):
     autocast: bool = False
 
 
@@ -30,9 +23,7 @@ def main(args: Arguments):
     torch.manual_seed(args.seed)
     scenes = Scenes("all", args.seed, toy.PICTURE)
     training = AutoencoderTraining(scenes, args.batch_size, args.learning_rate, args.autocast)
-    settings = cli.settings_of(args, ["batch_size", "learning_rate", "autocast"])
-    schedule = Schedule(args.iterations, warmup=200, decay="cosine")
-    history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
+    fit(training, args, ["autocast"])
 
     vae = training.modules["vae"].eval()
     with torch.no_grad():
@@ -40,7 +31,6 @@ def main(args: Arguments):
         latents = torch.cat([vae.encode(batch).latent_dist.mode() for batch in images.split(100)])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))  # latents of unit variance
     vae.save_pretrained(args.out)
-    history.to_csv(args.out / "history.csv", index=False)
 
 
 if __name__ == "__main__":

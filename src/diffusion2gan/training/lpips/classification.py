@@ -98,16 +98,16 @@ class ImageBatches:
 def picture_indices(pictures: LabelledImages, step: int, batch_size: int, seed: int) -> list[int]:
     """The examples of a step: a folder's are shuffled, scenes are random already and never end."""
     positions = range(step * batch_size, (step + 1) * batch_size)
-    if pictures.scenes:
+    if pictures.count is None:
         return list(positions)
-    size = len(pictures.folder)
+    size = pictures.count
     shuffled = batch_indices(step, batch_size, size, seed).tolist()
     return [position // size * size + index for position, index in zip(positions, shuffled, strict=True)]
 
 
 def held_out_images(pictures: LabelledImages, number: int, batch_size: int, seed: int, workers: int) -> Iterator[Batch]:
     """The same `number` labelled pictures every time (a whole folder at most), in batches as `accuracy` takes them."""
-    number = number if pictures.scenes else min(number, len(pictures.folder))
+    number = number if pictures.count is None else min(number, pictures.count)
     chosen = picture_indices(pictures, 0, number, seed)
     for images, labels in DataLoader(pictures, batch_size, sampler=chosen, num_workers=workers):
         yield _scaled(images), labels

@@ -1,0 +1,67 @@
+"""OpenMoji scenes as a data source of the study (registered in `data.sources`)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from diffusion2gan.progress import track
+from diffusion2gan.toy import openmoji
+from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, Prompt, Scenes
+
+
+class OpenMoji:
+    """Everything that the study takes from OpenMoji scenes; see `data.sources.Source`."""
+
+    attribution = openmoji.ATTRIBUTION
+    synthetic_judgements = True
+
+    def captions(self) -> set[str]:
+        """The captions of all scenes."""
+        return {prompt.caption for prompt in openmoji.prompts("all")}
+
+    def prompts(self) -> list[str]:
+        """The captions of the split `pairs`."""
+        return [prompt.caption for prompt in openmoji.prompts("pairs")]
+
+    def benchmark(self, count: int, size: int, seed: int) -> Iterator[tuple[np.ndarray, dict]]:
+        """`count` scenes of the split `benchmark`, each with `caption`, `emoji` and `ground`."""
+        scenes = Scenes("benchmark", seed, size)
+        for i in range(count):
+            scene = scenes[i]
+            yield scene.image, {"caption": scene.prompt.caption, **vars(scene.prompt)}
+
+    def classes(self) -> dict[str, list[list[str]]]:
+        """The captions of each emoji, over all grounds, and of each ground, over all emoji."""
+        emoji, grounds = range(len(EMOJI)), range(len(GROUNDS))
+        return {
+            "emoji": [[Prompt(e, g).caption for g in grounds] for e in emoji],
+            "ground": [[Prompt(e, g).caption for e in emoji] for g in grounds],
+        }
+
+    def labelled_images(self, size: int, seed: int) -> "LabelledScenes":
+        """Scenes labelled with their emoji."""
+        return LabelledScenes(size, seed)
+
+    def judgements(self, split: str, size: int, seed: int):
+        """Distorted scenes; the milder distortion is preferred."""
+        from diffusion2gan.data.bapps import SyntheticJudgements
+
+        return SyntheticJudgements(split, seed, size)
+
+    def unconditional_images(self, count: int, size: int, seed: int) -> np.ndarray:
+        """The first `count` scenes, uint8 (count, size, size, 3)."""
+        scenes = Scenes("all", seed, size)
+        return np.stack([scenes[i].image for i in track(range(count), "drawing scenes")])
+
+
+class LabelledScenes:
+    """Scenes uint8 (size, size, 3), each labelled with the index of its emoji."""
+
+    classes = EMOJI
+
+    def __init__(self, size: int, seed: int):
+        self.scenes = Scenes("all", seed, size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        scene = self.scenes[index]
+        return scene.image, scene.prompt.emoji

@@ -1,0 +1,31 @@
+"""The training of every toy network: the options of its script, and one loop for all."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusion2gan.study import cli
+from diffusion2gan.training.loop import Schedule, train
+
+
+@dataclass(kw_only=True)
+class TrainingArguments:
+    """The options that all scripts share."""
+
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    checkpoints: Path
+    out: Path
+    seed: int = 0
+
+
+def fit(training, args: TrainingArguments, compared: list[str]) -> None:
+    """Train with warmup, cosine decay and an average of the weights, and write `history.csv`.
+
+    `compared` names the options, besides batch size and learning rate, that must be equal on resume.
+    """
+    settings = cli.settings_of(args, [*compared, "batch_size", "learning_rate"])
+    schedule = Schedule(args.iterations, warmup=200, decay="cosine")
+    history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
+    args.out.mkdir(parents=True, exist_ok=True)
+    history.to_csv(args.out / "history.csv", index=False)
