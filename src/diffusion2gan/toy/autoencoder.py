@@ -1,6 +1,7 @@
 """Training of the toy VAE."""
 
 import torch
+from kornia.metrics import psnr
 
 from diffusion2gan.images import to_tensor
 from diffusion2gan.toy import networks as toy
@@ -32,4 +33,4 @@ class AutoencoderTraining:
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         loss = error.abs().mean() + squared + self.kl_weight * kl
         update(self.optimizers["vae"], loss)
-        return {"loss": loss.item(), "psnr": (10 * torch.log10(4 / squared)).item(), "kl": kl.item()}
+        return {"loss": loss.item(), "psnr": psnr(decoded, images, 2.0).item(), "kl": kl.item()}
