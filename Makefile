@@ -1,11 +1,12 @@
-.PHONY: demo test
+.PHONY: demo test test-bare
 
 # The one thing an install depends on; a finished one is marked by a file in the environment.
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 # uv installs in a fraction of pip's time; it does not read pip's own setting of where wheels may lie
-INSTALL := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c envs/requirements.lock
+INSTALL_IN = UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(1)/bin/python
+INSTALL := $(call INSTALL_IN,$(VENV)) --compile-bytecode -c envs/requirements.lock
 
 demo: $(VENV)/installed
 	$(BIN)/snakemake --cores all --rerun-incomplete --config scale=demo -- demo
@@ -14,18 +15,27 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
+
+# The losses installed beside another numpy, without the workflow: what a person has who takes them into a training.
+BARE := .venv-bare
+test-bare: $(BIN)/uv
+	$(PYTHON) -m venv --clear --without-pip $(BARE)
+	$(call INSTALL_IN,$(BARE)) . torch==2.13.0 numpy==2.2.6
+	cd $(BARE) && bin/python ../tests/bare.py
+	rm -r $(BARE) build
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet uv==0.13.9
 
 $(VENV)/installed: $(BIN)/uv pyproject.toml envs/requirements.lock
-	$(INSTALL) -e .
+	$(INSTALL) -e ".[workflow,toy]"
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(INSTALL) -e ".[dev]"
+	$(INSTALL) -e ".[workflow,toy,dev]"
 	touch $@

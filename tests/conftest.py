@@ -17,8 +17,8 @@ from diffusers import (
 )
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from diffusion2gan.toy.openmoji import prompts
 from diffusion2gan.toy import networks as toy
+from diffusion2gan.toy.openmoji import prompts
 
 torch.set_num_threads(1)
 

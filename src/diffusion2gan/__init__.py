@@ -3,8 +3,6 @@
 Kang et al., "Distilling Diffusion Models into Conditional GANs", ECCV 2024, arXiv:2405.05967.
 """
 
-from diffusion2gan._torchvision import repair_import
-
-repair_import()
+import diffusion2gan._torchvision  # noqa: F401
 
 __version__ = "0.1.0"

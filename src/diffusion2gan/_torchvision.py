@@ -1,10 +1,9 @@
-"""Make `import torchvision` work beside a CPU build of torch.
+"""Imported with the package: makes `import torchvision` work beside a CPU build of torch.
 
-PyPI's torchvision registers fake kernels for its compiled operators as it is imported. Its binary
-needs CUDA libraries, so beside a CPU torch the operators are missing and the import fails with
-"operator torchvision::nms does not exist", although nothing here ever calls them. Declaring the two
-operators is enough. On a healthy install this does nothing; where torchvision is never imported,
-neither is torch.
+torchvision registers fake kernels for its compiled operators as it is imported. The operators are missing if its
+binary, which may need CUDA's libraries, did not load; the import then fails with "operator torchvision::nms does
+not exist", although nothing here ever calls it. Declaring two operators is enough. Where they exist, and where
+torchvision is never imported, this does nothing.
 """
 
 import sys
@@ -18,20 +17,18 @@ _libraries = []  # a torch.library.Library withdraws its operators when it is co
 
 
 class _Repair(MetaPathFinder):
-    """Finds nothing: it declares the operators just before torchvision registers kernels for them."""
+    """Finds no module; declares missing operators when torchvision is about to register kernels for them."""
 
     def find_spec(self, name, path=None, target=None):
-        if name == "torchvision._meta_registrations" and not sys.modules["torchvision.extension"]._has_ops():
+        if name == "torchvision._meta_registrations":  # torchvision has tried to load its binary just before
             import torch
 
-            library = torch.library.Library("torchvision", "FRAGMENT")
-            for schema in _OPERATORS:
-                library.define(schema)
-            _libraries.append(library)
+            if not hasattr(torch.ops.torchvision, "nms"):
+                library = torch.library.Library("torchvision", "FRAGMENT")
+                for operator in _OPERATORS:
+                    library.define(operator)
+                _libraries.append(library)
         return None
 
 
-def repair_import() -> None:
-    """From now on `import torchvision` declares its compiled operators where its binary does not load."""
-    if not any(isinstance(finder, _Repair) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Repair())
+sys.meta_path.insert(0, _Repair())

@@ -7,13 +7,29 @@ import pytest
 import torch
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.losses.ensemble import Ensemble, Transform, cutout, recolour, sampling_grid, shift, stretch, turn
+from diffusion2gan.losses.ensemble import PRESETS, Ensemble, affine, cutout, recolour, warp
 
 ONE = torch.ones(1)
 
 
-def resampled(x: torch.Tensor, *maps: torch.Tensor) -> torch.Tensor:
-    return Transform(sampling_grid(list(maps), x.shape[-1]))(x)
+def stretch(horizontal: torch.Tensor, vertical: torch.Tensor):
+    return lambda side: affine(side, horizontal, vertical, 0 * ONE, 0 * ONE, 0 * ONE)
+
+
+def turn(angle: torch.Tensor):
+    return lambda side: affine(side, ONE, ONE, angle, 0 * ONE, 0 * ONE)
+
+
+def shift(right: torch.Tensor, down: torch.Tensor):
+    """By shares of the side."""
+    return lambda side: affine(side, ONE, ONE, 0 * ONE, side * right, side * down)
+
+
+def resampled(x: torch.Tensor, *steps) -> torch.Tensor:
+    maps = torch.eye(3, dtype=torch.float64)[None]
+    for step in steps:
+        maps = step(x.shape[-1]) @ maps
+    return warp(x, maps)
 
 
 def shifted(x: torch.Tensor, right: int, down: int) -> torch.Tensor:
@@ -24,10 +40,11 @@ def shifted(x: torch.Tensor, right: int, down: int) -> torch.Tensor:
     return torch.from_numpy(padded[:, :, rows, columns].copy())
 
 
-def test_a_flip_is_torchs():
-    x = torch.randn(1, 3, 8, 8)
-    torch.testing.assert_close(resampled(x, stretch(-ONE, ONE)), x.flip(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(resampled(x, stretch(ONE, -ONE)), x.flip(2), atol=1e-5, rtol=0)
+@pytest.mark.parametrize("side", [8, 64])
+def test_a_flip_is_torchs(side):
+    x = torch.randn(1, 3, side, side)
+    assert torch.equal(resampled(x, stretch(-ONE, ONE)), x.flip(3))
+    assert torch.equal(resampled(x, stretch(ONE, -ONE)), x.flip(2))
 
 
 @pytest.mark.parametrize("quarters", range(4))
@@ -50,23 +67,28 @@ def test_maps_are_done_in_their_order():
     torch.testing.assert_close(both, shifted(x.flip(3), 1, 0), atol=1e-5, rtol=0)
 
 
+def mirrored(place: np.ndarray, side: int) -> np.ndarray:
+    """Coordinates of pixels mirrored about the borders of the picture, at -1/2 and side - 1/2."""
+    place = (place + 0.5) % (2 * side)
+    return np.clip(np.minimum(place, 2 * side - place) - 0.5, 0, side - 1)
+
+
+def read_at(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The picture x (C, s, s) at places (s, s), bilinearly, by numpy."""
+    side = x.shape[-1]
+    rows, columns = mirrored(rows, side), mirrored(columns, side)
+    top, left = (np.minimum(np.floor(place), side - 2).astype(int) for place in (rows, columns))
+    below, after = rows - top, columns - left
+    upper = (1 - after) * x[:, top, left] + after * x[:, top, left + 1]
+    lower = (1 - after) * x[:, top + 1, left] + after * x[:, top + 1, left + 1]
+    return (1 - below) * upper + below * lower
+
+
 def test_a_free_map_against_a_loop_over_pixels():
     side, scale, angle, right = 6, 1.3, 0.4, 0.1
     x = torch.randn(1, 1, side, side, dtype=torch.float64)
     one = ONE.double()
     sampled = resampled(x, stretch(one * scale, one / scale), turn(one * angle), shift(one * right, 0 * one))
-
-    def mirrored(place: float) -> float:  # about the borders of the picture, at -1/2 and side - 1/2
-        place = (place + 0.5) % (2 * side)
-        return min(place, 2 * side - place) - 0.5
-
-    def pixel(row: float, column: float) -> float:
-        row, column = (min(max(mirrored(place), 0.0), side - 1.0) for place in (row, column))
-        top, left = min(int(row), side - 2), min(int(column), side - 2)
-        below, after = row - top, column - left
-        corners = x[0, 0, top : top + 2, left : left + 2]
-        weights = torch.tensor([[(1 - below) * (1 - after), (1 - below) * after], [below * (1 - after), below * after]])
-        return float((corners * weights).sum())
 
     middle = (side - 1) / 2
     for row in range(side):
@@ -76,8 +98,72 @@ def test_a_free_map_against_a_loop_over_pixels():
                 math.cos(angle) * across + math.sin(angle) * along,
                 -math.sin(angle) * across + math.cos(angle) * along,
             )
-            expected = pixel(unturned[1] * scale + middle, unturned[0] / scale + middle)
-            assert sampled[0, 0, row, column].item() == pytest.approx(expected, abs=1e-6)
+            place = (np.array([[share]]) for share in (unturned[1] * scale + middle, unturned[0] / scale + middle))
+            assert sampled[0, 0, row, column].item() == pytest.approx(read_at(x[0].numpy(), *place).item(), abs=1e-6)
+
+
+def undone(side: int, flip, quarters, whole, scale, first, stretched, second, share) -> tuple[np.ndarray, np.ndarray]:
+    """Where ADA's chain of transforms reads each pixel, in double precision: each step undone, the last one first."""
+
+    def turned_back(x, y, angle):
+        return math.cos(angle) * x + math.sin(angle) * y, math.cos(angle) * y - math.sin(angle) * x
+
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    x, y = x - side * share[0], y - side * share[1]
+    x, y = turned_back(x, y, second)
+    x, y = x / stretched, y * stretched
+    x, y = turned_back(x, y, first)
+    x, y = x / scale, y / scale
+    x, y = x - whole[0], y - whole[1]
+    x, y = turned_back(x, y, quarters * math.pi / 2)
+    x = flip * x
+    return y + (side - 1) / 2, x + (side - 1) / 2
+
+
+@pytest.mark.parametrize("side, tolerance", [(8, 1e-5), (64, 1e-4)])
+def test_geometry_is_adas_chain_drawn_in_its_order(side, tolerance):
+    """Every number is drawn here again in the documented order; a seed must go on giving the same transforms."""
+    count = 6
+    x = 2 * torch.rand(count, 2, side, side, generator=torch.Generator().manual_seed(1)) - 1
+    transformed, _ = Ensemble("bg")(x, x, torch.Generator().manual_seed(2))
+
+    again = torch.Generator().manual_seed(2)
+    flips, quarters = (torch.randint(ways, (count,), generator=again).tolist() for ways in (2, 4))
+    right, down = ((torch.rand(count, generator=again) - 0.5) * side / 4 for _ in range(2))
+    scale = 2 ** (0.2 * torch.randn(count, generator=again).double())
+    first = (2 * torch.rand(count, generator=again).double() - 1) * math.pi
+    stretched = 2 ** (0.2 * torch.randn(count, generator=again).double())
+    second = (2 * torch.rand(count, generator=again).double() - 1) * math.pi
+    shares = [0.125 * torch.randn(count, generator=again).double() for _ in range(2)]
+    for i in range(count):
+        places = undone(
+            side, 1 - 2 * flips[i], quarters[i], (right[i].round().item(), down[i].round().item()), scale[i].item(),
+            first[i].item(), stretched[i].item(), second[i].item(), (shares[0][i].item(), shares[1][i].item()),
+        )  # fmt: skip
+        expected = read_at(x[i].double().numpy(), *places)
+        torch.testing.assert_close(transformed[i].double(), torch.from_numpy(expected), atol=tolerance, rtol=0)
+
+
+def test_autocast_does_not_round_the_transforms():
+    x = torch.randn(4, 4, 16, 16)
+    exact, _ = Ensemble("bgco")(x, x, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        under, _ = Ensemble("bgco")(x, x, torch.Generator().manual_seed(0))
+    assert torch.equal(under, exact)
+
+
+def test_half_precision_rounds_the_values_and_not_the_places():
+    x = torch.randn(4, 4, 64, 64).bfloat16()
+    half, _ = Ensemble("bg")(x, x, torch.Generator().manual_seed(0))
+    exact, _ = Ensemble("bg")(x.float(), x.float(), torch.Generator().manual_seed(0))
+    assert half.dtype == torch.bfloat16 and torch.equal(half, exact.bfloat16())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_rows_of_a_transform_are_those_of_the_batch(preset):
+    x = torch.randn(6, 4, 8, 8)
+    transform = Ensemble(preset).draw(6, 8, torch.Generator().manual_seed(0))
+    assert torch.equal(torch.cat([transform[rows](x[rows]) for rows in (slice(0, 4), slice(4, 6))]), transform(x))
 
 
 def test_b_only_moves_whole_pixels():
@@ -99,15 +185,12 @@ def test_b_only_moves_whole_pixels():
 
 
 def maps_of(preset: str, count: int) -> torch.Tensor:
-    """Inverse maps (count, 2, 2) in units of the side, read off the sampling grid."""
-    grid = Ensemble(preset).draw(torch.zeros(count, 4, 16, 16), torch.Generator().manual_seed(0)).grid
-    across = (grid[:, 8, 15] - grid[:, 8, 0]) / (15 / 8)
-    along = (grid[:, 15, 8] - grid[:, 0, 8]) / (15 / 8)
-    return torch.stack([across, along], 2)
+    """Maps (count, 3, 3) of pixels of a latent of side 16."""
+    return Ensemble(preset).draw(count, 16, torch.Generator().manual_seed(0)).maps
 
 
 def test_g_scales_and_stretches_by_powers_of_two():
-    maps = maps_of("bg", 20_000)
+    maps = maps_of("bg", 20_000)[:, :2, :2]
     area = maps.det().abs().log2() / 2  # the isotropic scale; the anisotropic one keeps areas
     assert area.mean().abs() < 0.01 and area.std().item() == pytest.approx(0.2, abs=0.005)
     singular = torch.linalg.svdvals(maps)
@@ -116,12 +199,10 @@ def test_g_scales_and_stretches_by_powers_of_two():
 
 
 def test_g_shifts_and_turns():
-    x = torch.zeros(20_000, 4, 16, 16)
-    grid = Ensemble("bg").draw(x, torch.Generator().manual_seed(0)).grid
-    maps = maps_of("bg", len(x))
-    centre = grid[:, 7:9, 7:9].mean((1, 2))
-    undone = torch.linalg.solve(maps, centre[..., None])[..., 0] / 2  # minus the last shift, in sides, plus the first
-    assert 0.125 < undone.std() < 0.2
+    maps = maps_of("bg", 20_000)
+    centre = torch.tensor([7.5, 7.5, 1], dtype=torch.float64)
+    moved = ((maps @ centre)[:, :2] - 7.5) / 16  # the last shift, in sides, plus the first
+    assert 0.125 < moved.std() < 0.2
     angle = torch.atan2(maps[:, 1, 0], maps[:, 0, 0])
     assert torch.histc(angle, 8, -math.pi, math.pi).div(len(angle)).sub(1 / 8).abs().max() < 0.01
 
@@ -137,8 +218,8 @@ def test_colour_is_brightness_then_contrast_then_saturation():
 
 
 def test_colour_is_drawn_from_diffaugments_ranges():
-    transform = Ensemble("bgc").draw(torch.zeros(20_000, 4, 8, 8))
-    for values, low, high in zip(transform.colour, (-0.5, 0.5, 0.0), (0.5, 1.5, 2.0), strict=True):
+    transform = Ensemble("bgc").draw(20_000, 8)
+    for values, low, high in zip(transform.colour.T, (-0.5, 0.5, 0.0), (0.5, 1.5, 2.0), strict=True):
         assert low <= values.min() < low + 0.01 and high - 0.01 < values.max() <= high
         assert values.mean().item() == pytest.approx((low + high) / 2, abs=0.02)
     assert transform.mask is None
@@ -150,7 +231,7 @@ def test_cutout_is_a_box_of_half_the_side():
         expected = torch.ones(16, 16)
         expected[rows, columns] = 0
         assert torch.equal(mask[number, 0], expected)
-    drawn = Ensemble("bgco").draw(torch.zeros(5_000, 4, 16, 16)).mask
+    drawn = Ensemble("bgco").draw(5_000, 16).mask
     assert (1 - drawn).mean().item() == pytest.approx((7 / 16) ** 2, abs=0.01)  # half of a side, cut at the edges
 
 
@@ -171,10 +252,10 @@ def test_a_generator_fixes_the_draw_whatever_the_precision():
 
 
 def test_colour_and_cutout_can_be_differentiated_twice():
-    transform = Ensemble("bgco").draw(torch.zeros(2, 4, 4, 4, dtype=torch.float64))
+    transform = Ensemble("bgco").draw(2, 4)
 
     def without_sampling(x):
-        return recolour(x, *transform.colour[:, :, None, None, None]).square() * transform.mask
+        return recolour(x, *transform.colour.T[..., None, None, None].double()).square() * transform.mask
 
     assert torch.autograd.gradgradcheck(without_sampling, torch.randn(2, 4, 4, 4, dtype=torch.float64).requires_grad_())
 
@@ -191,8 +272,9 @@ def test_the_gradient_goes_through_the_sampling():
 def test_mistakes_are_told():
     with pytest.raises(UserError, match="b, bg, bgc, bgco"):
         Ensemble("all")
+    x = torch.zeros(1, 4, 8, 16)
     with pytest.raises(ValueError, match="square"):
-        Ensemble("b").draw(torch.zeros(1, 4, 8, 16))
+        Ensemble("b")(x, x)
 
 
 @pytest.mark.parametrize("percentile", [0.3, 0.45, 0.55, 0.7, 0.9])

@@ -10,8 +10,8 @@ import yaml
 from diffusion2gan.study import cost, plan
 from diffusion2gan.study.config import load
 from diffusion2gan.study.cost import Job
-from diffusion2gan.study.jobs import planned
 from diffusion2gan.study.study import Study
+from scripts.report.make_plan import planned
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,24 +1,17 @@
 """Two-alternative forced choice (2AFC): which of two distorted patches is closer to the reference?
 
-`BAPPS` reads the human judgements of Zhang et al. 2018. `SyntheticJudgements` stands in for them at
-the toy scale: OpenMoji scenes distorted by the kinds of BAPPS' traditional set, judged not by people
-but by the severity that each distortion was made with.
+`BAPPS` reads the human judgements of Zhang et al. 2018; a registered source brings judgements of its own.
 """
 
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
-from scipy.ndimage import map_coordinates, zoom
+from PIL import Image
 
 from diffusion2gan.data.sources import find_source, source_names
 from diffusion2gan.errors import UserError
-from diffusion2gan.seeds import mix
-from diffusion2gan.toy.openmoji import Scenes
-
-SPLIT_SEEDS = {"train": 3, "val": 4}
 
 
 @dataclass(frozen=True)
@@ -75,116 +68,7 @@ def _share(path: Path) -> float:
     return float(share.item())
 
 
-class SyntheticJudgements:
-    """Made-up judgements without end; judgement `index` depends on (split, seed, size, index) alone.
-
-    A scene is distorted in two ways, and the milder distortion is preferred. In every second judgement
-    both are of one kind (`same-kind`), where any distance is right that grows with the distortion; in the
-    others (`cross-kind`) the kinds differ and the severities are at least `MARGIN` apart, since those of
-    two kinds compare roughly at best.                                                             # ours
-    """
-
-    MARGIN = 0.25
-
-    def __init__(self, split: str, seed: int, size: int):
-        self.seed = mix(seed, SPLIT_SEEDS[split])
-        self.scenes = Scenes("all", self.seed, size)
-
-    def __getitem__(self, index: int) -> Judgement:
-        random = np.random.default_rng([self.seed, index, 1])
-        kinds = list(KINDS)
-        if index % 2:
-            names = random.choice(kinds, 2, replace=False)
-            milder = random.uniform(0, 1 - self.MARGIN)
-            severities = milder, random.uniform(milder + self.MARGIN, 1)
-        else:
-            names = [random.choice(kinds)] * 2
-            severities = sorted(random.uniform(size=2))
-        ref = self.scenes[index].image
-        picture = ref / np.float32(255)
-        p0, p1 = (distort(picture, name, s, random) for name, s in zip(names, severities, strict=True))
-        judge = float(random.integers(2))
-        if judge:
-            p0, p1 = p1, p0
-        return Judgement(ref, p0, p1, judge, "cross-kind" if index % 2 else "same-kind")
-
-
-def judgements(source: str, split: str, seed: int, size: int) -> BAPPS | SyntheticJudgements:
+def judgements(source: str, split: str, seed: int, size: int) -> Sequence[Judgement]:
     """The judgements of a registered source, or of the BAPPS folder `source`."""
     registered = find_source(source)
     return registered.judgements(split, size, seed) if registered else BAPPS(Path(source), split, size)
-
-
-def distort(picture: np.ndarray, kind: str, severity: float, random: np.random.Generator) -> np.ndarray:
-    """A picture (s, s, 3) in [0, 1], distorted by a kind of `KINDS` with a severity in [0, 1]; uint8."""
-    return _uint8(KINDS[kind](picture, float(severity), random))
-
-
-def _blur(picture, severity, random):
-    radius = len(picture) / 64 * (0.4 + 1.6 * severity)
-    return np.asarray(Image.fromarray(_uint8(picture)).filter(ImageFilter.GaussianBlur(radius))) / 255
-
-
-def _noise(picture, severity, random):
-    return picture + random.normal(0, 0.02 + 0.12 * severity, picture.shape)
-
-
-def _brightness(picture, severity, random):
-    return picture + _either(random) * (0.03 + 0.47 * severity)
-
-
-def _contrast(picture, severity, random):
-    factor = np.exp(_either(random) * (0.1 + 1.1 * severity))
-    return (picture - picture.mean()) * factor + picture.mean()
-
-
-def _saturation(picture, severity, random):
-    grey = picture.mean(2, keepdims=True)
-    return grey + (picture - grey) * (1 + _either(random) * (0.1 + 0.9 * severity))
-
-
-def _shift(picture, severity, random):
-    angle = random.uniform(0, 2 * np.pi)
-    distance = len(picture) / 64 * (0.5 + 3.5 * severity)
-    return _displaced(picture, distance * np.array([np.cos(angle), np.sin(angle)])[:, None, None])
-
-
-def _warp(picture, severity, random):
-    field = zoom(random.normal(size=(2, 4, 4)), (1, len(picture) / 4, len(picture) / 4), order=3)
-    length = np.sqrt((field**2).sum(0).mean())
-    return _displaced(picture, len(picture) / 64 * (0.4 + 2.0 * severity) / length * field)
-
-
-def _jpeg(picture, severity, random):
-    file = io.BytesIO()
-    Image.fromarray(_uint8(picture)).save(file, "JPEG", quality=round(3 + 77 * (1 - severity) ** 2))
-    return np.asarray(Image.open(file)) / 255
-
-
-# Strengths that look about alike at one severity: a change of light or a small shift is forgiven sooner
-# than blur, noise or blocks, however many pixels it changes.                                   # ours
-KINDS = {
-    "blur": _blur,
-    "noise": _noise,
-    "brightness": _brightness,
-    "contrast": _contrast,
-    "saturation": _saturation,
-    "shift": _shift,
-    "warp": _warp,
-    "jpeg": _jpeg,
-}
-
-
-def _displaced(picture: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """The picture read at places moved by (down, right) pixels, bilinearly, its edge repeated outside."""
-    places = np.indices(picture.shape[:2]) + field
-    channels = [map_coordinates(channel, places, order=1, mode="nearest") for channel in picture.transpose(2, 0, 1)]
-    return np.stack(channels, 2)
-
-
-def _either(random: np.random.Generator) -> int:
-    return 2 * int(random.integers(2)) - 1
-
-
-def _uint8(picture: np.ndarray) -> np.ndarray:
-    return (picture.clip(0, 1) * 255).round().astype(np.uint8)

@@ -12,15 +12,15 @@ def generator_loss(logits: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def discriminator_loss(real: Sequence[torch.Tensor], fake: Sequence[torch.Tensor]) -> torch.Tensor:
-    """-E log D(c, z, x) - E log(1 - D(c, z, G(z, c))), what Eq. 5 has D maximise, negated: a scalar."""
+    """-E log D(c, z, x) - E log(1 - D(c, z, G(z, c))), the negative of what D maximises in Eq. 5: a scalar."""
     return _mean_softplus([-head for head in real]) + rejection_loss(fake)
 
 
 def rejection_loss(fake: Sequence[torch.Tensor]) -> torch.Tensor:
-    """-E log(1 - D), the half of `discriminator_loss` for what D must call fake: a scalar."""
+    """-E log(1 - D), the half of `discriminator_loss` for samples that D must call fake: a scalar."""
     return _mean_softplus(fake)
 
 
 def _mean_softplus(logits: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Mean over samples and places within each head, then over heads, so that each head counts the same."""
+    """Mean over samples and positions of each head, then over heads, so that each head counts the same."""
     return torch.stack([F.softplus(head.float()).mean() for head in logits]).mean()

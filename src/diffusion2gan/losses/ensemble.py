@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
 from diffusion2gan.errors import UserError
 
@@ -20,10 +19,7 @@ PRESETS = ("b", "bg", "bgc", "bgco")
 
 
 class Ensemble:
-    """A preset of parts, of which every sample gets a new draw at every call.
-
-    Raises UserError when there is no such preset.
-    """
+    """The distribution of T: one of `PRESETS`. Raises UserError for any other name."""
 
     def __init__(self, preset: str):
         if preset not in PRESETS:
@@ -33,18 +29,12 @@ class Ensemble:
     def __call__(
         self, x0: torch.Tensor, x1: torch.Tensor, generator: torch.Generator | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(T x0, T x1) of two batches (N, C, s, s), with one draw T for a sample of both."""
-        transform = self.draw(x0, generator)
+        """(T x0, T x1) for two batches (N, C, s, s): row i of both gets the same transform."""
+        transform = self.draw(len(x0), x0.shape[-1], generator)
         return transform(x0), transform(x1)
 
-    def draw(self, x: torch.Tensor, generator: torch.Generator | None = None) -> "Transform":
-        """Random transforms of a batch x (N, C, s, s), from a generator on the CPU, so alike on every machine.
-
-        Raises ValueError when x is not square: a quarter turn would not fit.
-        """
-        count, _, side, width = x.shape
-        if side != width:
-            raise ValueError(f"the ensemble needs square latents, not {side} × {width}")
+    def draw(self, count: int, side: int, generator: torch.Generator | None = None) -> "Transform":
+        """`count` random transforms for latents of a side, drawn on the CPU, so the same on every machine."""
 
         def uniform(low: float, high: float) -> torch.Tensor:
             return low + (high - low) * torch.rand(count, generator=generator)
@@ -55,45 +45,84 @@ class Ensemble:
         def chance(ways: int) -> torch.Tensor:
             return torch.randint(ways, (count,), generator=generator).float()
 
-        maps, still = [], torch.zeros(count)
-        if "b" in self.preset:  # ADA's pixel blitting (Karras et al. 2020, App. B): p = 1, shift of at most 1/8
-            maps.append(stretch(1 - 2 * chance(2), still + 1))
-            maps.append(turn(chance(4) * (math.pi / 2)))
-            maps.append(shift(*((uniform(-side / 8, side / 8)).round() / side for _ in range(2))))
-        if "g" in self.preset:  # ADA's general geometric transformations: p = 1
-            scale = torch.exp2(normal(0.2))
-            maps.append(stretch(scale, scale))
-            maps.append(turn(uniform(-math.pi, math.pi)))
-            scale = torch.exp2(normal(0.2))
-            maps.append(stretch(scale, 1 / scale))
-            maps.append(turn(uniform(-math.pi, math.pi)))
-            maps.append(shift(normal(0.125), normal(0.125)))
-        colour = None
+        # ADA's pixel blitting (Karras et al. 2020, App. B): flip, quarter turn, shift by at most side / 8; p = 1
+        flip, quarters = 1 - 2 * chance(2), chance(4)
+        right, down = (uniform(-side / 8, side / 8).round() for _ in range(2))
+        maps = affine(side, flip, torch.ones(count), quarters * math.pi / 2, right, down)
+        if "g" in self.preset:  # ADA's geometric transformations: scale, turn, stretch, turn, shift; p = 1
+            still = torch.zeros(count)
+            scale, angle = torch.exp2(normal(0.2)), uniform(-math.pi, math.pi)
+            maps = affine(side, scale, scale, angle, still, still) @ maps
+            stretch, angle = torch.exp2(normal(0.2)), uniform(-math.pi, math.pi)
+            right, down = (side * normal(0.125) for _ in range(2))
+            maps = affine(side, stretch, 1 / stretch, angle, right, down) @ maps
+        colour = mask = None
         if "c" in self.preset:  # DiffAugment (Zhao et al. 2020): brightness, contrast, saturation
-            colour = torch.stack([uniform(-0.5, 0.5), uniform(0.5, 1.5), uniform(0, 2)]).to(x)
-        mask = None
+            colour = torch.stack([uniform(-0.5, 0.5), uniform(0.5, 1.5), uniform(0, 2)], 1)
         if "o" in self.preset:  # one box of half the side (Cutout, DeVries & Taylor 2017)
-            mask = cutout(torch.stack([uniform(0, 1), uniform(0, 1)], 1).to(x), side)
-        return Transform(sampling_grid([part.to(x) for part in maps], side), colour, mask)
+            mask = cutout(torch.stack([uniform(0, 1), uniform(0, 1)], 1), side)
+        return Transform(side, maps, colour, mask)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Transform:
-    """One draw for a batch: where each pixel is read (N, s, s, 2), colour (3, N), kept pixels (N, 1, s, s)."""
+    """N transforms for latents of a side s.
 
-    grid: torch.Tensor
+    `maps` (N, 3, 3) say where each pixel (x, y) goes, `colour` (N, 3) is brightness, contrast and
+    saturation, `mask` (N, 1, s, s) is 0 where cutout removes a pixel and 1 elsewhere.
+    """
+
+    side: int
+    maps: torch.Tensor
     colour: torch.Tensor | None = None
     mask: torch.Tensor | None = None
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """T x, of the shape (N, C, s, s) of x; what lies outside is x reflected at its edges.
+    def __getitem__(self, rows: slice) -> "Transform":
+        """The transforms of some rows of the batch."""
+        colour, mask = (None if part is None else part[rows] for part in (self.colour, self.mask))
+        return Transform(self.side, self.maps[rows], colour, mask)
 
-        Colour and cutout can be differentiated twice, the sampling (as all of torch's) once.
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """T x for latents x (N, C, s, s), reflected at their edges. Raises ValueError for any other height or width.
+
+        The result can be differentiated once: torch has no second derivative of bilinear sampling.
         """
-        x = F.grid_sample(x, self.grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        if x.shape[2:] != (self.side, self.side):
+            raise ValueError(f"the transforms are for square latents of side {self.side}, not {tuple(x.shape[2:])}")
+        x = warp(x, self.maps)
         if self.colour is not None:
-            x = recolour(x, *self.colour[:, :, None, None, None])
-        return x if self.mask is None else x * self.mask
+            x = recolour(x, *self.colour.to(x).T[..., None, None, None])
+        return x if self.mask is None else x * self.mask.to(x)
+
+
+def warp(x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Move the pixels of x (N, C, h, w) by maps (N, 3, 3): bilinear, reflected at the edges of the border pixels."""
+    from kornia.geometry.transform import warp_affine  # here, because importing kornia takes two seconds
+
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    with torch.autocast(x.device.type, enabled=False):  # 16 bits would round the places that are read
+        moved = warp_affine(wide, maps[:, :2].to(wide), x.shape[2:], padding_mode="reflection", align_corners=False)
+    return moved.to(x.dtype)
+
+
+def affine(
+    side: int,
+    scale_x: torch.Tensor,
+    scale_y: torch.Tensor,
+    angle: torch.Tensor,
+    right: torch.Tensor,
+    down: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """Maps (N, 3, 3) of pixel coordinates (x, y): scale and then turn about the centre, then shift.
+
+    Scales (N,) are factors, and -1 is a flip; angles (N,) are radians, clockwise; shifts (N,) are in pixels.
+    The maps are float64, which autocast does not round.
+    """
+    from kornia.geometry.transform import get_affine_matrix2d
+
+    angle = angle.double().rad2deg()
+    shifts, scales = torch.stack([right, down], 1).double(), torch.stack([scale_x, scale_y], 1).double()
+    return get_affine_matrix2d(shifts, torch.full_like(scales, (side - 1) / 2), scales, angle)
 
 
 def recolour(
@@ -117,32 +146,3 @@ def cutout(centre: torch.Tensor, side: int) -> torch.Tensor:
     places = (torch.arange(side, device=centre.device) + 0.5) / side
     outside = (places - centre[..., None]).abs() >= 0.25
     return (outside[:, 0, :, None] | outside[:, 1, None, :])[:, None].to(centre.dtype)
-
-
-def sampling_grid(maps: list[torch.Tensor], side: int) -> torch.Tensor:
-    """Where the transformed picture reads the original: a grid (N, side, side, 2) for maps done in their order."""
-    composed = maps[0]
-    for following in maps[1:]:
-        composed = following @ composed
-    inverse = torch.linalg.inv(composed)[:, :2]
-    return F.affine_grid(inverse, [len(inverse), 1, side, side], align_corners=False)
-
-
-def stretch(horizontal: torch.Tensor, vertical: torch.Tensor) -> torch.Tensor:
-    """Maps (N, 3, 3) that scale by factors (N,) about the centre; -1 is a flip."""
-    return torch.diag_embed(torch.stack([horizontal, vertical, torch.ones_like(vertical)], 1))
-
-
-def turn(angle: torch.Tensor) -> torch.Tensor:
-    """Maps (N, 3, 3) that turn clockwise by angles (N,) in radians about the centre."""
-    cosine, sine = angle.cos(), angle.sin()
-    maps = stretch(cosine, cosine)
-    maps[:, 0, 1], maps[:, 1, 0] = -sine, sine
-    return maps
-
-
-def shift(right: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
-    """Maps (N, 3, 3) that shift by shares (N,) of the side."""
-    maps = stretch(torch.ones_like(right), torch.ones_like(down))
-    maps[:, 0, 2], maps[:, 1, 2] = 2 * right, 2 * down  # the side is 2 long in torch's coordinates
-    return maps

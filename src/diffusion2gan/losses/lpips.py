@@ -1,6 +1,6 @@
 """LPIPS (Zhang et al. 2018), in pixels and in latents, and its ensembled form E-LatentLPIPS (Sec. 3.2).
 
-A metric is frozen: no parameter has a gradient, and nothing in it differs between `train()` and `eval()`.
+A metric is frozen: no parameter needs a gradient, and `train()` and `eval()` change nothing in it.
 """
 
 import warnings
@@ -26,11 +26,11 @@ LARGEST_DEVIATION = 2.5  # scaled latents have about 1, raw ones of SD 5.5, of S
 
 
 class LPIPS(nn.Module):
-    """ℓ(F(x0), F(x1)): the weighted squared distance of unit-normalised features, a number a sample.
+    """ℓ(F(x0), F(x1)): the weighted squared distance of unit-normalised features, one number for each sample.
 
-    `trunk` is F; `heads` are five vectors (channels,) of weights ≥ 0, one a tap, learnt from human
-    judgements ("linear calibration"). The distance of a tap is a mean over places, and the five are
-    added. Raises ValueError when a weight is negative: the distance would not be one.
+    `trunk` is F; `heads` are five vectors (channels,) of weights ≥ 0, one for each tap, learnt from human
+    judgements ("linear calibration"). The distance at a tap is a mean over positions; the five are
+    added. Raises ValueError if a weight is negative, because the result would not be a distance.
     """
 
     def __init__(self, trunk: VGG, heads: Sequence[torch.Tensor]):
@@ -47,10 +47,10 @@ class LPIPS(nn.Module):
         return self.trunk.space
 
     def forward(self, x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
-        """Distances (N,) ≥ 0 of x0 from x1, both (N, C, h, w): scaled latents, or pictures in [-1, 1].
+        """Distances (N,) ≥ 0 of x0 from x1, both (N, C, h, w): scaled latents, or images in [-1, 1].
 
-        The gradient flows to x0 alone; x1 is the target. Raises UserError for other channels than the
-        trunk's, or for less than the 4 × 4 latents or 16 × 16 pictures that its pools can halve.
+        Only x0 gets a gradient; x1 is the target. Raises UserError if the channels are not the trunk's, or
+        if latents are smaller than 4 × 4 or images smaller than 16 × 16, which its pools cannot halve.
         """
         self._check(x0, x1)
         features = self.trunk.features(x0)
@@ -71,14 +71,14 @@ class LPIPS(nn.Module):
             raise UserError(f"{self.space}s of {tuple(x0.shape[2:])} are too small for the trunk: at least {least}")
 
     def save(self, path: Path) -> None:
-        """Write trunk, heads and what it takes to build them again as one safetensors file."""
+        """Write trunk, heads and their settings as one safetensors file."""
         write(path, self.state_dict(), self.trunk.settings)
 
     @classmethod
     def load(cls, path: Path) -> "LPIPS":
-        """The metric at `path`: our own file, or published weights (`published.py`).
+        """The metric in a file: ours, or published weights (`published.py`).
 
-        Raises UserError when there is none, or one of another layout.
+        Raises UserError if there is no such file, or if its layout is another one.
         """
         if Path(path).suffix in published.SUFFIXES:
             trunk, heads = published.read(Path(path))
@@ -91,9 +91,9 @@ class LPIPS(nn.Module):
 
 
 class PixelLPIPS(nn.Module):
-    """LPIPS of what two latents decode to (Eq. 2); `decode` maps scaled latents to pictures in [-1, 1].
+    """LPIPS of two decoded latents (Eq. 2); `decode` maps scaled latents to images in [-1, 1].
 
-    With a `side` the pictures are resized to it, bilinearly, as Consistency Models do before LPIPS (Song et al. 2023).
+    With a `side` the images are resized to it, bilinearly, as Consistency Models do before LPIPS (Song et al. 2023).
     """
 
     def __init__(self, metric: LPIPS, decode: Callable[[torch.Tensor], torch.Tensor], side: int = 0):
@@ -101,7 +101,7 @@ class PixelLPIPS(nn.Module):
         self.metric, self.decode, self.side = metric, decode, side
 
     def forward(self, x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
-        """Distances (N,) of scaled latents x0 from their targets x1; the gradient flows to x0 alone."""
+        """Distances (N,) of scaled latents x0 from their targets x1; only x0 gets a gradient."""
         with torch.no_grad():
             target = self._picture(x1)
         return self.metric(self._picture(x0), target)
@@ -112,11 +112,12 @@ class PixelLPIPS(nn.Module):
 
 
 class ELatentLPIPS(nn.Module):
-    """LatentLPIPS under a random transform T, one a sample and call, the same for both (Eq. 3).
+    """d(x0, x1) = E_T[ℓ(F(T x0), F(T x1))], LatentLPIPS under random transforms T (Eq. 3).
 
-    The expectation over T is left to the steps of the training. `vae`, one of `VAES`, says that
-    latents come as that autoencoder makes them and are scaled here; without it they must be scaled.
-    `add_l1` adds the mean absolute difference, as the authors' package does and the paper does not.
+    Each call draws one T for each sample, and training averages over T in the course of its steps. With
+    `vae`, one of `VAES`, the latents are raw outputs of that autoencoder and are scaled here; without it
+    they must be scaled already. `add_l1` adds the mean absolute difference, as the authors' package does
+    and the paper does not. Raises UserError if there is no such autoencoder.
     """
 
     def __init__(self, metric: LPIPS, ensemble: Ensemble, vae: str | None = None, add_l1: bool = False):
@@ -130,19 +131,28 @@ class ELatentLPIPS(nn.Module):
     def from_pretrained(
         cls, source: str | Path, ensemble: str = "bgco", vae: str | None = None, add_l1: bool = False
     ) -> "ELatentLPIPS":
-        """The loss with a calibrated metric: a file of one, or the name of one the authors published (`VAES`).
+        """The loss with a calibrated metric: a file, or the name of one that the authors published (`VAES`).
 
-        Raises UserError when there is no such metric.
+        Raises UserError if there is no such metric.
         """
         path = published.fetch(source) if source in VAES else Path(source)
         return cls(LPIPS.load(path), Ensemble(ensemble), vae, add_l1)
 
-    def forward(self, x0: torch.Tensor, x1: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Distances (N,) of latents x0 from their targets x1, (N, C, s, s); T is drawn from `generator` on the CPU."""
+    def forward(
+        self, x0: torch.Tensor, x1: torch.Tensor, generator: torch.Generator | None = None,
+        batch: int | None = None, rows: slice = slice(None),
+    ) -> torch.Tensor:  # fmt: skip
+        """Distances (N,) of latents x0 from their targets x1, both (N, C, s, s); x0 = G(z, c) gives Eq. 4.
+
+        The transforms are drawn from `generator`, on the CPU. If x0 and x1 are only some `rows` of a larger
+        `batch`, all of its transforms are drawn, so that none depends on how the batch is cut.
+        Raises ValueError if the latents are not square.
+        """
         if self.vae:
             x0, x1 = scaled(x0, self.vae), scaled(x1, self.vae)
         self._look_once(x1)
-        distances = self.metric(*self.ensemble(x0, x1, generator))
+        transform = self.ensemble.draw(batch or len(x0), x0.shape[-1], generator)[rows]
+        distances = self.metric(transform(x0), transform(x1))
         return distances + (x0 - x1).abs().mean((1, 2, 3)) if self.add_l1 else distances
 
     def _look_once(self, x1: torch.Tensor) -> None:
@@ -156,7 +166,7 @@ class ELatentLPIPS(nn.Module):
 
 
 def scaled(raw: torch.Tensor, vae: str) -> torch.Tensor:
-    """Latents (N, C, h, w) of about unit deviation, of those that an autoencoder of `VAES` makes."""
+    """Raw latents (N, C, h, w) of an autoencoder of `VAES`, scaled to about unit deviation."""
     shift, factor = VAES[vae]
     return (raw - shift) * factor
 
@@ -164,10 +174,10 @@ def scaled(raw: torch.Tensor, vae: str) -> torch.Tensor:
 def distance(
     features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], heads: Iterable[torch.Tensor], dropout: float = 0
 ) -> torch.Tensor:
-    """ℓ of taps (N, C, h, w): squared differences, weighted by the heads (C,), averaged over places, added; (N,).
+    """ℓ (N,) of the taps (N, C, h, w): squared differences, weighted by heads (C,), averaged over positions, added up.
 
-    The channels of a feature are scaled to unit length at each place. `dropout` is the share of squared
-    differences that are dropped at random before the heads, in calibration.
+    At each position the feature vector is scaled to unit length. In calibration a share `dropout` of the
+    squared differences is dropped at random before the heads.
     """
     taps = zip(features, targets, heads, strict=True)
     squared = ((F.dropout((_unit(f0) - _unit(f1)).square(), dropout), head) for f0, f1, head in taps)

@@ -1,12 +1,12 @@
-"""Weights that others published, read into our LPIPS: tensors only, checked against the layout they must have.
+"""Published weights for our LPIPS: only tensors are read, and their layout is checked.
 
-`.pth` files of two kinds: the calibrated latent metrics of the authors' E-LatentLPIPS package
-(`{vae}_latest_vgg16_tuned.pth`), and torchvision's ImageNet VGG16, which gets the heads that the
-`lpips` package brings (Zhang et al. 2018).
+There are two kinds of `.pth` files: the calibrated latent metrics of the authors' E-LatentLPIPS package
+(`{vae}_latest_vgg16_tuned.pth`), and torchvision's ImageNet VGG16, whose heads come with the `lpips`
+package (Zhang et al. 2018).
 """
 
 import pickle
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ HUB = ("Mingguksky/elatentlpips", "elatentlpips_ckpt/{vae}_latest_vgg16_tuned.pt
 
 
 def fetch(vae: str) -> Path:
-    """The authors' metric for an autoencoder, kept in the hub's cache. Raises UserError when it cannot be fetched."""
+    """Download the authors' metric for an autoencoder into the hub's cache. Raises UserError if that fails."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -33,7 +33,7 @@ def fetch(vae: str) -> Path:
 
 
 def read(path: Path) -> tuple[VGG, list[torch.Tensor]]:
-    """The trunk, and the five heads (channels,), of a published file. Raises UserError for any other file."""
+    """The trunk and the five heads (channels,) in a published file. Raises UserError for any other file."""
     if not path.exists():
         raise UserError(
             f"there is no '{path}': torchvision's VGG16 is https://download.pytorch.org/models/vgg16-397923af.pth "
@@ -49,7 +49,7 @@ def read(path: Path) -> tuple[VGG, list[torch.Tensor]]:
         heads = _heads(weights)
     elif "features.0.weight" in weights and weights["features.0.weight"].shape[1] == 3:
         trunk, prefix = VGG("pixel", 3, 0, batch_norm=False, standardised=True), "features."
-        heads = _heads(_tensors(files("lpips") / "weights" / "v0.1" / "vgg.pth"))
+        heads = _heads(_tensors(_pixel_heads()))
     else:
         raise UserError(
             f"'{path}' is of another layout: give a calibrated latent metric (*_latest_vgg16_tuned.pth), "
@@ -62,6 +62,14 @@ def read(path: Path) -> tuple[VGG, list[torch.Tensor]]:
         raise UserError(f"'{path}' is not a VGG16 of the layout its names say: its tensors have other shapes")
     trunk.load_state_dict(dict(zip(ours, theirs, strict=True)))
     return trunk, heads
+
+
+def _pixel_heads() -> Path:
+    """The file of VGG16's heads in the package `lpips`, which is not imported: it would import torchvision."""
+    package = find_spec("lpips")
+    if package is None:
+        raise UserError("the heads of LPIPS in pixels come with the package `lpips`: pip install lpips")
+    return Path(package.origin).parent / "weights" / "v0.1" / "vgg.pth"
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -1,9 +1,27 @@
-"""Point-wise distances of generated and target latents: the first rows of Table 1."""
+"""The regression losses d(x0, x1) of Eq. 1 under their names in the study: the rows of Table 1."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.losses.ensemble import Ensemble
+from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS, PixelLPIPS
+
+Loss = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which rows of a batch of `whole` samples are compared, and the seed of the transforms of that batch."""
+
+    rows: slice
+    whole: int
+    seed: int
 
 
 def mse(x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
@@ -20,3 +38,45 @@ def pseudo_huber(x0: torch.Tensor, x1: torch.Tensor, c: float | None = None) -> 
     squared = (x0 - x1).square().flatten(1).sum(1)
     c = 0.00054 * math.sqrt(x0[0].numel()) if c is None else c
     return ((squared + c**2).sqrt() - c).mean()
+
+
+POINTWISE = {"mse": mse, "pseudo_huber": pseudo_huber}
+PERCEPTUAL = {"lpips": "pixel", "latent_lpips": "latent", "e_latent_lpips": "latent"}
+
+
+def regression_loss(
+    name: str,
+    metric_file: Path | None = None,
+    decode: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    preset: str = "bgco",
+    device: torch.device | str = "cpu",
+    side: int = 0,
+) -> Loss:
+    """The loss of a name: (x0, x1, place) → scalar for scaled latents (N, C, h, w), where x1 is the target.
+
+    `place` says which rows of which batch x0 and x1 are; without it they are a whole batch.
+    A perceptual loss reads its calibrated metric from `metric_file`; `lpips` decodes with `decode`
+    (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` draws its
+    transforms from `preset`. Raises UserError if the name is unknown, or the metric is missing or of the other space.
+    """
+    if name in POINTWISE:
+        return lambda x0, x1, place=None: POINTWISE[name](x0, x1)
+    if name not in PERCEPTUAL:
+        raise UserError(f"no loss '{name}': use one of {', '.join([*POINTWISE, *PERCEPTUAL])}")
+    if metric_file is None:
+        raise UserError(f"the loss {name} needs a calibrated metric: give its file as --lpips")
+    metric = LPIPS.load(metric_file).to(device)
+    if metric.space != PERCEPTUAL[name]:
+        raise UserError(f"the loss {name} compares {PERCEPTUAL[name]}s, the metric {metric_file} {metric.space}s")
+    if name != "e_latent_lpips":
+        distance = PixelLPIPS(metric, decode, side) if name == "lpips" else metric
+        return lambda x0, x1, place=None: distance(x0, x1).mean()
+    ensembled = ELatentLPIPS(metric, Ensemble(preset))
+
+    def loss(x0: torch.Tensor, x1: torch.Tensor, place: Place | None = None) -> torch.Tensor:
+        if place is None:
+            return ensembled(x0, x1).mean()
+        generator = torch.Generator().manual_seed(place.seed)
+        return ensembled(x0, x1, generator, batch=place.whole, rows=place.rows).mean()
+
+    return loss

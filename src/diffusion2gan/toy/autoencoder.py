@@ -1,6 +1,7 @@
 """Training of the toy VAE."""
 
 import torch
+from kornia.metrics import psnr
 
 from diffusion2gan.images import to_tensor
 from diffusion2gan.toy import networks as toy
@@ -35,4 +36,4 @@ class AutoencoderTraining:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.modules["vae"].parameters(), 1.0)  # ours
         optimizer.step()
-        return {"loss": loss.item(), "psnr": (10 * torch.log10(4 / squared)).item(), "kl": kl.item()}
+        return {"loss": loss.item(), "psnr": psnr(decoded, images, 2.0).item(), "kl": kl.item()}

@@ -1,10 +1,12 @@
 """How good the toy networks are: the numbers on their cards, measured on scenes that no training and no table uses."""
 
 from collections.abc import Iterator, Sequence
+from statistics import mean
 
 import numpy as np
 import pandas as pd
 import torch
+from kornia.metrics import psnr
 
 from diffusion2gan.images import to_tensor, to_uint8
 from diffusion2gan.metrics.clip_score import CLIP, clip_score
@@ -46,12 +48,12 @@ def measure(teacher: Teacher, clip: CLIP, features: Features, count: int, steps:
         "reconstruction": ImageList(_reconstruct(teacher, [scene.image for scene in real])),
         "teacher": ImageList(sample(teacher, captions, steps, guidance, "ddim")),
     }
-    error = (np.stack(images["real"]).astype(np.float64) - np.stack(images["reconstruction"])) ** 2
+    pairs = zip(images["real"], images["reconstruction"], strict=True)
     numbers = {
         "scenes": count,
         "ddim_steps": steps,
         "guidance": guidance,
-        "psnr_db": float((10 * np.log10(255**2 / error.mean((1, 2, 3)))).mean()),
+        "psnr_db": mean(psnr(torch.tensor(x), torch.tensor(y), 255.0).item() for x, y in pairs),
     }
     reference = features(images["real"])
     text = clip.captions(captions)

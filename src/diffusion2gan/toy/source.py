@@ -6,6 +6,7 @@ import numpy as np
 
 from diffusion2gan.progress import track
 from diffusion2gan.toy import openmoji
+from diffusion2gan.toy.distortions import SyntheticJudgements
 from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, Prompt, Scenes
 
 
@@ -42,10 +43,8 @@ class OpenMoji:
         """Scenes labelled with their emoji."""
         return LabelledScenes(size, seed)
 
-    def judgements(self, split: str, size: int, seed: int):
+    def judgements(self, split: str, size: int, seed: int) -> SyntheticJudgements:
         """Distorted scenes; the milder distortion is preferred."""
-        from diffusion2gan.data.bapps import SyntheticJudgements
-
         return SyntheticJudgements(split, seed, size)
 
     def unconditional_images(self, count: int, size: int, seed: int) -> np.ndarray:

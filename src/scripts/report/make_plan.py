@@ -1,11 +1,18 @@
 """Count what a study costs before it is paid for: results/plan.csv, and results/plan.md to show to others."""
 
 import shutil
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
+from snakemake.api import SnakemakeApi
+from snakemake.settings.enums import Quietness
+from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
+
 from diffusion2gan.io import atomic
-from diffusion2gan.study import cli, config, cost, jobs, plan
+from diffusion2gan.study import cli, config, cost, plan
+from diffusion2gan.study.cost import Job
 from diffusion2gan.study.study import Study
 
 
@@ -19,13 +26,30 @@ class Arguments:
 
 def main(args: Arguments):
     study = Study(config.read(args.config))
-    table = cost.plan(study, jobs.planned(args.targets, args.config))
+    table = cost.plan(study, planned(args.targets, args.config))
     text = plan.markdown(study, table, args.targets, shutil.disk_usage(args.config.parent).free)
     with atomic(args.out) as temporary:
         table.round(4).to_csv(temporary, index=False)
     with atomic(args.readable) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
+
+
+def planned(targets: list[str], config: Path, snakefile: Path = Path("Snakefile")) -> list[Job]:
+    """The jobs that make targets from nothing, under a whole configuration; targets that only gather files left out."""
+    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api, redirect_stdout(StringIO()):
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(),
+            config_settings=ConfigSettings(configfiles=[config]),
+            snakefile=snakefile,
+        )
+        workflow.dag(DAGSettings(targets=set(targets), forceall=True)).printd3dag()
+        jobs = list(workflow._workflow.dag.jobs)  # there is no public way to jobs with their wildcards
+    return [
+        Job(job.rule.name, dict(job.wildcards_dict), Path(job.benchmark) if job.benchmark else None)
+        for job in jobs
+        if job.output
+    ]
 
 
 if __name__ == "__main__":

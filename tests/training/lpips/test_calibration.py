@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from diffusion2gan.data.bapps import SyntheticJudgements
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.toy.distortions import SyntheticJudgements
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.lpips.calibration import CalibrationTraining, Triplets, agreement, encode, two_afc
 from scripts.latentlpips import calibrate_lpips

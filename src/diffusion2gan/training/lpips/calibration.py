@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from diffusion2gan.data.bapps import BAPPS, SyntheticJudgements
+from diffusion2gan.data.bapps import BAPPS, Judgement
 from diffusion2gan.images import to_tensor
 from diffusion2gan.losses.lpips import LPIPS, distance
 from diffusion2gan.networks.vgg import VGG
@@ -30,7 +30,7 @@ class Triplets:
 
 
 def encode(
-    judgements: BAPPS | SyntheticJudgements, count: int, seed: int, to_space: Callable[[torch.Tensor], torch.Tensor],
+    judgements: Sequence[Judgement], count: int, seed: int, to_space: Callable[[torch.Tensor], torch.Tensor],
     batch_size: int = 64,
 ) -> Triplets:  # fmt: skip
     """`count` judgements (all of BAPPS at most), their pictures in [-1, 1] brought to the metric's space."""

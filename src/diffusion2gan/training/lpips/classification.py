@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 
 import torch
+from kornia.augmentation import RandomCrop
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -59,19 +60,12 @@ class LatentBatches:
     ):
         self.rows = rows
         self.latents, self.labels, self.batch_size, self.seed = latents, labels, batch_size, seed
-        self.reach = max(1, latents.shape[-1] // 8)
+        reach = max(1, latents.shape[-1] // 8)
+        self.shift = RandomCrop(latents.shape[2:], padding=reach, padding_mode="reflect", cropping_mode="slice")
 
     def __call__(self, step: int) -> LabelledBatch:
         chosen = batch_indices(step, self.batch_size, len(self.latents), self.seed)
-        return self._shifted(self.latents[chosen].float())[self.rows], self.labels[chosen][self.rows]
-
-    def _shifted(self, x: torch.Tensor) -> torch.Tensor:
-        height, width = x.shape[2:]
-        padded = F.pad(x, [self.reach] * 4, mode="reflect")
-        down, right = torch.randint(2 * self.reach + 1, (2, len(x), 1, 1, 1))
-        rows = down + torch.arange(height)[:, None]
-        columns = right + torch.arange(width)
-        return padded[torch.arange(len(x))[:, None, None, None], torch.arange(x.shape[1])[:, None, None], rows, columns]
+        return self.shift(self.latents[chosen].float())[self.rows], self.labels[chosen][self.rows]
 
 
 class ImageBatches:
