@@ -12,7 +12,6 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from diffusion2gan.io import atomic
-from diffusion2gan.report.tables import COSTS
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
 WIDTH = 4.8  # inches, of the text of a page in the paper's format
@@ -20,6 +19,13 @@ SMALL = 6  # points, of the smallest print
 CELL = 1.0  # inches
 MARKERS = "osD^vP*X<>h"
 CAPTION_WIDTH, TITLE_WIDTH = 20, 15  # letters
+
+# The costs that FID is drawn against: measured column: (the paper's column, the label of the axis)
+COST_AXES = {
+    "inference_seconds": ("inference_seconds_paper", "seconds per picture"),
+    "device_days": ("a100_days_paper", "days of training on one device (in the paper, an A100)"),
+    "nfe_million": ("nfe_million_paper", "network evaluations, millions"),
+}
 
 
 def grid(columns: dict[str, Sequence[np.ndarray]], captions: Sequence[str], attribution: str = "") -> Figure:
@@ -107,12 +113,12 @@ def reconstructions(
 
 
 def against(series: Iterable[tuple[str, pd.DataFrame]], cost: str) -> Figure:
-    """FID against what it costs, a line for each series: its name, and its rows of a table (`report.tables`).
+    """FID against a cost, one line per series: its name and its rows of a table (`report.tables`).
 
-    What was measured is in one panel, with its intervals, and what the paper reports in the other: the two never mix,
-    for their FIDs are of other features and their costs of other machines. `cost` is a name in `tables.COSTS`.
+    One panel has the measured numbers with their intervals, the other the paper's. The two never mix, because their
+    FIDs use other features and their costs other machines. `cost` is a name in `COST_AXES`.
     """
-    (reported, words), series = COSTS[cost], list(series)
+    (reported, words), series = COST_AXES[cost], list(series)
     panels = {"measured": (cost, "fid", "fid_interval"), "reported by the paper": (reported, "fid_paper", "")}
     with matplotlib.style.context(STYLE):
         longest = max(len(name) for name, _ in series)

@@ -1,4 +1,4 @@
-"""Figure 4: what a student is trained with, drawn from the networks themselves, without their weights."""
+"""Figure 4: the networks and losses that train a student, drawn from the modules themselves, without weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
