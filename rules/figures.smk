@@ -1,4 +1,4 @@
-"""Figures of the paper, one rule each, and the tables that are drawn: PNG, and PDF beside it.
+"""Figures of the paper, one rule each, and figures of tables, as PNG and PDF.
 
 Needs: samples, tables; Figures 4 and 5 only the settings of a teacher. Makes: results/figures/, results/figure2.csv,
 results/figure3.csv
@@ -9,7 +9,7 @@ FIGURE1_BENCHMARK = STUDY.benchmark(FIGURE1.benchmark).name
 
 
 rule make_figure1:
-    """Figure 1: the same prompts and the same noise, drawn by each model."""
+    """Figure 1: pictures of each model from the same prompts and the same noise."""
     input:
         "src/scripts/report/make_figure1.py",
         prompts=f"{WORK}/benchmarks/{FIGURE1_BENCHMARK}/prompts.parquet",
@@ -35,7 +35,7 @@ rule make_figure1:
 
 
 rule time_losses:
-    """Measure what a step of each perceptual loss costs."""
+    """Measure the cost of one step of each perceptual loss."""
     input:
         teacher=PATHS.teacher("sd15"),
     output:
@@ -82,7 +82,7 @@ rule make_figure2:
         )
 
 
-# Figure 3: the losses under which a latent is found again.
+# Figure 3: the losses under which a latent is optimised.
 RECONSTRUCTIONS = {
     "lpips": {"loss": "lpips"},
     "latent-lpips": {"loss": "latent_lpips"},
@@ -94,7 +94,7 @@ RECONSTRUCTIONS = {
 
 
 rule reconstruct:
-    """Find latents again from noise under one loss."""
+    """Optimise latents from noise under one loss."""
     input:
         teacher=PATHS.teacher("sd15"),
         latent=PATHS.metric("latent-sd15"),
@@ -127,7 +127,7 @@ rule reconstruct:
 
 
 rule make_figure3:
-    """Figure 3: LatentLPIPS alone against the ensemble, and where each ends."""
+    """Figure 3: latents optimised under each loss."""
     input:
         "src/scripts/report/make_figure3.py",
         curves=expand(rules.reconstruct.output.curves, loss=RECONSTRUCTIONS),
@@ -153,14 +153,14 @@ rule make_figure3:
         )
 
 
-# Figures 4 and 5 show the run that has everything.
+# Figures 4 and 5 show the run with all ingredients.
 FULL = STUDY.runs["diffusion2gan"]
 FULL_TEACHER = STUDY.teacher_of(FULL.name)
 FULL_DISCRIMINATOR = {name: getattr(FULL.settings, name) for name in ("z_conditioning", "multi_scale")}
 
 
 rule make_figure4:
-    """Figure 4: the student, its pairs and its losses, as the networks are."""
+    """Figure 4: the student, its pairs and its losses, drawn from the networks."""
     input:
         "src/scripts/report/make_figure4.py",
         teacher=PATHS.teacher(FULL_TEACHER.name),
@@ -188,7 +188,7 @@ rule make_figure4:
 
 
 rule make_figure5:
-    """Figure 5: the multi-scale conditional discriminator, as the network is."""
+    """Figure 5: the multi-scale conditional discriminator, drawn from the network."""
     input:
         "src/scripts/report/make_figure5.py",
         teacher=PATHS.teacher(FULL_TEACHER.name),
@@ -209,7 +209,7 @@ rule make_figure5:
 
 
 rule make_figure_fid:
-    """Table 3, 6 or 7 as a figure: FID against the seconds of a picture, evaluations, or days of training."""
+    """Table 3, 6 or 7 as a figure: FID against seconds per picture, network evaluations, or days of training."""
     input:
         "src/scripts/report/make_figure_fid.py",
         table=lambda w: f"results/{FID_AGAINST[w.figure][0]}.csv",

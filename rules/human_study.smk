@@ -1,8 +1,8 @@
-"""Which pictures are preferred (Figure 6): a page for people, an automatic rater, and what both answered.
+"""Which pictures are preferred (Figure 6): a page for people, an automatic rater, and the answers of both.
 
-`results/` holds the scale that ran last. The page is for raters, its key is not. docs/human_study.md says how to ask people.
+`results/` holds the scale that ran last. Give raters the page but not its key. docs/human_study.md says how to ask people.
 
-Needs: samples; people's answers, if there are any. Makes: results/human_study/, results/human_study.csv,
+Needs: samples; people's answers if there are any. Makes: results/human_study/, results/human_study.csv,
 results/figures/figure6.png
 """
 
@@ -17,7 +17,7 @@ SHOWN = {
 
 
 rule make_human_study:
-    """Make the page that raters answer, and the key of who drew what."""
+    """Make the page for raters, and the key that says which model made each picture."""
     input:
         "src/scripts/report/make_human_study.py",
         prompts=f"{WORK}/benchmarks/{HUMAN_BENCHMARK.name}/prompts.parquet",
@@ -48,7 +48,7 @@ rule make_human_study:
 
 
 rule rate_automatically:
-    """Answer the study by CLIP: an automatic rater, not a person."""
+    """Answer the study with CLIP, an automatic rater."""
     input:
         "src/scripts/report/rate_automatically.py",
         key=rules.make_human_study.output.key,
@@ -74,7 +74,7 @@ rule rate_automatically:
 
 
 rule aggregate_human_study:
-    """Count what people and the automatic rater preferred, each apart."""
+    """Count what people and the automatic rater preferred, separately."""
     input:
         "src/scripts/report/aggregate_human_study.py",
         key=rules.make_human_study.output.key,
@@ -100,7 +100,7 @@ rule aggregate_human_study:
 
 
 rule make_figure6:
-    """Figure 6: what people prefer, what the automatic rater does, and what the paper reports."""
+    """Figure 6: preferences of people, of the automatic rater, and as reported by the paper."""
     input:
         "src/scripts/report/make_figure6.py",
         preferences=rules.aggregate_human_study.output.rates,

@@ -1,17 +1,17 @@
-"""The report: claims, tables, figures, where every number is from and what it took, on one page that loads nothing.
+"""The report: claims, tables, figures, the records behind every number, and the cost, on one page that loads nothing.
 
 Needs: tables, claims, figures. Makes: results/report.html
 """
 
 
 rule report:
-    """The page that shows everything."""
+    """Make results/report.html."""
     input:
         "results/report.html",
 
 
 rule list_jobs:
-    """List the jobs that the report goes through, and who waits for whom."""
+    """List the jobs behind the report and which job needs which."""
     input:
         "Snakefile",
         "rules/common.smk",
@@ -34,10 +34,11 @@ rule list_jobs:
 
 
 rule make_report:
-    """Put together the page."""
+    """Make the page."""
     input:
         "src/scripts/report/make_report.py",
         captions="captions.yaml",
+        stated="claims.yaml",
         config=rules.list_jobs.output.config,
         jobs=rules.list_jobs.output.jobs,
         claims="results/claims.csv",
@@ -58,6 +59,6 @@ rule make_report:
     shell:
         logged(
             "python src/scripts/report/make_report.py --config {input.config} --jobs {input.jobs} --timings {params.timings} "
-            "--captions {input.captions} --claims {input.claims} {params.tables} --figures {input.figures} "
-            "--out {output}"
+            "--captions {input.captions} --stated {input.stated} --claims {input.claims} {params.tables} "
+            "--figures {input.figures} --out {output}"
         )

@@ -1,16 +1,16 @@
-"""Tables 1–7 and single runs: measured numbers beside the reported ones.
+"""Tables 1–7 and single runs: measured numbers beside the paper's.
 
-`results/` holds the scale that ran last; the scale is a parameter, so that another one rebuilds them.
+`results/` holds the scale that ran last. The scale is a parameter, so another scale rebuilds the tables.
 
-Needs: metrics. Makes: results/table1.csv … table7.csv, each as a page under results/pages/ and seed by seed under
-results/seeds/, results/runs/{run}.csv, results/claims.csv with a page
+Needs: metrics. Makes: results/table1.csv … table7.csv, results/seeds/ (the same seed by seed), results/runs/{run}.csv,
+results/claims.csv, results/pages/ (tables and claims in Markdown)
 """
 
 REPORTED = "src/diffusion2gan/report/reported.csv"
 
 
 rule make_run:
-    """Gather the metrics of one run."""
+    """Make a table of the metrics of one run."""
     input:
         "src/scripts/report/make_run.py",
         reported=REPORTED,
@@ -33,7 +33,7 @@ rule make_run:
 
 
 rule make_table:
-    """Gather one table of the paper."""
+    """Make one table of the paper."""
     input:
         "src/scripts/report/make_table.py",
         reported=REPORTED,
@@ -46,7 +46,6 @@ rule make_table:
         csv="results/{table}.csv",
         seeds="results/seeds/{table}.csv",
         markdown="results/pages/{table}.md",
-        html="results/pages/{table}.html",
     log:
         f"{WORK}/logs/make_table/{{table}}.log",
     benchmark:
@@ -61,16 +60,16 @@ rule make_table:
         logged(
             "python src/scripts/report/make_table.py --table {wildcards.table} --rows {params.rows} --metrics {input.metrics} "
             "--reported {input.reported} --scale {params.scale} --columns {params.columns} --out {output.csv} "
-            "--seeds {output.seeds} --markdown {output.markdown} --html {output.html}"
+            "--seeds {output.seeds} --markdown {output.markdown}"
         )
 
 
 rule check_claims:
-    """Say of each claim of the paper whether it holds here."""
+    """Check whether each claim of the paper holds here."""
     input:
         "src/scripts/report/check_claims.py",
         claims="claims.yaml",
-        tables=claimed_tables(claims.read(Path("claims.yaml"))),
+        tables=claimed_tables(claims.read_claims(Path("claims.yaml"))),
     output:
         csv="results/claims.csv",
         markdown="results/pages/claims.md",

@@ -126,4 +126,4 @@ def test_mistakes_are_named(drawn):
     assert "asks for 7 prompts, the benchmark has 6" in complaint(count=7)
     assert "there is no 'teacher'" in complaint(pairs=["diffusion2gan=teacher"])
     (drawn / "instaflow/sample.json").write_text(json.dumps({"count": 6, "captions_sha256": "another"}))
-    assert "instaflow is not of the 6 prompts" in complaint()
+    assert "instaflow does not show the 6 prompts" in complaint()

@@ -120,8 +120,8 @@ def test_people_and_automatic_raters_are_never_counted_together(key, tmp_path):
         (HEADER + "Ann,realism,t0,left,1\nAnn,realism,t9,left,1\n", "line 3: there is no trial 't9'"),
         (HEADER + "Ann,alignment,t0,left,1\n", "line 2: trial t0 asks for realism, not 'alignment'"),
         (HEADER + "Ann,realism,t0,top,1\n", "line 2: the choice is 'top'"),
-        (HEADER + "Ann,realism,t0,left,soon\n", "line 2: 'soon' are no seconds"),
-        (HEADER + "Ann,realism,t0,left,nan\n", "line 2: 'nan' are no seconds"),
+        (HEADER + "Ann,realism,t0,left,soon\n", "line 2: 'soon' is not a number of seconds"),
+        (HEADER + "Ann,realism,t0,left,nan\n", "line 2: 'nan' is not a number of seconds"),
         (HEADER + " ,realism,t0,left,1\n", "line 2: the rater is ' '"),
         (HEADER + "Ann,realism,t0,left,1\nAnn,realism,t0,right,1\n", "line 3: Ann answered trial t0 already, in "),
         (HEADER + 'Ann,realism,t0,left,"1\n', "cannot be read as csv"),
@@ -148,7 +148,7 @@ def test_the_same_answers_in_two_files_are_refused(key, tmp_path):
 def test_nobody_and_no_key_are_said(key, tmp_path):
     with pytest.raises(UserError, match="nobody has answered"):
         aggregate(key)
-    with pytest.raises(UserError, match="is no key, it lacks against"):
+    with pytest.raises(UserError, match="is not a key, it lacks against"):
         aggregate(file(tmp_path, "Ann", "l"), [tmp_path / "Ann.csv"])
 
 

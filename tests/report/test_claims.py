@@ -1,6 +1,5 @@
 """Checks on made-up tables, and the project's own claims on the numbers that the paper reports."""
 
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -8,11 +7,11 @@ import pytest
 import yaml
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.report import claims, tables
+from diffusion2gan.report import claims, inputs
 from scripts.report import check_claims
 
 ROOT = Path(__file__).parents[2]
-OWN = claims.read(ROOT / "claims.yaml")
+OWN = claims.read_claims(ROOT / "claims.yaml")
 
 # Sec. 3.2, of one image on an A100: milliseconds, and memory, of which only ratios are compared, in gigabytes
 FIGURE2 = pd.DataFrame(
@@ -37,8 +36,8 @@ FIGURE6 = FIGURE6.assign(win_rate=FIGURE6["percent"] / 100, raters="people")
 CONTRADICTED = ["z-conditioning-helps-in-all"]  # by the paper's own table
 
 
-def claim(check):
-    return {"says": "so", "section": "1", "table": "table1", "check": check}
+def stated(*checks):
+    return {"says": "so", "section": "1", "table": "table1", "checks": list(checks)}
 
 
 @pytest.fixture
@@ -49,18 +48,30 @@ def table():
     )
 
 
-def verdicts(check, table):
-    return [line["verdict"] for line in claims.judge(claim(check), table)]
+@pytest.fixture
+def judge(table, tmp_path):
+    """Judge a claim with some checks, read from a file, on a table."""
+
+    def judge(*checks, table=table):
+        (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"one": stated(*checks)}))
+        return claims.judge(claims.read_claims(tmp_path / "claims.yaml")["one"], table)
+
+    return judge
 
 
-def test_a_comparison_holds_when_it_does_for_every_seed(table):
-    assert verdicts("fid(a) < fid(b)", table) == verdicts("fid(b) > fid(a)", table) == ["holds"]
-    assert verdicts("fid(a) > fid(b)", table) == ["fails"]
-    assert verdicts("fid(a) < fid(c)", table) == ["fails"], "but for one of its two seeds"
+@pytest.fixture
+def verdicts(judge):
+    return lambda *checks: [line["verdict"] for line in judge(*checks)]
 
 
-def test_over_seeds_a_difference_has_an_interval(table):
-    (line,) = claims.judge(claim("fid(a) < fid(b)"), table)
+def test_a_comparison_holds_when_it_does_for_every_seed(verdicts):
+    assert verdicts(["fid", "a", "<", "b"]) == verdicts(["fid", "b", ">", "a"]) == ["holds"]
+    assert verdicts(["fid", "a", ">", "b"]) == ["fails"]
+    assert verdicts(["fid", "a", "<", "c"]) == ["fails"], "but for one of its two seeds"
+
+
+def test_over_seeds_a_difference_has_an_interval(judge, table):
+    (line,) = judge(["fid", "a", "<", "b"])
     width = 12.7062 * 2**0.5 / 2**0.5  # Student's t for one degree of freedom, of the differences -3 and -5
     assert line.pop("low") == pytest.approx(-4 - width, rel=1e-5)
     assert line.pop("high") == pytest.approx(-4 + width, rel=1e-5)
@@ -69,41 +80,64 @@ def test_over_seeds_a_difference_has_an_interval(table):
         "seeds": 2, "clear": "no",
     }  # fmt: skip
     steady = table.assign(fid=[1.0, 2.0, 4.0, 5.01, 9.0, 1.0, None])
-    assert claims.judge(claim("fid(a) < fid(b)"), steady)[0]["clear"] == "yes"
-    (alone,) = claims.judge(claim("fid(a) < fid(b)"), table[table["seed"] == 0])
+    assert judge(["fid", "a", "<", "b"], table=steady)[0]["clear"] == "yes"
+    (alone,) = judge(["fid", "a", "<", "b"], table=table[table["seed"] == 0])
     assert alone["seeds"] == 1 and not {"low", "high", "clear"} & alone.keys()
 
 
-def test_a_factor_and_several_rows(table):
-    assert verdicts("2 * fid(a) < fid(b)", table) == ["holds"]
-    assert verdicts("4 * fid(a) < fid(b)", table) == ["fails"], "4 is not less than 4"
-    assert verdicts("fid(b) > 0.5 * fid(a)", table) == ["holds"]
-    assert claims.judge(claim("2 * fid(a) < fid(b)"), table)[0]["left"] == 3.0
-    assert verdicts("fid(a) < fid(b) < fid(c)", table) == ["holds", "fails"]
-    assert verdicts(["fid(a) < fid(b)", "fid(a) < fid(d)"], table) == ["holds", "not measured"]
+def test_a_factor_and_several_rows(verdicts, judge):
+    assert verdicts(["fid", 2, "a", "<", "b"]) == ["holds"]
+    assert verdicts(["fid", 4, "a", "<", "b"]) == ["fails"], "4 is not less than 4"
+    assert verdicts(["fid", "b", ">", 0.5, "a"]) == ["holds"]
+    (doubled,) = judge(["fid", 2, "a", "<", "b"])
+    assert doubled["left"] == 3.0 and doubled["check"] == "2 * fid(a) < fid(b)"
+    assert judge(["fid", "b", ">", 0.5, "a"])[0]["check"] == "fid(b) > 0.5 * fid(a)"
+    assert verdicts(["fid", "a", "<", "b", "<", "c"]) == ["holds", "fails"]
+    assert verdicts(["fid", "a", "<", "b"], ["fid", "a", "<", "d"]) == ["holds", "not measured"]
 
 
-def test_a_claim_holds_where_all_of_it_does(table):
+def test_a_claim_holds_where_all_of_it_does(judge):
     def verdict(*checks):
-        return claims.verdict(claims.judge(claim(list(checks)), table))
+        return claims.verdict(judge(*checks))
 
-    assert verdict("fid(a) < fid(b)", "fid(b) > fid(a)") == "holds"
-    assert verdict("fid(a) < fid(b)", "fid(a) < fid(d)") == "not measured"
-    assert verdict("fid(a) < fid(d)", "fid(a) > fid(b)") == "fails"
-
-
-@pytest.mark.parametrize("check", ["fid(a) < fid(d)", "fid(a) < fid(e)", "recall(a) > recall(b)"])
-def test_what_was_not_measured_is_not_judged(check, table):
-    assert claims.judge(claim(check), table) == [{"check": check, "verdict": "not measured"}]
+    assert verdict(["fid", "a", "<", "b"], ["fid", "b", ">", "a"]) == "holds"
+    assert verdict(["fid", "a", "<", "b"], ["fid", "a", "<", "d"]) == "not measured"
+    assert verdict(["fid", "a", "<", "d"], ["fid", "a", ">", "b"]) == "fails"
 
 
 @pytest.mark.parametrize(
-    "check", ["fid(a) < recall(b)", "fid(a)", "fid(a) < 2", "fid(a) < fid(b) > fid(c)", ["fid(a) < fid(b)", "fid(a)"]]
+    ("check", "text"),
+    [
+        (["fid", "a", "<", "d"], "fid(a) < fid(d)"),
+        (["fid", "a", "<", "e"], "fid(a) < fid(e)"),
+        (["recall", "a", ">", "b"], "recall(a) > recall(b)"),
+    ],
 )
+def test_what_was_not_measured_is_not_judged(check, text, judge):
+    assert judge(check) == [{"check": text, "verdict": "not measured"}]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        ["fid", "a", "<", "recall", "b"], ["fid", "a"], ["fid", "a", "<", 2], ["fid", "a", "<", "b", ">", "c"], ["fid"],
+        ["fid", "a", "b"], ["fid", 2, 3, "a", "<", "b"], ["fid", "a", "=", "b"], ["fid", "a", "<", ["b"]], [],
+        [2, "a", "<", "b"], "fid(a) < fid(b)",
+    ],
+)  # fmt: skip
 def test_a_check_of_another_form_is_told(check, tmp_path):
-    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"odd": claim(check)}))
-    with pytest.raises(UserError, match="claim 'odd'"):
-        claims.read(tmp_path / "claims.yaml")
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"odd": stated(["fid", "a", "<", "b"], check)}))
+    with pytest.raises(UserError, match="the claim 'odd'") as error:
+        claims.read_claims(tmp_path / "claims.yaml")
+    assert "\n" not in str(error.value) and str(check) in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["section", "says", "table", "checks"])
+def test_a_claim_that_lacks_something_is_told(key, tmp_path):
+    claim = {name: value for name, value in stated(["fid", "a", "<", "b"]).items() if name != key}
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"odd": claim}))
+    with pytest.raises(UserError, match=f"the claim 'odd' in .* has no {key}"):
+        claims.read_claims(tmp_path / "claims.yaml")
 
 
 def reported(name):
@@ -111,7 +145,7 @@ def reported(name):
     figures = {"figure2": FIGURE2, "figure3": FIGURE3, "human_study": check_claims.preferences(FIGURE6)}
     if name in figures:
         return figures[name].assign(seed=0)
-    numbers = tables.reported(name).pivot(index="row", columns="metric", values="value")
+    numbers = inputs.read_paper(name).pivot(index="row", columns="metric", values="value")
     return numbers.reset_index().assign(seed=0)
 
 
@@ -129,12 +163,11 @@ def test_a_claim_is_about_rows_and_metrics_of_its_table(name):
     """A name that is no row's would never be measured, and nobody would notice."""
     table, study = OWN[name]["table"], yaml.safe_load((ROOT / "config.yaml").read_text())["tables"]
     known = set(reported(table)["row"])
-    for left, _, right in claims.comparisons(OWN[name]):
-        for side in (left, right):
-            metric, row = re.fullmatch(r"(?:\S+ \* )?(\w+)\((.+)\)", side).groups()
-            assert row in known
-            assert table not in study or row in study[table]["rows"]
-            assert table not in study or metric in [*study[table]["metrics"], "a100_days"]
+    for comparison in OWN[name]["comparisons"]:
+        for term in (comparison.left, comparison.right):
+            assert term.row in known
+            assert table not in study or term.row in study[table]["rows"]
+            assert table not in study or term.metric in [*study[table]["metrics"], "a100_days"]
 
 
 def test_an_automatic_rater_is_no_person(tmp_path):
@@ -155,9 +188,9 @@ def test_an_automatic_rater_is_no_person(tmp_path):
 def test_the_files_say_what_holds_and_by_how_much(tmp_path, table, capsys):
     table.to_csv(tmp_path / "table1.csv", index=False)
     (tmp_path / "claims.yaml").write_text(
-        "one: {section: '3.2', says: It falls, table: table1, check: fid(a) < fid(b) < fid(c), note: Odd.}\n"
-        "two: {section: '4.1', says: It rises, table: table1, check: fid(a) < fid(b)}\n"
-        "three: {section: '4.2', says: No matter, table: table2, check: fid(a) < fid(b)}\n"
+        "one: {section: '3.2', says: It falls, table: table1, checks: [[fid, a, <, b, <, c]], note: Odd.}\n"
+        "two: {section: '4.1', says: It rises, table: table1, checks: [[fid, a, <, b]]}\n"
+        "three: {section: '4.2', says: No matter, table: table2, checks: [[fid, a, <, b]]}\n"
     )
     out, page = tmp_path / "out/claims.csv", tmp_path / "pages/claims.md"
     check_claims.main(check_claims.Arguments(tmp_path / "claims.yaml", [tmp_path / "table1.csv"], "toy", out, page))
@@ -175,7 +208,7 @@ def test_the_files_say_what_holds_and_by_how_much(tmp_path, table, capsys):
         "no",
     )
     text = page.read_text()
-    assert "of 3 claims 1 hold, 1 fail and 1 are not measured" in text
+    assert "1 of 3 claims hold, 1 fail and 1 are not measured" in text
     assert "<br>✗ `fid(b) < fid(c)`: 5.5 and 5" in text
     one, two, three = [line for line in text.splitlines() if line.startswith("|")][2:]
     assert one.startswith("| ✗ fails | 3.2 | It falls <br>*Odd.* | ✓ `fid(a) < fid(b)`: 1.5 and 5.5, difference -4 (")

@@ -90,10 +90,13 @@ def folder(tmp_path, config, monkeypatch):
         for verdict, check, left, more in (
             ("holds", "2 * fid(gan-diffusion) < fid(gan-diffusion)", 32.5, {"table": "table2"}),
             ("fails", "fid(gan-diffusion) < fid(gan-gigagan)", 7, {"table": "table2", "surprise": "new"}),
-            ("not measured", "table2: fid(gan-diffusion) < fid(gan-gigagan)", None, {"claim": "earlier"}),
+            ("not measured", "fid(gan-diffusion) < fid(gan-gigagan)", None, {"table": "table2", "claim": "other"}),
         )
     ]
     pd.DataFrame(claims).to_csv("claims.csv", index=False)
+    checks = [["fid", 2, "gan-diffusion", "<", "gan-diffusion"], ["fid", "gan-diffusion", "<", "gan-gigagan"]]
+    stated = {"section": "3.3", "says": "It helps", "table": "table2", "checks": checks}
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"helps": stated}))
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save("figure2.png")
     outputs = {"out": tmp_path / "table2.csv", "seeds": tmp_path / "seeds.csv"}
     make_table.main(make_table.Arguments("table2", ROWS, "smoke", metrics=files, **outputs))
@@ -105,6 +108,7 @@ def made(folder, **changes):
         "config": folder / "config.json", "jobs": folder / "jobs.dot", "timings": folder / "timings",
         "captions": ROOT / "captions.yaml", "claims": folder / "claims.csv", "tables": [folder / "table2.csv"],
         "seeds": [folder / "seeds.csv"], "figures": [folder / "figure2.png"], "out": folder / "report.html",
+        "stated": folder / "claims.yaml",
     }  # fmt: skip
     make_report.main(make_report.Arguments(**arguments | changes))
     return (folder / "report.html").read_text()
@@ -152,7 +156,7 @@ def test_the_head_says_when_on_what_and_that_small_numbers_are_no_results(folder
     text = " ".join(Page(made(folder)).text.split())
     assert "2026-01-01 10:00 UTC to 2026-01-02 10:00 UTC" in text and "an abacus" in text and "abc123-dirty" in text
     assert "judgements that calibrate the perceptual metric are synthetic" in text
-    assert "compare with each other and with nothing published" in text and "its numbers mean nothing at all" in text
+    assert "only with each other, never with published numbers" in text and "its numbers mean nothing" in text
 
 
 def test_nothing_stands_in_at_the_papers_scale():
@@ -181,7 +185,8 @@ def test_the_terms_of_a_claim_lead_to_the_numbers(folder):
     page = Page(made(folder))
     assert page.links.count("#gan-diffusion-openmoji") == 5, "one in the table, four in the checks"
     row = dict(zip(cells(page, "verdict"), cells(page, "– not measured"), strict=True))
-    assert row["check"] == "table2: fid(gan-diffusion) < fid(gan-gigagan)" and page.links.count("#table2") == 4
+    assert row["check"] == "fid(gan-diffusion) < fid(gan-gigagan)"
+    assert page.links.count("#table2") == 4, "two of the claims, one of the contents, one of the records"
 
 
 def test_what_is_not_there_is_said(folder):
@@ -203,7 +208,7 @@ def test_why_a_table_cannot_be_made_is_said(folder, config):
 def test_a_number_without_a_file_is_refused(folder):
     for file in map(Path, pd.read_csv("seeds.csv")["files"]):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"metrics": {}}))
-    with pytest.raises(UserError, match="no metrics file is behind the fid of gan-diffusion"):
+    with pytest.raises(UserError, match="no metrics file holds the fid of gan-diffusion"):
         made(folder)
 
 
@@ -218,9 +223,12 @@ def test_the_same_inputs_make_the_same_page(folder):
 
 
 def test_what_jobs_took_is_added_up(folder):
-    text = " ".join(Page(made(folder)).text.split())
-    assert "2.0 hours of all jobs one after the other, and 1.0 hours of processors" in text
-    assert "2 jobs · 2.0 h" in text, "the graph has the number of jobs, and their time"
+    page = Page(made(folder))
+    text = " ".join(page.text.split())
+    assert "All jobs one after the other took 2.0 hours and 1.0 hours of processor time" in text
+    train, score = cells(page, "train"), cells(page, "score")
+    assert train[1:6] == ["2", "2.0 h", "100.0 %", "1.0 h", "1.00 GiB"], "the graph has the number of jobs"
+    assert score[1:] == ["1", "—", "", "—", "—", "train"] and page.links.count("#rule-train") == 1
 
 
 def test_every_table_of_the_study_has_a_caption_and_every_metric_a_meaning():

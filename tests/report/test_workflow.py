@@ -1,8 +1,6 @@
-"""The rules as a graph, what their jobs took, and where they stand on the page."""
+"""The rules as a graph, as a table, and what their jobs took."""
 
-from itertools import combinations
-
-import networkx as nx
+import pandas as pd
 import pytest
 
 from diffusion2gan.report import workflow
@@ -40,30 +38,14 @@ def test_the_jobs_of_a_rule_are_one_node(graph):
     }
 
 
-def test_every_rule_stands_above_what_needs_it(graph):
-    drawing = workflow.draw(graph)
-    tops = {rule: top for rule, (_, top) in drawing.boxes.items()}
-    assert tops["train"] < tops["score"] < tops["make_table"] < tops["all"]
-    assert len(drawing.edges) == 3, "what a longer way implies is left out"
-
-
-def test_boxes_do_not_overlap_and_long_edges_pass_between_them():
-    graph = nx.DiGraph(
-        [("a", "b"), ("b", "c"), ("c", "z"), ("a", "x"), ("x", "y"), ("y", "z"), ("a", "long"), ("long", "z")]
-    )
-    nx.set_node_attributes(graph, 1, "jobs")
-    drawing = workflow.draw(graph)
-    for (left, top), (other, its_top) in combinations(drawing.boxes.values(), 2):
-        assert top != its_top or abs(left - other) >= workflow.WIDTH + workflow.GAP
-    inside = [
-        (x, y)
-        for edge in drawing.edges
-        for x, y in edge[1:-1]
-        for left, top in drawing.boxes.values()
-        if left < x < left + workflow.WIDTH and top <= y <= top + workflow.HEIGHT
-    ]
-    assert not inside and all(len(edge) % 2 == 0 for edge in drawing.edges)
-    assert max(x for x, _ in drawing.boxes.values()) + workflow.WIDTH <= drawing.width
+def test_a_row_for_each_rule_with_its_jobs_and_what_it_needs(graph):
+    timings = pd.DataFrame({"rule": ["train", "gone", "make_table"], "jobs": [1, 1, 1], "seconds": [9.0, 5.0, 0.5]})
+    table = workflow.rule_table(graph, timings.assign(cpu_seconds=1.0, peak_gib=None)).set_index("rule")
+    assert list(table.index[:2]) == ["train", "make_table"] and set(table.index[2:]) == {"all", "score"}
+    assert table["jobs"].to_dict() == {"all": 1, "make_table": 1, "score": 2, "train": 2}, "of the graph"
+    needs = {"all": ["make_table"], "make_table": ["score", "train"], "score": ["train"], "train": []}
+    assert table["needs"].to_dict() == needs
+    assert table.loc["train", "seconds"] == 9 and table["seconds"].isna().sum() == 2
 
 
 def test_what_jobs_took_is_added_up_by_rule(tmp_path):
@@ -72,10 +54,10 @@ def test_what_jobs_took_is_added_up_by_rule(tmp_path):
     (tmp_path / "train/a.tsv").write_text(f"{head}10.0\t0:00:10\t1024.0\t8.0\n")
     (tmp_path / "train/b.tsv").write_text(f"{head}5.0\t0:00:05\t2048.0\t4.0\n")
     (tmp_path / "make_table.tsv").write_text(f"{head}0.2\t0:00:00\t-\t-\n")
-    longest, instant = workflow.spent(tmp_path).to_dict("records")
+    longest, instant = workflow.read_timings(tmp_path).to_dict("records")
     assert longest == {"rule": "train", "jobs": 2, "seconds": 15.0, "cpu_seconds": 12.0, "peak_gib": 2.0}
     assert instant["rule"] == "make_table" and instant["peak_gib"] != instant["peak_gib"]
 
 
 def test_nothing_timed_is_an_empty_table(tmp_path):
-    assert workflow.spent(tmp_path).empty
+    assert workflow.read_timings(tmp_path).empty

@@ -1,13 +1,12 @@
-"""The human preference study (Sec. 4.3, Figure 6): blind pairs of pictures of one prompt, as a page for raters.
+"""The human preference study (Sec. 4.3, Figure 6): blind pairs of pictures of the same prompt, as a page for raters.
 
-The page does not say who drew what. The key does, and raters are not given it. The paper follows the study of LADD
-(Sauer et al. 2024), whose protocol was not available to us: the wording, sides, order and ties are all ours.
+The page does not say which model made a picture. The key does, and raters do not get it. The paper follows the study of
+LADD (Sauer et al. 2024), whose protocol was not available to us. So the wording, sides, order and ties are ours.
 """
 
 import base64
 import hashlib
 import io
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,37 +16,36 @@ from PIL import Image
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.provenance import json_sha256
+from diffusion2gan.report.rendering import render
 from diffusion2gan.sampling.folder import ImageFiles, image_paths, read_recipe
 
-TEMPLATE = Path(__file__).with_name("human_study.html")
-
-# Realism first, and without the prompt: who knows what a picture should show judges it by that too.        # ours
+# Realism comes first and without the prompt: raters who know the prompt also judge by it.        # ours
 QUESTIONS = {
     "realism": "Which picture looks more realistic?",
-    "alignment": "Which picture shows better what the text says?",
+    "alignment": "Which picture matches the text better?",
 }
 PROMPTED = ("alignment",)
 
-PictureId = tuple[str, int]  # the row that drew it, and its number in the row's folder
+PictureId = tuple[str, int]  # the row that made it, and its number in the folder of the row
 
 
 def choose(captions: Sequence[str], count: int, seed: int) -> dict[int, str]:
-    """`count` of the captions by their numbers, at random. UserError where there are fewer."""
+    """`count` random captions by number. Raises UserError if there are fewer."""
     if count > len(captions):
         raise UserError(f"the study asks for {count} prompts, the benchmark has {len(captions)}: ask for fewer")
     return {number: captions[number] for number in random.Random(seed).sample(range(len(captions)), count)}
 
 
 def check_alike(folders: Mapping[str, Path], captions: Sequence[str]) -> None:
-    """UserError unless the pictures of all rows are of these captions."""
+    """Raises UserError unless the pictures of all rows show these captions."""
     for folder in folders.values():
-        count, drawn = len(image_paths(folder)), read_recipe(folder) or {}
-        if count < len(captions) or drawn.get("captions_sha256", json_sha256(captions)) != json_sha256(captions):
-            raise UserError(f"{folder} is not of the {len(captions)} prompts of the benchmark: draw it again")
+        count, recipe = len(image_paths(folder)), read_recipe(folder) or {}
+        if count < len(captions) or recipe.get("captions_sha256", json_sha256(captions)) != json_sha256(captions):
+            raise UserError(f"{folder} does not show the {len(captions)} prompts of the benchmark: sample it again")
 
 
 def encode(folder: Path, numbers: Sequence[int], resolution: int, resize_filter: str) -> list[bytes]:
-    """Pictures of a folder as lossless WebP, all of one size: otherwise it would tell who drew them."""
+    """Pictures of a folder as lossless WebP, all of the same size, so that the size does not reveal the model."""
     files = image_paths(folder)
     encoded = []
     for picture in ImageFiles([files[number] for number in numbers], resolution, resize_filter):
@@ -60,11 +58,10 @@ def encode(folder: Path, numbers: Sequence[int], resolution: int, resize_filter:
 def trials(
     pairs: Sequence[tuple[str, str]], captions: Mapping[int, str], pictures: Mapping[PictureId, bytes], seed: int
 ) -> pd.DataFrame:
-    """The key, a line for each trial, as the page shows them: trial, question, row, against, left, right, picture,
-    caption.
+    """The key, one line per trial in page order: trial, question, row, against, left, right, picture, caption.
 
-    `left` and `right` are the rows that are shown there: for each question and pair each as often, or once more. The
-    ids under `trial` are random and change with the pictures, so that answers to another page are noticed.
+    `left` and `right` are the rows shown there. For each question and pair, each row is on the left equally often, or
+    once more. The ids under `trial` are random and change with the pictures, so answers to another page are detected.
     """
     chance = random.Random(f"{seed} {_fingerprint(pictures)}")
     lines = []
@@ -82,9 +79,9 @@ def trials(
     return pd.DataFrame([{"trial": f"{chance.getrandbits(48):012x}", **line} for line in lines])
 
 
-def page(key: pd.DataFrame, pictures: Mapping[PictureId, bytes], side: int, attribution: str = "") -> str:
-    """The page of a key as one HTML file that needs nothing else: `pictures` are WebP, `side` pixels wide and high."""
-    shown: dict[PictureId, int] = {}  # in the order of the trials, which tells nothing
+def render_study(key: pd.DataFrame, pictures: Mapping[PictureId, bytes], side: int, attribution: str = "") -> str:
+    """The page of a key as one HTML file that loads nothing. `pictures` are WebP, `side` pixels wide and high."""
+    shown: dict[PictureId, int] = {}  # in the order of the trials, which reveals nothing
     entries = []
     for trial in key.itertuples():
         left, right = (shown.setdefault((row, trial.picture), len(shown)) for row in (trial.left, trial.right))
@@ -98,8 +95,7 @@ def page(key: pd.DataFrame, pictures: Mapping[PictureId, bytes], side: int, attr
         "trials": entries,
         "pictures": [f"data:image/webp;base64,{base64.b64encode(pictures[each]).decode()}" for each in shown],
     }
-    data = json.dumps(study, ensure_ascii=False).replace("<", "\\u003c")  # no caption ends the script
-    return TEMPLATE.read_text(encoding="utf-8").replace("{{study}}", data)
+    return render("human_study.html", study=study)
 
 
 def _fingerprint(pictures: Mapping[PictureId, bytes]) -> str:

@@ -1,6 +1,6 @@
-"""What raters of the human study preferred: win rates with intervals, and how far raters agree.
+"""What the raters of the human study preferred: win rates with intervals, and how well raters agree.
 
-People and automatic raters are counted apart, always.
+People and automatic raters are always counted separately.
 """
 
 import csv
@@ -14,34 +14,34 @@ from scipy.stats import binomtest
 
 from diffusion2gan.errors import UserError
 
-REPORTED = Path(__file__).with_name("reported_preferences.csv")  # Figure 6, read off its picture
+REPORTED = Path(__file__).with_name("reported_preferences.csv")  # Figure 6, measured in its picture
 
 HEADER = ["rater", "question", "trial", "choice", "seconds"]
 CHOICES = ("left", "right", "tie")
-AUTOMATIC = "automatic-"  # what the name of every rater begins with who is no person
-SUSPICIOUS = 6  # answers, all for one side, that a rater gives by chance in one case of 32                    # ours
+AUTOMATIC = "automatic-"  # prefix of the names of raters that are not people
+SUSPICIOUS = 6  # answers for the same side: by chance this happens once in 32 times          # ours
 
 
 def read_key(path: Path) -> pd.DataFrame:
-    """The key of `human_study.trials`. UserError where it is not one."""
+    """The key made by `human_study.page.trials`. Raises UserError if the file is not one."""
     key = pd.read_csv(path, dtype={"trial": str})
     if lacking := {"trial", "question", "row", "against", "left", "right", "picture", "caption"} - set(key):
-        raise UserError(f"{path} is no key, it lacks {', '.join(sorted(lacking))}: use make_human_study's")
+        raise UserError(f"{path} is not a key, it lacks {', '.join(sorted(lacking))}: use that of make_human_study")
     return key
 
 
 def read_answers(files: Sequence[Path], key: pd.DataFrame, raters: str) -> pd.DataFrame:
-    """All answers, one a line: raters, those of HEADER, row, against, and the `preferred` row, None in a tie.
+    """All answers, one per line: raters, the columns of HEADER, row, against, and the `preferred` row, None for a tie.
 
-    `raters` says who the files are of, `people` or `automatic`. Raises UserError, naming file and line, for anything
-    that is no answer to this key, and for a trial that a rater answered twice.
+    `raters` says who wrote the files: `people` or `automatic`. Raises UserError with file and line for anything that is
+    not an answer to this key, and for a trial that a rater answered twice.
     """
     asked, places, answers = key.set_index("trial"), {}, []
     for place, answer in (each for file in files for each in _lines(file)):
         _check(answer, asked, place, raters)
         given = answer["rater"], answer["trial"]
         if given in places:
-            raise UserError(f"{place}: {given[0]} answered trial {given[1]} already, in {places[given]}: leave one")
+            raise UserError(f"{place}: {given[0]} answered trial {given[1]} already, in {places[given]}: keep one")
         places[given] = place
         trial = asked.loc[answer["trial"]]
         known = {"row": trial["row"], "against": trial["against"], "preferred": trial.get(answer["choice"])}
@@ -50,10 +50,10 @@ def read_answers(files: Sequence[Path], key: pd.DataFrame, raters: str) -> pd.Da
 
 
 def win_rates(answers: pd.DataFrame) -> pd.DataFrame:
-    """For each question and pair of rows, people and automatic raters apart, how often the first row was preferred.
+    """How often the first row was preferred, for each question, pair of rows and kind of rater.
 
-    `win_rate` is among the answers that are no ties, with Wilson's 95 % interval (1927), which takes answers for
-    independent; `alpha` is Krippendorff's. NaN where there is nothing to say.
+    `win_rate` is the share among answers without ties. Its interval is Wilson's 95 % interval (1927), which assumes
+    independent answers. `alpha` is Krippendorff's α. Both are NaN if undefined.
     """
     lines = []
     for (raters, question), asked in answers.groupby(["raters", "question"], sort=False):
@@ -81,10 +81,10 @@ def win_rates(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_each_rater(answers: pd.DataFrame) -> pd.DataFrame:
-    """For each rater and question: how many answers and ties, the share of left among the others, the median seconds,
-    the `agreement` with the majority of the other raters, and a `warning` where all answers are for one side.
+    """For each rater and question: number of answers and ties, share of left among the rest, median seconds,
+    `agreement` with the majority of the other raters, and a `warning` if all answers are for the same side.
 
-    Agreement is over the trials on which most of the others, ties included, say one thing; NaN where there is none.
+    Agreement counts the trials on which the other raters have a most frequent answer, ties included. NaN without any.
     """
     lines = []
     for (raters, question), asked in answers.groupby(["raters", "question"], sort=False):
@@ -109,7 +109,7 @@ def of_each_rater(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def wilson(wins: int, n: int) -> tuple[float, float, float]:
-    """The share of wins among n, and Wilson's 95 % interval of it; NaN of none."""
+    """The share of wins among n and Wilson's 95 % interval; NaN if n is 0."""
     if n == 0:
         return math.nan, math.nan, math.nan
     interval = binomtest(wins, n).proportion_ci(0.95, method="wilson")
@@ -117,10 +117,10 @@ def wilson(wins: int, n: int) -> tuple[float, float, float]:
 
 
 def krippendorff_alpha(units: Sequence[Sequence[Hashable]]) -> float:
-    """Krippendorff's α for names (2011): 1 is perfect agreement, 0 that of chance.
+    """Krippendorff's α for nominal data (2011): 1 is perfect agreement, 0 is agreement by chance.
 
-    A unit holds the values that its raters gave; they need not be equally many. NaN where no two raters can be
-    compared, or all values are the same.
+    A unit holds the values that its raters gave. Units may have different numbers of raters. NaN if no two raters can
+    be compared or all values are the same.
     """
     values = sorted({value for unit in units for value in unit})
     counts = np.array([[list(unit).count(value) for value in values] for unit in units if len(unit) > 1], float)
@@ -133,7 +133,7 @@ def krippendorff_alpha(units: Sequence[Sequence[Hashable]]) -> float:
 
 
 def _with_majority(own: pd.Series, others: pd.DataFrame) -> float:
-    """The share of trials that a rater answered as most of the others did."""
+    """The share of trials where a rater gave the most frequent answer of the others."""
     agreed = []
     for trial, choice in own.dropna().items():
         most = others.loc[trial].dropna().mode()
@@ -143,7 +143,7 @@ def _with_majority(own: pd.Series, others: pd.DataFrame) -> float:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The lines of a rater's file by `file, line 2`. UserError where it is none."""
+    """The lines of a rater's file, each with its place (`file, line 2`). Raises UserError if the file is malformed."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as opened:
             reader = csv.reader(opened, strict=True)
@@ -163,10 +163,10 @@ def _check(answer: dict[str, str], asked: pd.DataFrame, place: str, raters: str)
     rater, trial = answer["rater"], answer["trial"]
     if not rater.strip() or rater.startswith(AUTOMATIC) != (raters == "automatic"):
         raise UserError(
-            f"{place}: the rater is '{rater}': people need a name, and only automatic raters one with {AUTOMATIC}"
+            f"{place}: the rater is '{rater}': people need a name, and only automatic raters have one with {AUTOMATIC}"
         )
     if trial not in asked.index:
-        raise UserError(f"{place}: there is no trial '{trial}': the answers are to another page than this key's")
+        raise UserError(f"{place}: there is no trial '{trial}': the answers belong to a page with another key")
     if answer["question"] != asked.loc[trial, "question"]:
         raise UserError(f"{place}: trial {trial} asks for {asked.loc[trial, 'question']}, not '{answer['question']}'")
     if answer["choice"] not in CHOICES:
@@ -176,4 +176,4 @@ def _check(answer: dict[str, str], asked: pd.DataFrame, place: str, raters: str)
     except ValueError:
         valid = False
     if not valid:
-        raise UserError(f"{place}: '{answer['seconds']}' are no seconds")
+        raise UserError(f"{place}: '{answer['seconds']}' is not a number of seconds")

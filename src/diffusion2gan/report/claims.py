@@ -1,12 +1,14 @@
-"""What the paper claims, checked on measured numbers: does it hold here, does it fail, or is it not measured?
+"""The paper's claims, checked on measured numbers: each one holds, fails, or is not measured.
 
-A check compares numbers of rows of one table: `fid(a) < fid(b)`; with a factor, `9 * fid(a) < fid(b)`; or down
-some rows, `fid(a) > fid(b) > fid(c)`. It imports no pandas, because every job of the workflow reads the claims.
+A check is a list: a metric, then rows of one table with "<" or ">" between them. A number multiplies the row after it.
+`[fid, a, "<", b, "<", c]` means fid(a) < fid(b) < fid(c), and `[fid, 9, a, "<", b]` means 9 * fid(a) < fid(b).
+pandas is imported only to judge, because every job of the workflow reads the claims.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,58 +19,73 @@ from diffusion2gan.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-VERDICTS = ("fails", "not measured", "holds")  # a claim's is the first that one of its comparisons has
-_SIDE = re.compile(r"(?:(?P<factor>\d+(?:\.\d+)?) \* )?(?P<metric>\w+)\((?P<row>[\w-]+)\)")
+VERDICTS = ("fails", "not measured", "holds")  # the verdict of a claim is the first that any of its comparisons has
 
 
-def read(path: Path) -> dict[str, dict]:
-    """The claims by name: the `section` that makes it, what it `says`, its `table`, its `check` or a list of them,
-    and a `note` where one is needed.
+@dataclass(frozen=True)
+class Term:
+    """One side of a comparison: the metric of a row, times a factor."""
 
-    Raises UserError for a check of another form.
+    metric: str
+    row: str
+    factor: float = 1
+
+    def __str__(self) -> str:
+        return ("" if self.factor == 1 else f"{self.factor:g} * ") + f"{self.metric}({self.row})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`left < right` or `left > right`."""
+
+    left: Term
+    sign: str
+    right: Term
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.sign} {self.right}"
+
+
+def read_claims(path: Path) -> dict[str, dict]:
+    """The claims by name. Each has a `section`, what it `says`, a `table`, its `comparisons`, and maybe a `note`.
+
+    Raises UserError for a claim that lacks one of these or has a check of another form.
     """
     claims = yaml.safe_load(path.read_text(encoding="utf-8"))
     for name, claim in claims.items():
-        for check in _checks(claim):
-            sides, signs = _cut(check)
-            metrics = {side["metric"] for side in map(_SIDE.fullmatch, sides) if side}
-            if not all(map(_SIDE.fullmatch, sides)) or len(metrics) > 1 or len(set(signs)) != 1:
-                raise UserError(
-                    f"the check '{check}' of the claim '{name}' in {path} must be `metric(row) < metric(row)` or >, "
-                    "for example `fid(a) < fid(b)`, `9 * fid(a) < fid(b)`, `fid(a) > fid(b) > fid(c)`"
-                )
+        if lacking := [key for key in ("section", "says", "table", "checks") if not claim.get(key)]:
+            raise UserError(f"the claim '{name}' in {path} has no {', '.join(lacking)}: write it as the others are")
+        try:
+            claim["comparisons"] = [each for check in claim.pop("checks") for each in _comparisons(check)]
+        except ValueError as error:
+            raise UserError(
+                f"the check {error} of the claim '{name}' in {path} must be a metric, then rows with only < or only > "
+                'between them, for example [fid, a, "<", b] or [fid, 9, a, "<", b]'
+            ) from error
     return claims
 
 
-def comparisons(claim: dict) -> list[tuple[str, str, str]]:
-    """What a claim compares, each as (left, sign, right): two neighbours at a time of what its checks line up."""
-    found = []
-    for sides, signs in map(_cut, _checks(claim)):
-        found += zip(sides[:-1], signs, sides[1:], strict=True)
-    return found
-
-
 def judge(claim: dict, table: pd.DataFrame) -> list[dict]:
-    """Each comparison of a claim with its `verdict` on a table that has the columns row, seed and the metrics.
+    """Every comparison of a claim with its `verdict` on a table with the columns row, seed and the metrics.
 
-    A comparison holds when it does for every seed. `left` and `right` are means over the seeds, with their factors;
-    `low` and `high` are the 95 % interval (Student's, over the seeds) of their `difference`, which is `clear` when
-    that does not hold 0. One seed has no interval.
+    A comparison holds if it holds for every seed. `left` and `right` are means over the seeds, times their factors.
+    `low` and `high` are Student's 95 % interval over the seeds of their `difference`, which is `clear` if the interval
+    does not contain 0. One seed has no interval.
     """
-    from diffusion2gan.report.tables import half_width  # here: it imports pandas
+    from diffusion2gan.report.tables import half_width  # imports pandas
 
     judged = []
-    for left, sign, right in comparisons(claim):
-        line = {"check": f"{left} {sign} {right}", "verdict": "not measured"}
-        sides = [_numbers(side, table) for side in (left, right)]
-        differences = (sides[0] - sides[1]).dropna()
+    for comparison in claim["comparisons"]:
+        line = {"check": str(comparison), "verdict": "not measured"}
+        left, right = _numbers(comparison.left, table), _numbers(comparison.right, table)
+        differences = (left - right).dropna()
         if len(differences):
-            right_way = differences < 0 if sign == "<" else differences > 0
+            right_way = differences < 0 if comparison.sign == "<" else differences > 0
             difference = differences.mean()
             line |= {
                 "verdict": "holds" if right_way.all() else "fails",
-                "left": sides[0].mean(),
-                "right": sides[1].mean(),
+                "left": left.mean(),
+                "right": right.mean(),
                 "difference": difference,
                 "seeds": len(differences),
             }
@@ -81,22 +98,29 @@ def judge(claim: dict, table: pd.DataFrame) -> list[dict]:
 
 
 def verdict(judged: list[dict]) -> str:
-    """Of a claim: it holds where all of its comparisons do, and fails where one does."""
+    """The verdict of a claim: it holds if all its comparisons hold, and fails if one fails."""
     return min((line["verdict"] for line in judged), key=VERDICTS.index)
 
 
-def _checks(claim: dict) -> list[str]:
-    return claim["check"] if isinstance(claim["check"], list) else [claim["check"]]
+def _comparisons(check: object) -> list[Comparison]:
+    """A check as comparisons of neighbours. Raises ValueError with the check if it has another form."""
+    metric, *rest = check if isinstance(check, list) and check else [None]
+    form = "".join(each if each in ("<", ">") else "r" if isinstance(each, str) else "n" for each in rest)
+    numbers = all(isinstance(each, str | int | float) for each in rest)
+    if not isinstance(metric, str) or not numbers or not re.fullmatch("n?r(<n?r)+|n?r(>n?r)+", form):
+        raise ValueError(check)
+    terms, factor = [], 1
+    for each in rest:
+        if not isinstance(each, str):
+            factor = each
+        elif each not in ("<", ">"):
+            terms.append(Term(metric, each, factor))
+            factor = 1
+    sign = "<" if "<" in form else ">"
+    return [Comparison(left, sign, right) for left, right in zip(terms[:-1], terms[1:], strict=True)]
 
 
-def _cut(check: str) -> tuple[list[str], list[str]]:
-    """The sides and the signs of a check."""
-    words = re.split(" ([<>]) ", check)
-    return words[::2], words[1::2]
-
-
-def _numbers(side: str, table: pd.DataFrame) -> pd.Series:
-    """The metric of a side's row by seed, times its factor; NaN where the table has no such number."""
-    factor, metric, row = _SIDE.fullmatch(side).groups()
-    numbers = table[table["row"] == row].set_index("seed").reindex(columns=[metric])[metric]
-    return float(factor or 1) * numbers.astype(float)
+def _numbers(term: Term, table: pd.DataFrame) -> pd.Series:
+    """The values of a term by seed; NaN where the table has none."""
+    values = table[table["row"] == term.row].set_index("seed").reindex(columns=[term.metric])[term.metric]
+    return term.factor * values.astype(float)

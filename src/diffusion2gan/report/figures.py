@@ -1,4 +1,4 @@
-"""Figures: one style, PNG and PDF, what they show and whose pictures they are written inside."""
+"""The figures, in one style: PNG and PDF, with a description and an attribution in their metadata."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -12,20 +12,26 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from diffusion2gan.io import atomic
-from diffusion2gan.report.tables import COSTS
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
-WIDTH = 4.8  # inches, of the text of a page in the paper's format
-SMALL = 6  # points, of the smallest print
+WIDTH = 4.8  # inches, the text width of the paper
+SMALL = 6  # points, the smallest font size
 CELL = 1.0  # inches
 MARKERS = "osD^vP*X<>h"
 CAPTION_WIDTH, TITLE_WIDTH = 20, 15  # letters
 
+# The costs that FID is drawn against: measured column: (the paper's column, the label of the axis)
+COST_AXES = {
+    "inference_seconds": ("inference_seconds_paper", "seconds per picture"),
+    "device_days": ("a100_days_paper", "days of training on one device (in the paper, an A100)"),
+    "nfe_million": ("nfe_million_paper", "network evaluations, millions"),
+}
+
 
 def grid(columns: dict[str, Sequence[np.ndarray]], captions: Sequence[str], attribution: str = "") -> Figure:
-    """Figure 1: a row for each caption, a column for each model, whose pictures are uint8 (H, W, 3).
+    """Figure 1: one row per caption, one column per model. Pictures are uint8 (H, W, 3).
 
-    Along a row all models start from the same noise. `attribution` is printed small at the foot.
+    All models in a row start from the same noise. `attribution` is printed small at the foot.
     """
     with matplotlib.style.context(STYLE):
         height = CELL * len(captions) + 0.25 + (0.2 if attribution else 0)
@@ -47,7 +53,7 @@ def grid(columns: dict[str, Sequence[np.ndarray]], captions: Sequence[str], attr
 def costs(parts: pd.DataFrame, hardware: str) -> Figure:
     """Figure 2: milliseconds of one step of each loss, stacked by part, and its peak memory in MiB.
 
-    `parts` has the columns loss, part, milliseconds, and mebibytes, given once a loss, at its `total`.
+    `parts` has the columns loss, part, milliseconds and mebibytes. Each loss has its memory at `total`.
     """
     total = parts[parts["part"] == "total"].set_index("loss")
     stacked = parts[parts["part"] != "total"].pivot_table(
@@ -58,12 +64,12 @@ def costs(parts: pd.DataFrame, hardware: str) -> Figure:
         time, memory = figure.subplots(1, 2, sharey=True)
         stacked.loc[total.index].plot.barh(stacked=True, ax=time, legend=False)
         style = {"color": "0", "linestyle": "", "marker": "|", "markersize": 10, "markeredgewidth": 1}
-        time.plot(total["milliseconds"], range(len(total)), label="measured in one", **style)
+        time.plot(total["milliseconds"], range(len(total)), label="whole step", **style)
         total["mebibytes"].plot.barh(ax=memory, color="0.5")
         time.invert_yaxis()
         for axes, values, title in (
-            (time, total["milliseconds"], "ms a step"),
-            (memory, total["mebibytes"], "peak MiB above what is held"),
+            (time, total["milliseconds"], "ms per step"),
+            (memory, total["mebibytes"], "extra peak memory, MiB"),
         ):
             for place, value in enumerate(values):
                 words = f"{float(f'{value:.3g}'):,g}"
@@ -77,10 +83,10 @@ def costs(parts: pd.DataFrame, hardware: str) -> Figure:
 def reconstructions(
     curves: dict[str, pd.DataFrame], target: np.ndarray, found: dict[str, np.ndarray], attribution: str = ""
 ) -> Figure:
-    """Figure 3: how near each loss brings a latent to its target, and the pictures where it ends.
+    """Figure 3: how close each loss brings a latent to its target, and the final pictures.
 
-    `curves` has, for each loss, the columns step, seed, picture, metric, pixel_mse; a line is their mean, its
-    band their range over seeds. `target` (N, H, W, 3) and `found[loss]` are uint8 pictures.
+    `curves` has, for each loss, the columns step, seed, picture, metric, pixel_mse. Lines are means, bands
+    ranges over seeds. `target` (N, H, W, 3) and `found[loss]` are uint8 pictures.
     """
     with matplotlib.style.context(STYLE):
         heights = 2.4, 0.75 * len(target) + 0.4
@@ -107,16 +113,16 @@ def reconstructions(
 
 
 def against(series: Iterable[tuple[str, pd.DataFrame]], cost: str) -> Figure:
-    """FID against what it costs, a line for each series: its name, and its rows of a table (`report.tables`).
+    """FID against a cost, one line per series: its name and its rows of a table (`report.tables`).
 
-    What was measured is in one panel, with its intervals, and what the paper reports in the other: the two never mix,
-    for their FIDs are of other features and their costs of other machines. `cost` is a name in `tables.COSTS`.
+    One panel has the measured numbers with their intervals, the other the paper's. The two never mix, because their
+    FIDs use other features and their costs other machines. `cost` is a name in `COST_AXES`.
     """
-    (reported, words), series = COSTS[cost], list(series)
+    (reported, words), series = COST_AXES[cost], list(series)
     panels = {"measured": (cost, "fid", "fid_interval"), "reported by the paper": (reported, "fid_paper", "")}
     with matplotlib.style.context(STYLE):
         longest = max(len(name) for name, _ in series)
-        beside = max(1, int(WIDTH / (0.45 + 0.055 * longest)))  # how many names of the legend there is room for
+        beside = max(1, int(WIDTH / (0.45 + 0.055 * longest)))  # number of legend names per line
         height = 2.3 + 0.16 * -(-len(series) // beside)
         figure, lines = Figure(figsize=(WIDTH, height), layout="constrained"), {}
         for axes, (title, columns) in zip(figure.subplots(1, 2), panels.items(), strict=True):
@@ -131,7 +137,7 @@ def against(series: Iterable[tuple[str, pd.DataFrame]], cost: str) -> Figure:
             if axes.containers:
                 low, high = axes.dataLim.intervalx
                 axes.set_autoscalex_on(False)
-                axes.set_xlim(low / 2, high * 2)  # wide enough that the ticks, at 1, 2 and 5, are at least two
+                axes.set_xlim(low / 2, high * 2)  # at least two of the ticks at 1, 2 and 5
             else:
                 axes.text(0.5, 0.5, f"nothing {title}", ha="center", color="0.5", transform=axes.transAxes)
             axes.margins(y=0.15)
@@ -142,11 +148,11 @@ def against(series: Iterable[tuple[str, pd.DataFrame]], cost: str) -> Figure:
 
 
 def preferences(sources: dict[str, pd.DataFrame]) -> Figure:
-    """Figure 6: how often a row's pictures are preferred to another's; a column of panels for each question, a row of
-    panels for each source of answers, which never mix.
+    """Figure 6: how often a row's pictures are preferred to another's. One column of panels per question, one row of
+    panels per source of answers. Sources never mix.
 
-    A source has the columns question, row, against, win_rate in [0, 1]; where it was measured also win_rate_low and
-    win_rate_high, drawn as a bar of errors, and ties, which the rate leaves out.
+    A source has the columns question, row, against, win_rate in [0, 1]. A measured source also has win_rate_low and
+    win_rate_high, drawn as error bars, and ties, which the rate leaves out.
     """
     questions = list(dict.fromkeys(each for frame in sources.values() for each in frame["question"]))
     heights = [0.7 + 0.25 * len(frame[["row", "against"]].drop_duplicates()) for frame in sources.values()]
@@ -159,12 +165,12 @@ def preferences(sources: dict[str, pd.DataFrame]) -> Figure:
                 axes.set_title(f"{question}\n{name}")
                 axes.tick_params(axis="y", labelsize=5)
         for axes in panels[-1]:
-            axes.set_xlabel("% of answers for the first")
+            axes.set_xlabel("% of answers for the first row")
     return figure
 
 
 def _stacked(axes: Axes, rates: pd.DataFrame) -> None:
-    """A bar of two parts for each pair of rows, its errors, and its number on the right."""
+    """One bar of two parts per pair of rows, with an error bar and the number on the right."""
     labels, percent = rates["row"] + "\nagainst " + rates["against"], 100 * rates["win_rate"]
     axes.barh(labels, percent, color="C0")
     axes.barh(labels, 100 - percent, left=percent, color="0.8")
@@ -179,7 +185,7 @@ def _stacked(axes: Axes, rates: pd.DataFrame) -> None:
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
-    """Pictures uint8 (H, W, 3) in rows, each over its caption."""
+    """Pictures uint8 (H, W, 3) in a grid, each above its caption."""
     rows = -(-len(pictures) // columns)
     with matplotlib.style.context(STYLE):
         figure = Figure(figsize=(1.2 * CELL * columns, 1.6 * CELL * rows), layout="constrained")
@@ -193,14 +199,15 @@ def contact_sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], colum
 
 
 def _foot(figure: Figure | SubFigure, words: str) -> None:
-    """Print words small at the foot, in as many lines as they need."""
+    """Print words small at the foot, wrapped into lines."""
     width = figure.bbox.width / figure.dpi
     figure.supxlabel(textwrap.fill(words, int(width * 20)), fontsize=SMALL, color="0.35")
 
 
 def save(figure: Figure, path: Path, description: str, attribution: str = "", vector: bool = True) -> None:
-    """Write a figure as PNG and, where `vector`, as PDF beside it, atomically, with what it shows and whose pictures
-    it holds as metadata. The same figure gives the same bytes: neither file says when it was written.
+    """Write a figure as PNG and, if `vector`, also as PDF, atomically, with description and attribution as metadata.
+
+    The same figure gives the same bytes, because neither file has a date.
     """
     metadata = {
         "png": {"Description": description, "Software": "diffusion2gan", "Copyright": attribution},

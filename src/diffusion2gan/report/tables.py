@@ -1,14 +1,13 @@
 """Tables of measured numbers beside the paper's.
 
-Every metric has two columns: `fid` is what this project measured, empty where it did not, and
-`fid_paper` is what the paper reports. No number ever moves from one to the other. `fid_interval`, where it
-is known, is half of the 95 % interval of what was measured: over the seeds, or of a single one over its pictures.
+Every metric has two columns: `fid` is what this project measured and `fid_paper` is what the paper reports. Each is
+empty where there is no number, and neither is ever filled from the other. `fid_interval` is half the 95 % interval of
+`fid`: over the seeds, or over the pictures if there is one seed.
 """
 
 import difflib
-import json
 import statistics
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,62 +16,22 @@ from scipy.special import stdtrit
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import atomic
 
-REPORTED = Path(__file__).with_name("reported.csv")  # Tables 1–7, as printed
-NEEDED = frozenset({"run", "benchmark", "scale", "seed", "metrics"})  # of a file that a table is made of
-
-# The benchmark of each table of the paper; a benchmark of any other name stands in for each of them.
+# The benchmark of each table of the paper; any other benchmark stands in for all of them
 BENCHMARKS = dict.fromkeys("1237", "coco2014") | dict.fromkeys("45", "coco2017") | {"6": "cifar10"}
 
-# What a row costs: measured column, the paper's, in words
-COSTS = {
-    "inference_seconds": ("inference_seconds_paper", "seconds of a picture"),
-    "device_days": ("a100_days_paper", "days of training on one device; the paper's, on an A100"),
-    "nfe_million": ("nfe_million_paper", "network evaluations, millions"),
-}
 
-
-def reported(table: str | None = None, path: Path = REPORTED) -> pd.DataFrame:
-    """The paper's numbers, one line each: table, row, label, metric, value; of one table (`table2`) or of all.
-
-    Values are float but for the words of Table 3's `type`. Raises UserError when there is no such table.
-    """
-    numbers = pd.read_csv(path, dtype=str)
-    numbers["value"] = numbers["value"].map(_number).astype(object)
-    if table is None:
-        return numbers
-    chosen = numbers[numbers["table"] == table.removeprefix("table")]
-    if chosen.empty:
-        raise UserError(f"the paper has no '{table}': {path} holds table{', table'.join(numbers['table'].unique())}")
-    return chosen.reset_index(drop=True)
-
-
-def read_metrics(paths: Iterable[Path], needed: Set[str] = NEEDED) -> list[dict]:
-    """The metrics files, each with its own `path` added. UserError names one that cannot be read or lacks a key."""
-    records = []
-    for path in map(Path, paths):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            missing = needed - record.keys()
-        except (OSError, ValueError) as error:
-            raise UserError(f"the metrics file {path} cannot be read ({error}): make it again with score.py") from error
-        if missing:
-            raise UserError(f"the metrics file {path} lacks {', '.join(sorted(missing))}: make it again with score.py")
-        records.append({**record, "path": path})
-    return records
-
-
-def table(
+def aggregate_table(
     name: str, rows: Sequence[str], records: list[dict], paper: pd.DataFrame, scale: str, columns: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Table `name` (`table2`): a line for each of `rows`, with what was measured and what the paper reports.
+    """Table `name` (`table2`), one line per row: the means of the metrics files and the paper's numbers.
 
-    Its metrics are the paper's, then `columns`, then the top-1 of OpenMoji scenes where it was measured. `paper` is
-    this table's part of `reported`. Raises UserError when a row is neither measured nor
-    reported, or when the files were not measured alike, so that their numbers do not compare.
+    The metrics are the paper's, then `columns`, then the top-1 accuracies on OpenMoji scenes if measured. `paper` has
+    the paper's numbers for this table. Raises UserError if a row is neither measured nor reported, or if the files
+    were not measured the same way and so cannot be compared.
     """
     for record in records:
         if record["run"] not in rows:
-            raise UserError(f"{record['path']} is of the run '{record['run']}', which is no row of {name}")
+            raise UserError(f"{record['path']} is of the run '{record['run']}', which is not a row of {name}")
         if record["scale"] != scale:
             raise UserError(f"{record['path']} was measured at scale {record['scale']}, {name} is of scale {scale}")
     _check_alike(records)
@@ -89,10 +48,11 @@ def table(
     return pd.DataFrame(lines)
 
 
-def run(name: str, records: list[dict], paper: pd.DataFrame) -> pd.DataFrame:
-    """One run: a line for each table of the paper it is a row of and each benchmark it was measured on.
+def aggregate_run(name: str, records: list[dict], paper: pd.DataFrame) -> pd.DataFrame:
+    """One run: a line for each table of the paper that has it as a row and each benchmark it was measured on.
 
-    A benchmark of the paper's stands only beside the tables of that benchmark. `paper` is all of `reported`.
+    Numbers on a benchmark of the paper appear only beside tables on that benchmark. `paper` has all of the paper's
+    numbers.
     """
     for record in records:
         if record["run"] != name:
@@ -117,7 +77,7 @@ def run(name: str, records: list[dict], paper: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_seed(records: list[dict]) -> pd.DataFrame:
-    """What was measured, a line for each row and seed, with the metrics files that it is from."""
+    """The measured numbers, one line per row and seed, with the metrics files that they come from."""
     lines: dict[tuple[str, int], dict] = {}
     for record in records:
         key = record["run"], record["seed"]
@@ -127,58 +87,14 @@ def per_seed(records: list[dict]) -> pd.DataFrame:
 
 
 def half_width(values: Sequence[float]) -> float:
-    """Half of Student's 95 % interval of the mean of several values."""
+    """Half of Student's 95 % confidence interval for the mean of several values."""
     return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
 
 
-def write(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table as csv, atomically: six significant digits, an empty cell for what is not known."""
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table as csv, atomically, with six significant digits and empty cells for unknown values."""
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
-
-
-def pretty(frame: pd.DataFrame) -> str:
-    """A table for the terminal: measured numbers, the paper's in brackets, a dash for neither."""
-    metrics = [name for name in frame if f"{name}_paper" in frame]
-    shown = pd.DataFrame({"": frame["label"], "scale": frame["scale"].fillna("—")})
-    for name in metrics:
-        both = zip(frame[name], frame[f"{name}_paper"], strict=True)
-        shown[name] = [" ".join(filter(None, [_digits(ours), _digits(theirs, "({})")])) or "—" for ours, theirs in both]
-    return shown.to_string(index=False) + "\nin brackets: reported by the paper"
-
-
-def page(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table as a person reads it: measured with its interval, and the paper's in a column of its own; a dash for
-    neither. Columns that hold nothing are left out."""
-    shown = pd.DataFrame({"": frame["label"]})
-    for name in [name for name in frame if f"{name}_paper" in frame]:
-        widths = frame.get(f"{name}_interval", pd.Series([None] * len(frame)))
-        measured = zip(frame[name], widths, strict=True)
-        columns = {
-            name.replace("_", " "): [
-                " ".join(filter(None, [_digits(value), _width(value, width)])) for value, width in measured
-            ],
-            f"{name.replace('_', ' ')}, paper": [_digits(value) for value in frame[f"{name}_paper"]],
-        }
-        for title, cells in columns.items():
-            if any(cells):
-                shown[title] = [cell or "—" for cell in cells]
-    return shown
-
-
-def protocol(frame: pd.DataFrame, records: list[dict]) -> list[str]:
-    """How the numbers of a table were measured, in lines; devices and recipes once each, empty settings left out."""
-    lines = []
-    for name in ("scale", "benchmark", "seeds"):
-        if values := sorted(set(frame[name].dropna().astype(str))):
-            lines.append(f"{name}: {', '.join(values)}")
-    recipe = {key: value for record in records for key, value in record.get("recipe", {}).items()}
-    lines += [f"{key.replace('_', ' ')}: {value}" for key, value in recipe.items() if value != ""]
-    for key in ("device", "git_commit"):
-        if values := sorted({record[key] for record in records if key in record}):
-            lines.append(f"{key.replace('_', ' ')}: {', '.join(values)}")
-    notes = sorted({record["conversion"] for record in records if "conversion" in record})
-    return lines + notes
 
 
 def _line(row: str, records: list[dict], paper: pd.DataFrame, metrics: list[str]) -> dict:
@@ -204,13 +120,13 @@ def _line(row: str, records: list[dict], paper: pd.DataFrame, metrics: list[str]
 
 
 def _means(records: list[dict]) -> dict[str, float]:
-    """The mean over the seeds of every metric; each seed must have each metric once."""
+    """The mean of each metric over the seeds. Every seed must have every metric once."""
     seeds = {record["seed"] for record in records}
     values: dict[str, dict[int, float]] = {}
     for record in records:
         for metric, value in record["metrics"].items():
             if record["seed"] in values.setdefault(metric, {}):
-                raise UserError(f"{record['path']} measures {metric} of seed {record['seed']} a second time: leave one")
+                raise UserError(f"{record['path']} measures {metric} of seed {record['seed']} a second time: keep one")
             values[metric][record["seed"]] = value
     for metric, of_seed in values.items():
         if lacking := seeds - of_seed.keys():
@@ -219,7 +135,7 @@ def _means(records: list[dict]) -> dict[str, float]:
 
 
 def _half_widths(records: list[dict]) -> dict[str, float]:
-    """Half of the 95 % interval of every metric: Student's over the seeds; of one seed, that over its pictures."""
+    """Half the 95 % interval of each metric: Student's over the seeds, or that over the pictures for one seed."""
     if len({record["seed"] for record in records}) < 2:
         return {metric: width for record in records for metric, width in record.get("intervals", {}).items()}
     values: dict[str, list[float]] = {}
@@ -230,7 +146,7 @@ def _half_widths(records: list[dict]) -> dict[str, float]:
 
 
 def _check_alike(records: list[dict]) -> None:
-    """Numbers compare only where benchmark, scale and recipe (networks, resize, count of pictures) agree."""
+    """Raises UserError unless benchmark, scale and recipe (networks, resizing, number of pictures) are the same."""
     seen: dict[str, tuple] = {}
     for record in records:
         for key, value in {
@@ -239,34 +155,15 @@ def _check_alike(records: list[dict]) -> None:
             "scale": record["scale"],
         }.items():
             if value is None:
-                continue  # the cost of a run is of no benchmark
+                continue  # the cost of a run has no benchmark
             other, path = seen.setdefault(key, (value, record["path"]))
             if value != other:
                 raise UserError(
-                    f"{path} and {record['path']} do not compare, their {key} differs ({other} and {value}): "
-                    "score them alike"
+                    f"{path} and {record['path']} cannot be compared, their {key} differs ({other} and {value}): "
+                    "score them the same way"
                 )
 
 
 def _metrics(records: list[dict], paper: pd.DataFrame) -> list[str]:
-    """The metrics of the paper's table in its order, then what was measured besides."""
+    """The metrics of the paper's table in its order, then the other measured ones."""
     return list(dict.fromkeys([*paper["metric"], *(name for record in records for name in record["metrics"])]))
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _width(value: float, width: float | None) -> str:
-    if pd.isna(value) or width is None or pd.isna(width):
-        return ""
-    return f"± {width:.0f}" if width >= 100 else f"± {width:.2g}"
-
-
-def _digits(value: float | str | None, form: str = "{}") -> str:
-    if pd.isna(value):
-        return ""
-    return form.format(value if isinstance(value, str) else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}")

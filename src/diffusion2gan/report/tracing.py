@@ -1,13 +1,14 @@
-"""Networks as they are: built without weights of a teacher's settings, traced through a forward pass (Figs. 4, 5).
+"""Networks as graphs: built from a teacher's settings without weights, and run once (Figures 4 and 5).
 
-Everything is on the meta device: classes, numbers of weights and shapes are those of the real networks, at no cost.
-Shapes are of one sample.
+Everything is on the meta device, so classes, numbers of weights and shapes are the real ones at no cost. A node that is
+a module has the attributes `module` (its class), `weights` (their number) and `shape` (of its output). Shapes are those
+of one sample. An edge from `text` means cross-attention.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import zip_longest
+from collections.abc import Callable
+from types import SimpleNamespace
 
+import networkx as nx
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import nn
@@ -20,96 +21,11 @@ from diffusion2gan.losses.ensemble import Ensemble
 from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS
 from diffusion2gan.networks.vgg import VGG
 
-Shape = tuple[int, ...]
 
+def trace_overview(path: str, preset: str, width: float, z_conditioning: bool, multi_scale: bool) -> nx.DiGraph:
+    """Figure 4: the pairs, the generator and its losses, for the teacher pipeline at `path`, a folder or a hub id.
 
-@dataclass(frozen=True)
-class Traced:
-    """A module: its class, its number of weights, and the shape of what it gave."""
-
-    kind: str
-    weights: int
-    shape: Shape
-
-
-@dataclass(frozen=True)
-class Block(Traced):
-    """A block of a U-Net: the shape is of its features at its own resolution; `attends` says whether it reads text."""
-
-    attends: bool
-
-
-@dataclass(frozen=True)
-class EncoderBlock(Block):
-    """`entry` is the shape of the resized x that joins what it reads, None where none does."""
-
-    entry: Shape | None
-
-
-@dataclass(frozen=True)
-class Readout:
-    """Where the features that it reads lie about the skip connection, their shape, and that of its logits."""
-
-    place: str
-    features: Shape
-    logits: Shape
-
-
-@dataclass(frozen=True)
-class DecoderBlock(Block):
-    """How many skip connections it reads, the encoder block (from 0) that the last is from, and what reads it out."""
-
-    skips: int
-    level: int
-    readouts: tuple[Readout, ...]
-
-
-@dataclass(frozen=True)
-class TracedDiscriminator(Traced):
-    """D(x, z, c) at its timestep; the shape is of x. `z` is None where D does not see the noise.
-
-    `stem` is the first convolution; blocks are in the order in which they run.
-    """
-
-    z: Shape | None
-    text: Shape
-    timestep: int
-    stem: Traced
-    encoder: tuple[EncoderBlock, ...]
-    middle: Block
-    decoder: tuple[DecoderBlock, ...]
-
-    @property
-    def readouts(self) -> list[Readout]:
-        """All of them, coarse to fine."""
-        return [readout for block in self.decoder for readout in block.readouts]
-
-
-@dataclass(frozen=True)
-class TracedMetric(Traced):
-    """E-LatentLPIPS; the shape is of the latents that it compares, `taps` of the features in which it does."""
-
-    trunk: str
-    preset: str
-    taps: tuple[Shape, ...]
-
-
-@dataclass(frozen=True)
-class Overview:
-    """All that Figure 4 shows: the student G at its timestep, and what stands around it."""
-
-    text_encoder: Traced
-    generator: Traced
-    timestep: int
-    metric: TracedMetric
-    discriminator: TracedDiscriminator
-    decoder: Traced
-
-
-def overview(path: str, preset: str, width: float, z_conditioning: bool, multi_scale: bool) -> Overview:
-    """The networks of a study whose teacher is the pipeline at `path`, a folder or a hub id.
-
-    `preset` is of the ensemble, `width` of the metric's trunk. Raises UserError when there is no such pipeline.
+    `preset` is that of the ensemble, `width` that of the metric's VGG. Raises UserError if there is no such pipeline.
     """
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(_settings(UNet2DConditionModel.load_config, path, "unet"))
@@ -118,152 +34,137 @@ def overview(path: str, preset: str, width: float, z_conditioning: bool, multi_s
     generator = Generator(unet, DDIMScheduler.from_config(_settings(DDIMScheduler.load_config, path, "scheduler")))
     tokens = text_encoder.config.max_position_embeddings
     with torch.device("meta"), torch.no_grad():
-        z, text = latent(unet), text_encoder(torch.zeros(1, tokens, dtype=torch.long)).last_hidden_state
-        drawn = calls({"unet": unet}, lambda: generator(z, text))["unet"]
-        x = drawn.output.sample
-        decoded = calls({"decoder": vae.decoder}, lambda: vae.decode(x))["decoder"]
-    return Overview(
-        text_encoder=traced(text_encoder, text),
-        generator=traced(unet, x),
-        timestep=drawn.args[1],
-        metric=trace_metric(x, preset, width),
-        discriminator=trace_discriminator(unet, tokens, z_conditioning, multi_scale),
-        decoder=traced(vae.decoder, decoded.output),
+        z, text = _latent(unet), text_encoder(torch.zeros(1, tokens, dtype=torch.long)).last_hidden_state
+        call = _calls({"unet": unet}, lambda: generator(z, text))["unet"]
+        x = call.output.sample
+        decoded = _calls({"decoder": vae.decoder}, lambda: vae.decode(x))["decoder"].output
+    vgg = VGG("latent", x.shape[1], classes=0, width=width)
+    metric = ELatentLPIPS(LPIPS(vgg, [torch.ones(each) for each in vgg.widths]), Ensemble(preset))
+    taps = [_shape(features) for features in vgg.to("meta").features(x)]
+    discriminator = trace_discriminator(unet, tokens, z_conditioning, multi_scale)
+
+    graph = nx.DiGraph()
+    graph.add_node("text", **_described(text_encoder, text))
+    graph.add_node("teacher", **_described(unet, x))
+    graph.add_node("generator", **_described(unet, x), timestep=call.args[1])
+    graph.add_node("metric", **_described(metric, x), backbone=type(vgg).__name__, preset=preset, taps=taps)
+    graph.add_node("decoder", **_described(vae.decoder, decoded))
+    graph.add_node("discriminator", **discriminator.graph, logits=[shape for _, shape in readouts(discriminator)])
+    for name in ("z", "x", "x_hat"):
+        graph.add_node(name, shape=_shape(x))
+    graph.add_edges_from([("prompt", "text"), ("text", "teacher"), ("text", "generator"), ("text", "discriminator")])
+    graph.add_edges_from([("z", "teacher"), ("z", "generator"), *([("z", "discriminator")] if z_conditioning else [])])
+    graph.add_edges_from([("teacher", "x"), ("x", "metric"), ("x", "discriminator")])
+    graph.add_edges_from(
+        [("generator", "x_hat"), ("x_hat", "metric"), ("x_hat", "discriminator"), ("x_hat", "decoder")]
     )
+    return graph
 
 
-def discriminator(path: str, z_conditioning: bool, multi_scale: bool) -> TracedDiscriminator:
-    """The diffusion discriminator that starts as the teacher at `path`. Raises UserError when there is none."""
+def trace_teacher_discriminator(path: str, z_conditioning: bool, multi_scale: bool) -> nx.DiGraph:
+    """Figure 5: the discriminator that starts as the teacher at `path`. Raises UserError if there is no pipeline."""
     tokens = _settings(CLIPTextConfig.from_pretrained, path, "text_encoder").max_position_embeddings
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(_settings(UNet2DConditionModel.load_config, path, "unet"))
     return trace_discriminator(unet, tokens, z_conditioning, multi_scale)
 
 
-def trace_metric(x: torch.Tensor, preset: str, width: float) -> TracedMetric:
-    """E-LatentLPIPS on latents like x."""
-    trunk = VGG("latent", x.shape[1], classes=0, width=width)
-    loss = ELatentLPIPS(LPIPS(trunk, [torch.ones(each) for each in trunk.widths]), Ensemble(preset))
-    taps = loss.metric.to("meta").trunk.features(x)
-    of_loss = traced(loss, x)
-    return TracedMetric(**vars(of_loss), trunk=type(trunk).__name__, preset=preset, taps=tuple(map(_shape, taps)))
+def trace_discriminator(unet: UNet2DConditionModel, tokens: int, z_conditioning: bool, multi_scale: bool) -> nx.DiGraph:
+    """The discriminator that starts as a `unet` on the meta device, run on a text of some tokens.
 
-
-def trace_discriminator(
-    unet: UNet2DConditionModel, tokens: int, z_conditioning: bool, multi_scale: bool
-) -> TracedDiscriminator:
-    """The diffusion discriminator that starts as a `unet` on the meta device, as a text of some tokens goes through it.
-
-    Which tensor goes where is taken from the pass: of a skip connection and of a readout, whose it is.
+    Nodes: `x`, `z` and `resized x i` (inputs), `text`, `stem`, `encoder i`, `middle`, `decoder i`, and `before decoder
+    i`, `at …`, `after …` (readouts). A skip connection has the number of `skips`. Edges come from the forward pass.
     """
     with torch.device("meta"), torch.no_grad():
         discriminator = DiffusionDiscriminator.from_teacher(unet, z_conditioning, multi_scale)
-        x, z, conditions = latent(unet), latent(unet), conditions_of(unet, tokens)
+        x, z, conditions = _latent(unet), _latent(unet), _conditions(unet, tokens)
         unet = discriminator.unet
-        lists = {
-            "down": unet.down_blocks, "up": unet.up_blocks, "x_in": discriminator.x_in,
-            "readout": discriminator.readouts,
-        }  # fmt: skip
-        modules = {(name, number): module for name, each in lists.items() for number, module in enumerate(each)}
-        modules |= {"stem": unet.conv_in, "z_in": discriminator.z_in, "mid": unet.mid_block}
-        met = calls(modules, lambda: discriminator(x, z, **conditions))
-    down, up, x_in, readouts = ([met[name, number] for number in range(len(each))] for name, each in lists.items())
+        modules = {"stem": unet.conv_in, "middle": unet.mid_block, "z": discriminator.z_in}
+        modules |= {f"encoder {i}": block for i, block in enumerate(unet.down_blocks)}
+        modules |= {f"decoder {i}": block for i, block in enumerate(unet.up_blocks)}
+        modules |= {f"resized x {i}": entry for i, entry in enumerate(discriminator.x_in, start=1)}
+        modules |= {f"readout {i}": readout for i, readout in enumerate(discriminator.readouts)}
+        calls = _calls(modules, lambda: discriminator(x, z, **conditions))
 
-    whose = {id(tensor): number for number, call in enumerate(down) for tensor in call.output[1]}
-    # where x is merged behind a block, its skip connection is what the next block reads
-    whose |= {id(call.args[0]): number for number, call in enumerate(down[1:])}
-    entries = [None, *(_shape(call.args[0]) for call in x_in)]
-    return TracedDiscriminator(
-        **vars(traced(discriminator, x)),
-        z=_shape(met["z_in"].args[0]) if "z_in" in met else None,
-        text=_shape(conditions["text_embeddings"]),
-        timestep=TIMESTEP,
-        stem=traced(unet.conv_in, met["stem"].output),
-        encoder=tuple(
-            EncoderBlock(**vars(traced(call.module, call.output[1][0])), attends=call.attends, entry=entry)
-            for call, entry in zip_longest(down, entries[: len(down)])
-        ),
-        middle=Block(**vars(traced(unet.mid_block, met["mid"].output)), attends=met["mid"].attends),
-        decoder=tuple(
-            DecoderBlock(
-                **vars(traced(call.module, call.output)),
-                attends=call.attends,
-                skips=len(call.args[1]),
-                level=whose[id(call.args[1][-1])],
-                readouts=tuple(_readouts_of(call, readouts)),
-            )
-            for call in up
-        ),
+    encoder, decoder, read = (
+        [name for name in calls if name.startswith(part)] for part in ("encoder", "decoder", "readout")
     )
+    graph = nx.DiGraph(**_described(discriminator, x), timestep=TIMESTEP)
+    graph.add_node("x", shape=_shape(x))
+    graph.add_node("text", shape=_shape(conditions["text_embeddings"]))
+    for name in ("stem", *encoder, "middle", *decoder):
+        graph.add_node(name, **_described(calls[name].module, _features(calls[name].output)))
+        if calls[name].kwargs.get("encoder_hidden_states") is not None:
+            graph.add_edge("text", name)
+    nx.add_path(graph, ["x", "stem", *encoder, "middle", *decoder])
+    for name in calls.keys() - {"stem", "middle", *encoder, *decoder, *read}:
+        graph.add_node(name, shape=_shape(calls[name].args[0]))
+        graph.add_edge(name, "encoder 0" if name == "z" else f"encoder {name.split()[-1]}")
+
+    source = {id(tensor): name for name in encoder for tensor in calls[name].output[1]}
+    # x is merged behind a block: the next block and the skip connection read the sum
+    source |= {id(calls[after].args[0]): name for name, after in zip(encoder, encoder[1:], strict=False)}
+    for name in decoder:
+        before, skips = calls[name].args[:2]
+        graph.add_edge(source[id(skips[-1])], name, skips=len(skips))
+        for place, features in {"before": before, "at": skips[-1], "after": calls[name].output}.items():
+            for readout in (calls[each] for each in read if calls[each].args[0] is features):
+                described = _described(readout.module, readout.output)
+                graph.add_node(f"{place} {name}", place=place, features=_shape(features), **described)
+                graph.add_edge(name, f"{place} {name}")
+    return graph
 
 
-def latent(unet: UNet2DConditionModel) -> torch.Tensor:
-    """A latent (1, C, h, w) of the U-Net's own size, of no content."""
+def readouts(graph: nx.DiGraph) -> list[tuple[str, tuple]]:
+    """The readouts of a discriminator and the shapes of their logits, coarse to fine."""
+    return [(name, node["shape"]) for name, node in graph.nodes.items() if "place" in node]
+
+
+def _latent(unet: UNet2DConditionModel) -> torch.Tensor:
+    """An empty latent (1, C, h, w) of the size of the U-Net."""
     return torch.empty(1, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size, device="meta")
 
 
-def conditions_of(unet: UNet2DConditionModel, tokens: int) -> dict[str, torch.Tensor]:
-    """Conditions of no content, by the names that G and D take them; of SDXL the added ones too."""
+def _conditions(unet: UNet2DConditionModel, tokens: int) -> dict[str, torch.Tensor]:
+    """Empty conditions by the names of D's arguments, including the added ones of SDXL."""
     config = unet.config
     conditions = {"text_embeddings": torch.empty(1, tokens, config.cross_attention_dim)}
     if config.addition_embed_type == "text_time":
-        ids = 6  # height and width, of the original, of the crop's corner and of the target
+        ids = 6  # height and width of the original, of the crop's corner and of the target
         pooled = config.projection_class_embeddings_input_dim - ids * config.addition_time_embed_dim
         conditions |= {"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, ids)}
     return {name: condition.to("meta") for name, condition in conditions.items()}
 
 
-@dataclass
-class Call:
-    """What a module was called with, and what it gave."""
+def _calls(modules: dict[str, nn.Module | None], run: Callable[[], object]) -> dict[str, SimpleNamespace]:
+    """The module, args, kwargs and output of each module's call while `run` runs, in the order of `modules`."""
+    calls = {}
 
-    module: nn.Module
-    args: tuple
-    kwargs: dict
-    output: object
+    def keep(name: str) -> Callable:
+        def hook(module, args, kwargs, output):
+            calls[name] = SimpleNamespace(module=module, args=args, kwargs=kwargs, output=output)
 
-    @property
-    def attends(self) -> bool:
-        """Whether the text was among it."""
-        return self.kwargs.get("encoder_hidden_states") is not None
+        return hook
 
-
-def calls(modules: dict, run: Callable[[], object]) -> dict:
-    """The call of each module, by its name, while `run` runs; modules that are None or not called are left out."""
-    met = {}
-
-    def hook(name):
-        def keep(module, args, kwargs, output):
-            met[name] = Call(module, args, kwargs, output)
-
-        return keep
-
-    handles = [
-        module.register_forward_hook(hook(name), with_kwargs=True)
-        for name, module in modules.items()
-        if module is not None
-    ]
+    present = {name: module for name, module in modules.items() if module is not None}
+    handles = [module.register_forward_hook(keep(name), with_kwargs=True) for name, module in present.items()]
     run()
     for handle in handles:
         handle.remove()
-    return met
+    return {name: calls[name] for name in present if name in calls}
 
 
-def traced(module: nn.Module, given: torch.Tensor) -> Traced:
-    """A module that gave a tensor (1, …)."""
-    return Traced(type(module).__name__, sum(weight.numel() for weight in module.parameters()), _shape(given))
+def _described(module: nn.Module, output: torch.Tensor) -> dict:
+    weights = sum(weight.numel() for weight in module.parameters())
+    return {"module": type(module).__name__, "weights": weights, "shape": _shape(output)}
 
 
-def _readouts_of(block: "Call", readouts: list["Call"]) -> Iterator[Readout]:
-    """Those that read what goes into a decoder block, its last skip connection, or what comes out."""
-    places = {"before": block.args[0], "at": block.args[1][-1], "after": block.output}
-    for readout in readouts:
-        for place, features in places.items():
-            if readout.args[0] is features:
-                yield Readout(place, _shape(features), _shape(readout.output))
+def _features(output: torch.Tensor | tuple) -> torch.Tensor:
+    """The features of a block at its own resolution: an encoder block also returns them downsampled."""
+    return output[1][0] if isinstance(output, tuple) else output
 
 
-def _shape(tensor: torch.Tensor) -> Shape:
+def _shape(tensor: torch.Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape[1:])
 
 
@@ -273,4 +174,4 @@ def _settings(read: Callable, path: str, part: str):
         return read(path, subfolder=part)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"'{path}' says nothing of its {part}, give a diffusers pipeline: {reason}") from error
+        raise UserError(f"'{path}' has no settings of its {part}, give a diffusers pipeline: {reason}") from error

@@ -1,4 +1,4 @@
-"""Count what raters preferred, people and automatic raters apart, and how far they agree."""
+"""Count what raters preferred and how well they agree, separately for people and automatic raters."""
 
 import sys
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import pandas as pd
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.human_study import preferences
-from diffusion2gan.report import tables
+from diffusion2gan.report.tables import write_csv
 from diffusion2gan.study import cli
 
 
@@ -25,7 +25,7 @@ class Arguments:
 def main(args: Arguments):
     key = preferences.read_key(args.key)
     if not args.people and not args.automatic:
-        raise UserError("nobody has answered: name raters' files as --people or --automatic")
+        raise UserError("nobody has answered: give the raters' files as --people or --automatic")
     answers = pd.concat(
         [
             preferences.read_answers(args.people, key, "people"),
@@ -35,9 +35,9 @@ def main(args: Arguments):
     raters = preferences.of_each_rater(answers)
     for rater in raters.dropna(subset="warning").itertuples():
         print(f"warning: {rater.rater} answered {rater.warning} on {rater.question}", file=sys.stderr)
-    tables.write(raters, args.raters)
+    write_csv(raters, args.raters)
     rates = preferences.win_rates(answers).assign(scale=args.scale)
-    tables.write(rates, args.out)
+    write_csv(rates, args.out)
     print(rates[["question", "row", "against", "raters", "wins", "losses", "ties", "win_rate"]].to_string(index=False))
 
 

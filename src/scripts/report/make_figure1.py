@@ -1,4 +1,4 @@
-"""Figure 1: the same prompts and the same noise, drawn by each model, the teacher first."""
+"""Figure 1: pictures of each model from the same prompts and the same noise, the teacher first."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from diffusion2gan import images
-from diffusion2gan.data import sources
+from diffusion2gan.data.sources import attribution
 from diffusion2gan.errors import UserError
 from diffusion2gan.report import figures
 from diffusion2gan.sampling.folder import image_paths, model_folders, read_recipe
@@ -23,9 +23,11 @@ class Arguments:
 
 def main(args: Arguments):
     folders = dict(sorted(model_folders(args.models).items(), key=lambda item: "teacher" not in item[0].lower()))
-    noises = {(drawn["seed"], drawn["captions_sha256"]) for drawn in map(read_recipe, folders.values()) if drawn}
+    noises = {(each["seed"], each["captions_sha256"]) for each in map(read_recipe, folders.values()) if each}
     if len(noises) > 1:
-        raise UserError("the models were drawn from other noise or prompts: draw them with one --seed and --prompts")
+        raise UserError(
+            "the models were sampled from other noise or prompts: sample all with the same --seed and --prompts"
+        )
 
     captions = pd.read_parquet(args.prompts)["caption"].tolist()[: args.count]
     columns = {}
@@ -34,10 +36,10 @@ def main(args: Arguments):
         if len(files) < len(captions):
             raise UserError(f"{folder} holds {len(files)} pictures, the figure shows {len(captions)} prompts")
         columns[name] = [images.load_image(file) for file in files]
-    attribution = sources.attribution(captions)
-    figure = figures.grid(columns, captions, attribution)
+    credit = attribution(captions)
+    figure = figures.grid(columns, captions, credit)
     description = f"Columns, from the same noise: {', '.join(columns)}. Rows: {'; '.join(captions)}."
-    figures.save(figure, args.out, description, attribution)
+    figures.save(figure, args.out, description, credit)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figure 2: what a step of LPIPS, LatentLPIPS and E-LatentLPIPS costs, as a picture and as a table."""
+"""Figure 2: the cost of one step of LPIPS, LatentLPIPS and E-LatentLPIPS, as a figure and as a table."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffusion2gan.report import figures, tables
+from diffusion2gan.report import figures
+from diffusion2gan.report.tables import write_csv
 from diffusion2gan.study import cli
 
 
@@ -21,7 +22,7 @@ class Arguments:
 def main(args: Arguments):
     costs, measured = pd.read_csv(args.costs), json.loads(args.hardware.read_text())
     names = costs["loss"] + ("-" + costs["part"]).where(costs["part"] != "total", "")
-    tables.write(costs.assign(row=names, seed=0)[["row", "seed", "milliseconds", "mebibytes"]], args.table)
+    write_csv(costs.assign(row=names, seed=0)[["row", "seed", "milliseconds", "mebibytes"]], args.table)
 
     total = costs[costs["part"] == "total"].set_index("loss")[["milliseconds", "mebibytes"]]
     ratio = total.loc["LPIPS"] / total.loc["E-LatentLPIPS"]

@@ -1,4 +1,4 @@
-"""Figure 3: what each loss makes of a latent that starts as noise: curves, pictures, and where they end."""
+"""Figure 3: latents optimised from noise under each loss: curves, final pictures, and a table of final errors."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,8 @@ import pandas as pd
 from safetensors.numpy import load_file
 
 from diffusion2gan.data.sources import find_source
-from diffusion2gan.report import figures, tables
+from diffusion2gan.report import figures
+from diffusion2gan.report.tables import write_csv
 from diffusion2gan.study import cli
 
 
@@ -29,14 +30,14 @@ def main(args: Arguments):
         for loss, curve in curves.items()
         for seed, end in curve[curve["step"] == curve["step"].max()].groupby("seed")
     ]
-    tables.write(pd.DataFrame(ends), args.table)
+    write_csv(pd.DataFrame(ends), args.table)
 
     source = find_source(args.images)
-    attribution = source.attribution if source else ""
+    credit = source.attribution if source else ""
     target = pictures[args.losses[0]]["target"]
     found = {loss: ended["found"] for loss, ended in pictures.items()}
-    figure = figures.reconstructions(curves, target, found, attribution)
-    figures.save(figure, args.out, f"Latents found again from noise under: {', '.join(args.losses)}.", attribution)
+    figure = figures.reconstructions(curves, target, found, credit)
+    figures.save(figure, args.out, f"Latents optimised from noise under: {', '.join(args.losses)}.", credit)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figure 4: what a student is trained with, drawn from the networks themselves, without their weights."""
+"""Figure 4: the networks and losses that train a student, drawn from the modules themselves, without weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +23,13 @@ class Arguments:
 
 
 def main(args: Arguments):
-    traced = tracing.overview(args.teacher, args.ensemble, args.trunk_width, args.z_conditioning, args.multi_scale)
+    graph = tracing.trace_overview(args.teacher, args.ensemble, args.trunk_width, args.z_conditioning, args.multi_scale)
     solving = [
         f"{SOLVERS[args.solver].__name__}, {args.steps} steps",
         f"guidance {args.guidance:g}; {args.count:,} pairs",
     ]
-    figure = diagrams.overview(traced, solving, args.teacher)
-    description = f"A student of {args.teacher}, the pairs that it learns from, and the two losses that teach it."
+    figure = diagrams.draw_overview(graph, solving, args.teacher)
+    description = f"A student of {args.teacher}, the pairs it learns from, and its two losses."
     figures.save(figure, args.out, description)
 
 

@@ -1,4 +1,4 @@
-"""Figure 5: the discriminator's U-Net, drawn from the module itself, without its weights."""
+"""Figure 5: the discriminator's U-Net, drawn from the module itself, without weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,9 @@ class Arguments:
 
 
 def main(args: Arguments):
-    traced = tracing.discriminator(args.teacher, args.z_conditioning, args.multi_scale)
-    description = f"The discriminator that starts as {args.teacher}, with {len(traced.readouts)} readouts."
-    figures.save(diagrams.discriminator(traced, args.teacher), args.out, description)
+    graph = tracing.trace_teacher_discriminator(args.teacher, args.z_conditioning, args.multi_scale)
+    description = f"The discriminator that starts as {args.teacher}, with {len(tracing.readouts(graph))} readouts."
+    figures.save(diagrams.draw_discriminator(graph, args.teacher), args.out, description)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figure 6: how often pictures of a row are preferred, by people, by an automatic rater, and as the paper reports."""
+"""Figure 6: how often the pictures of a row are preferred: by people, by an automatic rater, and in the paper."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,10 @@ def main(args: Arguments):
         for raters, name in NAMES.items()
         if raters in set(measured["raters"])
     }
-    name = f"people\nreported by the paper, read off its picture, ± {reported['plus_minus'].max()}"
+    name = f"people\nreported by the paper, read off its figure, ± {reported['plus_minus'].max()}"
     sources[name] = reported.assign(win_rate=reported["win_percent"] / 100)
     described = "; ".join(name.replace("\n", ", ") for name in sources)
-    figures.save(figures.preferences(sources), args.out, f"How often a row is preferred to another: {described}.")
+    figures.save(figures.preferences(sources), args.out, f"How often one row is preferred to another: {described}.")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Make the page of the human preference study, and the key that says which row drew what."""
+"""Make the page of the human preference study and its key, which says which model made each picture."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from diffusion2gan.data import sources
+from diffusion2gan.data.sources import attribution
 from diffusion2gan.errors import UserError
 from diffusion2gan.human_study import page as human_study
 from diffusion2gan.io import atomic
-from diffusion2gan.report import tables
+from diffusion2gan.report.tables import write_csv
 from diffusion2gan.sampling.folder import model_folders
 from diffusion2gan.study import cli
 
@@ -42,9 +42,8 @@ def main(args: Arguments):
         )
     }
     key = human_study.trials(pairs, chosen, pictures, args.seed)
-    attribution = sources.attribution(captions)
-    page = human_study.page(key, pictures, args.resolution, attribution)
-    tables.write(key, args.key)
+    page = human_study.render_study(key, pictures, args.resolution, attribution(captions))
+    write_csv(key, args.key)
     with atomic(args.out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     print(f"{len(key)} trials, {len(page) / 1e6:.1f} MB: {args.out}")
@@ -53,7 +52,7 @@ def main(args: Arguments):
 def _pair(words: str, folders: dict[str, Path]) -> tuple[str, str]:
     row, _, against = words.partition("=")
     if unknown := {row, against} - folders.keys():
-        raise UserError(f"--pairs {words}: write ROW=ROW, both of --models; there is no '{min(unknown)}'")
+        raise UserError(f"--pairs {words}: write ROW=ROW, both from --models; there is no '{min(unknown)}'")
     return row, against
 
 

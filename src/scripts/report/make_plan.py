@@ -1,4 +1,4 @@
-"""Count what a study costs before it is paid for: results/plan.csv, and results/plan.md to show to others."""
+"""Estimate the cost of a study before it runs: results/plan.csv, and results/plan.md to show to others."""
 
 import shutil
 from contextlib import redirect_stdout

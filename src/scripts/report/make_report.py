@@ -1,4 +1,4 @@
-"""The whole study as one page that loads nothing: claims, tables, figures, what is behind each number, and its cost."""
+"""The whole study as one page that loads nothing: claims, tables, figures, the records behind each number, the cost."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,8 +7,10 @@ import pandas as pd
 import yaml
 
 from diffusion2gan.io import atomic
-from diffusion2gan.report import page as report
-from diffusion2gan.report import tables, workflow
+from diffusion2gan.report import workflow
+from diffusion2gan.report.claims import read_claims
+from diffusion2gan.report.inputs import read_metrics
+from diffusion2gan.report.page import render_report
 from diffusion2gan.study import cli, config
 from diffusion2gan.study.study import Study
 
@@ -19,25 +21,27 @@ class Arguments:
     jobs: Path
     timings: Path
     captions: Path
+    stated: Path  # claims.yaml
     out: Path
-    claims: Path | None = None
+    claims: Path | None = None  # results/claims.csv
     tables: list[Path] = field(default_factory=list)
-    seeds: list[Path] = field(default_factory=list)  # of the tables, in their order
+    seeds: list[Path] = field(default_factory=list)  # the same tables seed by seed, in the same order
     figures: list[Path] = field(default_factory=list)
 
 
 def main(args: Arguments):
-    page = report.render(
+    page = render_report(
         study=Study(config.read(args.config)),
         measured={
-            table.stem: (pd.read_csv(table, dtype={"seeds": str}), tables.read_metrics(files_behind(seeds)))
+            table.stem: (pd.read_csv(table, dtype={"seeds": str}), read_metrics(files_behind(seeds)))
             for table, seeds in zip(args.tables, args.seeds, strict=True)
         },
         claims=pd.read_csv(args.claims, dtype=str) if args.claims else None,
+        stated=read_claims(args.stated),
         figures={path.stem: path for path in args.figures},
         captions=yaml.safe_load(args.captions.read_text(encoding="utf-8")),
         graph=workflow.rule_graph(args.jobs.read_text(encoding="utf-8")),
-        spent=workflow.spent(args.timings),
+        timings=workflow.read_timings(args.timings),
     )
     with atomic(args.out) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -45,7 +49,7 @@ def main(args: Arguments):
 
 
 def files_behind(seeds: Path) -> list[Path]:
-    """The metrics files that a table is made of, as its table of single seeds names them."""
+    """The metrics files behind a table, from its version seed by seed."""
     return [Path(file) for files in pd.read_csv(seeds)["files"] for file in files.split()]
 
 

@@ -1,9 +1,9 @@
-"""Gather one run's metrics, beside what the paper reports of it, in one csv."""
+"""Make a table of one run: its metrics beside the paper's numbers, as csv."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusion2gan.report import tables
+from diffusion2gan.report import display, inputs, tables
 from diffusion2gan.study import cli
 
 
@@ -12,13 +12,14 @@ class Arguments:
     run: str
     metrics: list[Path]
     out: Path
-    reported: Path = tables.REPORTED
+    reported: Path = inputs.REPORTED
 
 
 def main(args: Arguments):
-    frame = tables.run(args.run, tables.read_metrics(args.metrics), tables.reported(path=args.reported))
-    tables.write(frame, args.out)
-    print(tables.pretty(frame))
+    records, paper = inputs.read_metrics(args.metrics), inputs.read_paper(path=args.reported)
+    frame = tables.aggregate_run(args.run, records, paper)
+    tables.write_csv(frame, args.out)
+    print(display.for_terminal(frame))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Answer the human preference study by CLIP: an automatic rater, not a person, to try the study without any.
+"""Answer the human preference study with CLIP, an automatic rater, to test the study without people.
 
-It prefers, for alignment, the picture with the higher CLIP score; for realism, the one further inside the manifold of
-the benchmark's pictures among CLIP's vectors (the realism score of Kynkäänniemi et al. 2019).
+For alignment it prefers the picture with the higher CLIP score. For realism it prefers the picture with the higher
+realism score among the benchmark's pictures in CLIP's feature space (Kynkäänniemi et al. 2019).
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from diffusion2gan.human_study import preferences
 from diffusion2gan.metrics.clip_score import CLIP, cosines
 from diffusion2gan.metrics.features import cached
 from diffusion2gan.metrics.precision_recall import realism
-from diffusion2gan.report import tables
+from diffusion2gan.report.tables import write_csv
 from diffusion2gan.sampling.folder import ImageFiles, image_paths, model_folders
 from diffusion2gan.study import cli
 
@@ -46,16 +46,16 @@ def main(args: Arguments):
     scores = {}
     for row, folder in model_folders(args.models).items():
         files = image_paths(folder)
-        drawn = clip.embed(ImageFiles([files[i] for i in captions], args.resolution, args.resize_filter))
-        values = {"realism": realism(drawn, real), "alignment": cosines(F.normalize(drawn), texts)}
+        fake = clip.embed(ImageFiles([files[i] for i in captions], args.resolution, args.resize_filter))
+        values = {"realism": realism(fake, real), "alignment": cosines(F.normalize(fake), texts)}
         scores[row] = pd.DataFrame({name: value.numpy() for name, value in values.items()}, index=list(captions))
     choices = [choose(trial, scores) for trial in key.itertuples()]
     answers = key.assign(rater=RATER, choice=choices, seconds=0)
-    tables.write(answers[preferences.HEADER], args.out)
+    write_csv(answers[preferences.HEADER], args.out)
 
 
 def choose(trial, scores: dict[str, pd.DataFrame]) -> str:
-    """The side of the higher score."""
+    """The side with the higher score."""
     left, right = (scores[row].at[trial.picture, trial.question] for row in (trial.left, trial.right))
     return "tie" if left == right else "left" if left > right else "right"
 

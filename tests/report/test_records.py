@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diffusion2gan.report import evidence, tables
+from diffusion2gan.report import records
+from diffusion2gan.report.inputs import read_metrics
 from diffusion2gan.study.config import load
 from diffusion2gan.study.study import Study
 
@@ -26,7 +27,7 @@ def recorded(path, **said):
 
 
 def entries(study, paths):
-    return {entry.anchor: entry for entry in evidence.entries(tables.read_metrics(paths), study)}
+    return {entry.anchor: entry for entry in records.entries(read_metrics(paths), study)}
 
 
 def test_seeds_stand_side_by_side_in_order(tmp_path, study):
@@ -59,14 +60,14 @@ def test_the_training_and_those_it_starts_from_are_behind_a_number(tmp_path, stu
         training.write_text(json.dumps({"seed": 1, "metrics": {"batch_size": 8}, "settings": settings}))
     found = entries(study, [file])
     assert list(found) == ["gan-diffusion-openmoji", "gan-diffusion-training", "regression-mse-training"]
-    trained = evidence.trained(list(found.values()))
+    trained = records.trained(list(found.values()))
     assert trained[str(begun / "student")] == "regression-mse-training"
 
 
 def test_each_metric_leads_to_the_file_that_holds_it(tmp_path, study):
     scored = recorded(tmp_path / "r/metrics/openmoji.json", metrics={"fid": 1.0})
     cost = recorded(tmp_path / "r/metrics/cost.json", metrics={"device_days": 0.5}, benchmark=None)
-    assert evidence.anchors(list(entries(study, [scored, cost]).values())) == {
+    assert records.anchors(list(entries(study, [scored, cost]).values())) == {
         ("gan-diffusion", "openmoji", "fid"): "gan-diffusion-openmoji",
         ("gan-diffusion", "cost", "device_days"): "gan-diffusion-cost",
     }

@@ -1,10 +1,10 @@
-"""What lies behind every number of the tables: what was recorded as it was measured, and as its run was trained."""
+"""The records behind the numbers of the tables: what was written down when a row was scored and when it was trained."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusion2gan.report import tables
+from diffusion2gan.report.inputs import read_metrics
 from diffusion2gan.study.study import Study
 
 TRAINING, COST = "training", "cost"
@@ -12,11 +12,11 @@ TRAINING, COST = "training", "cost"
 
 @dataclass(frozen=True)
 class Entry:
-    """The files of one row that say the same of each seed. `source` is a benchmark, `cost`, or `training`."""
+    """The files of one row from one source: a benchmark, `cost` or `training`. There is one file per seed."""
 
     row: str
     source: str
-    records: list[dict]  # of `tables.read_metrics`, by seed
+    records: list[dict]  # from `read_metrics`, by seed
 
     @property
     def anchor(self) -> str:
@@ -24,20 +24,20 @@ class Entry:
 
     @property
     def parts(self) -> dict[str, dict[str, list]]:
-        """All that the files say: for each part of a file and each name in it, the value of every seed; None for none.
+        """The contents of the files: {part of the file: {name: [a value per seed, None if missing]}}.
 
-        What stands in no part comes first, under "". A part that the settings repeat is left to them.
+        Values outside any part come first, under "". Parts that the settings repeat are left out.
         """
-        said = [dict(_leaves(_once(record))) for record in self.records]
+        contents = [dict(_leaves(_without_repeats(record))) for record in self.records]
         parts: dict[str, dict[str, list]] = {"": {}}
-        for *part, name in dict.fromkeys(place for record in said for place in record):
-            values = [record.get((*part, name)) for record in said]
+        for *part, name in dict.fromkeys(place for record in contents for place in record):
+            values = [record.get((*part, name)) for record in contents]
             parts.setdefault(" / ".join(part[:1]), {})[".".join([*part[1:], name])] = values
         return parts
 
 
 def entries(records: list[dict], study: Study) -> list[Entry]:
-    """The entries of metrics records and of the trainings behind them, by row; each file once, seeds in order."""
+    """The entries of metrics records and of the trainings behind them, ordered by row and seed, without duplicates."""
     found: dict[tuple[str, str], dict[Path, dict]] = {}
     for record in records:
         found.setdefault((record["run"], record["benchmark"] or COST), {})[record["path"]] = record
@@ -51,39 +51,39 @@ def entries(records: list[dict], study: Study) -> list[Entry]:
     ]
 
 
-def anchors(of: list[Entry]) -> dict[tuple[str, str, str], str]:
-    """The anchor of the entry that holds a metric of a row: {(row, benchmark or `cost`, metric): anchor}."""
+def anchors(entries: list[Entry]) -> dict[tuple[str, str, str], str]:
+    """The anchor of the entry that holds a metric: {(row, benchmark or `cost`, metric): anchor}."""
     return {
         (entry.row, entry.source, metric): entry.anchor
-        for entry in of
+        for entry in entries
         if entry.source != TRAINING
         for record in entry.records
         for metric in record["metrics"]
     }
 
 
-def trained(of: list[Entry]) -> dict[str, str]:
-    """The anchor of the training that left a student or a file: {path as files name it: anchor}."""
+def trained(entries: list[Entry]) -> dict[str, str]:
+    """The anchor of the training that wrote a student or a record: {path as it appears in files: anchor}."""
     return {
-        str(made): entry.anchor
-        for entry in of
+        str(path): entry.anchor
+        for entry in entries
         if entry.source == TRAINING
         for record in entry.records
-        for made in (record["path"], record["path"].parent.parent / "student")
+        for path in (record["path"], record["path"].parent.parent / "student")
     }
 
 
 def _trainings(folder: Path, study: Study) -> Iterator[dict]:
-    """What the training of the run in a folder recorded, then those of the runs that it starts from."""
+    """The training record of the run in a folder, then those of the runs that it starts from."""
     path = folder / "metrics" / "training.json"
     if path.is_file():
-        (record,) = tables.read_metrics([path], {"seed", "metrics"})
+        (record,) = read_metrics([path], {"seed", "metrics"})
         yield {"run": study.origins.get(folder.name, (folder.name, 0))[0], **record}
         if init := record.get("settings", {}).get("init"):
             yield from _trainings(Path(init).parent, study)
 
 
-def _once(record: dict) -> dict:
+def _without_repeats(record: dict) -> dict:
     settings = record.get("settings", {})
     return {name: part for name, part in record.items() if not isinstance(part, dict) or settings.get(name) != part}
 
