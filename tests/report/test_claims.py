@@ -1,4 +1,4 @@
-"""Checks on made-up tables, and the project's own claims on the numbers that the paper reports."""
+"""Checks on made-up tables, and the project's own claims on the paper's numbers."""
 
 from pathlib import Path
 
@@ -141,7 +141,7 @@ def test_a_claim_that_lacks_something_is_told(key, tmp_path):
 
 
 def reported(name):
-    """What the paper reports, as a table of one seed."""
+    """The paper's numbers as a table of one seed."""
     figures = {"figure2": FIGURE2, "figure3": FIGURE3, "human_study": check_claims.preferences(FIGURE6)}
     if name in figures:
         return figures[name].assign(seed=0)
@@ -160,7 +160,7 @@ def test_a_claim_is_what_the_papers_numbers_say(name):
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_claim_is_about_rows_and_metrics_of_its_table(name):
-    """A name that is no row's would never be measured, and nobody would notice."""
+    """A misspelt row would never be measured, and nobody would notice."""
     table, study = OWN[name]["table"], yaml.safe_load((ROOT / "config.yaml").read_text())["tables"]
     known = set(reported(table)["row"])
     for comparison in OWN[name]["comparisons"]:

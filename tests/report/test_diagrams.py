@@ -1,4 +1,4 @@
-"""Figures 4 and 5 draw all that was traced, and every word of them can be read."""
+"""Figures 4 and 5 show everything that was traced, and all their text is legible."""
 
 import itertools
 import re
@@ -30,7 +30,7 @@ def arrows_of(figure):
 
 
 def assert_legible(figure):
-    """No word is cut, smaller than the smallest, over another, over a box that is not its own, or under an arrow."""
+    """No text is cut, too small, over another text or another box, or crossed by an arrow."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()

@@ -1,4 +1,4 @@
-"""The report holds the numbers of its files, leads to what is behind each, loads nothing, and hides nothing."""
+"""The report shows the numbers of its files, links each to its records, loads nothing, and says what is missing."""
 
 import json
 import re

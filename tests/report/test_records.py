@@ -1,4 +1,4 @@
-"""What lies behind a number is all that its files say, seed by seed, and the training behind it."""
+"""The records behind a number: everything in its files, seed by seed, and the training that it depends on."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What Figures 4 and 5 say of the networks is what the networks say of themselves."""
+"""The graphs behind Figures 4 and 5 agree with the networks themselves."""
 
 import networkx as nx
 import pytest
@@ -36,7 +36,7 @@ def trace(layout, **discriminator):
 
 
 def parts(graph, prefix):
-    """The attributes of the nodes whose names begin so."""
+    """The attributes of the nodes whose names start with a prefix."""
     return [node for name, node in graph.nodes.items() if name.startswith(prefix)]
 
 
