@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
-from diffusion2gan.discriminators.mix_and_match import Fractions
 from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
@@ -27,11 +26,13 @@ from diffusion2gan.losses import PERCEPTUAL, POINTWISE, regression_loss
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.dataset import Pairs
+from diffusion2gan.settings import GANSettings, RegressionSettings
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.training import distributed
-from diffusion2gan.training.adversarial import AdversarialTraining, Adversary
+from diffusion2gan.training.adversarial import AdversarialTraining
 from diffusion2gan.training.regression import RegressionTraining
 
+TINY = 1e-12  # a learning rate that leaves the weights where they are
 PAPER = {"lpips": 0.29, "pseudo_huber": 1.04, "latent_lpips": 1.01, "e_latent_lpips": 0.92}
 
 
@@ -97,39 +98,39 @@ def main(size: str, batch: int, repeats: int, autocast: bool) -> None:
     torch.manual_seed(0)
     device = distributed.device()
     teacher = RandomTeacher(size, device)
-    common = {
-        "teacher": teacher,
-        "pairs": RandomPairs(4 * batch, teacher.latent_shape),
-        "batch_size": batch,
-        "learning_rate": 0.0,
-        "seed": 0,
-        "autocast": autocast,
-    }
+    pairs = RandomPairs(4 * batch, teacher.latent_shape)
+    common = {"iterations": 1, "batch_size": batch, "learning_rate": TINY, "autocast": autocast}
     print(f"{size}, batches of {batch}, {repeats} steps each, {'bfloat16' if autocast else 'float32'}, {device}")
     with tempfile.TemporaryDirectory() as folder:
         losses = {name: loss_of(name, size, Path(folder), teacher) for name in [*POINTWISE, *PERCEPTUAL]}
 
     print("\na step of regression: images/s relative to MSE (the paper's), peak GiB")
     trainings = {
-        name: lambda loss=loss: RegressionTraining(student=student(teacher), loss=loss, **common)
+        name: lambda name=name, loss=loss: RegressionTraining(
+            student(teacher), teacher, pairs, loss, RegressionSettings(loss=name, **common)
+        )
         for name, loss in losses.items()
     }
     compare(trainings, batch, repeats, device, PAPER)
 
-    print("\na step of the GAN, R1 at every step: images/s relative to the first, peak GiB")
-    gan = {"student": lambda: student(teacher), "loss": losses["e_latent_lpips"]}
-    compare({name: make(teacher, gan, common) for name, make in LADDER.items()}, batch, repeats, device)
+    print("\na step of the GAN, R1 each time: images/s as ratio to the first, peak GiB")
+    common |= {"loss": "e_latent_lpips", "d_learning_rate": TINY, "r1_every": 1}
+    trainings = {
+        name: lambda row=row: AdversarialTraining(
+            student(teacher), teacher, pairs, losses["e_latent_lpips"],
+            discriminator(settings := GANSettings(**common | row), teacher), settings,
+        )
+        for name, row in ROWS.items()
+    }  # fmt: skip
+    compare(trainings, batch, repeats, device)
 
-    print("\nR1, forward and both backward passes: time relative to the single sample, peak GiB")
-    discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=True, multi_scale=True).to(device)
+    print("\nR1, forward and both backward passes: time as ratio to the single sample, peak GiB")
+    full = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=True, multi_scale=True).to(device)
     x, z = (torch.randn(batch, *teacher.latent_shape, device=device) for _ in range(2))
     text = teacher.text.expand(batch, -1, -1)
     seconds = {}
     for name, penalty in {"single sample": single_sample_r1, "whole batch": whole_batch_r1}.items():
-
-        def compute(penalty=penalty):
-            penalty(discriminator, x, z, text, gamma=1.0, every=16).backward()
-
+        compute = lambda penalty=penalty: penalty(full, x, z, text, gamma=1.0, every=16).backward()  # noqa: E731
         seconds[name], memory = measure(compute, repeats, device)
         print(f"  {name:<24}{seconds[name] / seconds['single sample']:8.2f}{memory:9.2f}")
 
@@ -149,44 +150,32 @@ def loss_of(name: str, size: str, folder: Path, teacher: RandomTeacher):
     return regression_loss(name, path, teacher.decode, device=teacher.device)
 
 
-def rung(kind: str = "diffusion", z: bool = False, multi_scale: bool = False, **adversary) -> Callable:
-    """A row of Table 2: a function that returns a function that builds its training."""
-
-    def make(teacher: RandomTeacher, gan: dict, common: dict) -> Callable[[], AdversarialTraining]:
-        def training() -> AdversarialTraining:
-            if kind == "gigagan":
-                unet = teacher.unet.config
-                width = min(128, unet.block_out_channels[0])
-                discriminator = GigaGANDiscriminator(teacher.latent_shape, unet.cross_attention_dim, width)
-            else:
-                discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z, multi_scale)
-            settings = {"learning_rate": 0.0, "lambda_gan": 0.1, "r1_every": 1} | adversary
-            return AdversarialTraining(
-                discriminator, Adversary(**settings), student=gan["student"](), loss=gan["loss"], **common
-            )
-
-        return training
-
-    return make
+def discriminator(settings: GANSettings, teacher: RandomTeacher):
+    """The D of a row of Table 2, as `train_gan.py` has it, but with GigaGAN's as wide as the teacher."""
+    if settings.discriminator == "diffusion":
+        return DiffusionDiscriminator.from_teacher(teacher.unet, settings.z_conditioning, settings.multi_scale)
+    unet = teacher.unet.config
+    return GigaGANDiscriminator(teacher.latent_shape, unet.cross_attention_dim, min(128, unet.block_out_channels[0]))
 
 
-LADDER = {
-    "GigaGAN D": rung("gigagan", matching_aware=True),
-    "diffusion D": rung(),
-    "+ z": rung(z=True),
-    "+ single-sample R1": rung(z=True, r1_gamma=1.0),
-    "+ multi-scale": rung(z=True, multi_scale=True, r1_gamma=1.0),
-    "+ mix-and-match": rung(z=True, multi_scale=True, r1_gamma=1.0, mix=Fractions()),
+Z, R1, SCALES = {"z_conditioning": True}, {"r1": True}, {"multi_scale": True}
+ROWS = {
+    "GigaGAN D": {"discriminator": "gigagan"},
+    "diffusion D": {},
+    "+ z": Z,
+    "+ single-sample R1": Z | R1,
+    "+ multi-scale": Z | R1 | SCALES,
+    "+ mix-and-match": Z | R1 | SCALES | {"mix_and_match": True},
 }
 
 
 def whole_batch_r1(discriminator, x, z, text, gamma: float, every: int) -> torch.Tensor:
-    """The usual R1: the mean over the whole batch, in one pass."""
+    """R1 as it usually is: the mean over the batch, computed at once."""
     samples = torch.arange(len(x))
     x = x.clone().requires_grad_()
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        verdicts = torch.stack([head.flatten(1).mean(1) for head in discriminator(x, z, text)]).mean(0)
-        (gradient,) = torch.autograd.grad(verdicts[samples].sum(), x, create_graph=True)
+        logits = torch.stack([head.flatten(1).mean(1) for head in discriminator(x, z, text)]).mean(0)
+        (gradient,) = torch.autograd.grad(logits[samples].sum(), x, create_graph=True)
     return every * gamma / 2 * gradient.square().flatten(1).sum(1).mean()
 
 

@@ -66,7 +66,7 @@ def main(side: int, batch: int, rounds: int) -> None:
         times = {name: [] for name in losses}
         for number in range(rounds + 1):
             for name, loss in losses.items():
-                timing = seconds(lambda loss=loss: step(loss), device, warmup=0, repeats=2).median
+                timing = seconds(lambda loss=loss: step(loss), warmup=0, repeats=2).median
                 if number:
                     times[name].append(timing)
         memory = {name: extra_memory(lambda loss=loss: step(loss), device) for name, loss in losses.items()}

@@ -10,16 +10,17 @@ def test_the_warm_up_does_not_count_and_the_median_does(monkeypatch):
     def draw():
         clock[0] += next(durations)
 
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
-    timing = seconds(draw, torch.device("cpu"), warmup=2, repeats=5)
+    monkeypatch.setattr(speed.benchmark, "timer", lambda: clock[0])
+    timing = seconds(draw, warmup=2, repeats=5)
     assert (timing.median, timing.spread, timing.repeats) == (3.0, 3.0, 5)  # the quartiles are 2 and 5
     assert next(durations, None) is None
 
 
 def test_the_device_is_waited_for_on_both_sides_of_a_call(monkeypatch):
     events = []
-    monkeypatch.setattr(speed, "_wait", lambda device: events.append("wait"))
-    seconds(lambda: events.append("draw"), torch.device("cuda"), warmup=1, repeats=2)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: events.append("wait"))
+    seconds(lambda: events.append("draw"), warmup=1, repeats=2)
     assert events == ["wait", "draw", "wait"] * 3
 
 

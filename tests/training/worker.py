@@ -15,7 +15,7 @@ from diffusion2gan.losses import regression_loss
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.seeds import noise
-from diffusion2gan.settings import Fitting, GANSettings, RegressionSettings
+from diffusion2gan.settings import Fitting, GANSettings, RegressionSettings, VGGSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
 from diffusion2gan.training.adversarial import AdversarialTraining
@@ -49,7 +49,8 @@ def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -
     if kind == "vgg":
         batches = LatentBatches(torch.randn(20, 4, 8, 8), torch.arange(20) % 3, 8, 0, *distributed.parts(8))
         network = VGG("latent", 4, 3, width=0.125, batch_norm=False).float()
-        return VGGTraining(network, batches, 1e-3, 0.05, 0.1, autocast=False)
+        settings = {"classes": 3, "iterations": STEPS, "batch_size": 8, "learning_rate": 1e-3, "label_smoothing": 0.1}
+        return VGGTraining(network, batches, VGGSettings(**settings))
     teacher = Teacher(teacher_folder, "cpu", torch.float64)
     common = {
         "student": Generator.from_teacher(teacher_folder).double(), "teacher": teacher, "pairs": Memory(),

@@ -129,7 +129,7 @@ class Scores:
             sampling = SamplingSettings(**{name: self.sample[name] for name in names})
             sample, denoiser = sampler.load_sampler(sampling, self.device)
             seed = noise_seeds(self.settings.seed, [0])
-            timing = seconds(lambda: sample(seed, self.captions[:1]).cpu(), self.device)
+            timing = seconds(lambda: sample(seed, self.captions[:1]).cpu())
         self.speed = asdict(timing)
         self.values |= {"params_billion": parameters(denoiser) / 1e9, "steps": sampling.steps}
         self.values["inference_seconds"] = timing.median

@@ -3,12 +3,13 @@
 import ctypes
 import gc
 import statistics
-import time
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.utils import benchmark
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,9 @@ class Timing:
         return 1.57 * self.spread / self.repeats**0.5
 
 
-def seconds(call: Callable[[], object], device: torch.device, warmup: int = 3, repeats: int = 10) -> Timing:
-    """Time `repeats` calls after `warmup` untimed ones; the device is synchronised around each call."""
-    measured = []
-    for number in range(warmup + repeats):
-        _wait(device)
-        start = time.perf_counter()
-        call()
-        _wait(device)
-        if number >= warmup:
-            measured.append(time.perf_counter() - start)
+def seconds(call: Callable[[], object], warmup: int = 3, repeats: int = 10) -> Timing:
+    """Time `repeats` calls after `warmup` untimed ones; torch's timer synchronises the GPU around each call."""
+    measured = timeit.repeat(call, number=1, repeat=warmup + repeats, timer=benchmark.timer)[warmup:]
     first, median, third = statistics.quantiles(measured, n=4, method="inclusive")
     return Timing(median, third - first, repeats)
 
@@ -66,8 +60,3 @@ def parameters(model: torch.nn.Module) -> int:
 def _resident(which: str) -> int:
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split(f"{which}:")[1].split()[0])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

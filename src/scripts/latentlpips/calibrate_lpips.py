@@ -45,7 +45,7 @@ def main(args: Arguments):
         for split, count in (("train", args.count), ("val", args.held_out))
     )
 
-    training = CalibrationTraining(trunk, triplets, args.batch_size, args.learning_rate, args.seed)
+    training = CalibrationTraining(trunk, triplets, args, args.seed)
     names = ["space", "judgements", "count", "size", "batch_size", "learning_rate"]
     schedule = Schedule(args.iterations, decay="linear")
     history = train(training, schedule, args.checkpoints, cli.settings_of(args, names), args.seed)

@@ -59,7 +59,7 @@ def main(args: Arguments):
     for name, parts in losses.items():
         for part, (loss, inputs) in parts.items():
             step = a_step(loss, inputs, args.autocast)
-            row = {"loss": name, "part": part, "milliseconds": 1e3 * seconds(step, device, 2, args.repeats).median}
+            row = {"loss": name, "part": part, "milliseconds": 1e3 * seconds(step, 2, args.repeats).median}
             if part == "total":
                 row["mebibytes"] = extra_memory(step, device) / 2**20
             rows.append(row)

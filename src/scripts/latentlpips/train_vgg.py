@@ -1,4 +1,4 @@
-"""Train a VGG to name pictures or latents: the trunk of LPIPS or LatentLPIPS."""
+"""Train a VGG to classify images or latents: the trunk of LPIPS or LatentLPIPS."""
 
 import json
 import time
@@ -51,7 +51,7 @@ def main(args: Arguments):
         channels = 3
 
     network = VGG(args.space, channels, args.classes, args.width).to(device)
-    training = VGGTraining(network, batches, args.learning_rate, args.weight_decay, args.label_smoothing, args.autocast)
+    training = VGGTraining(network, batches, args)
     names = ["space", "classes", "width", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "autocast"]
     schedule = Schedule(args.iterations, args.warmup, decay="cosine")
     history = train(training, schedule, args.checkpoints, cli.settings_of(args, names), args.seed)

@@ -8,6 +8,7 @@ import torch
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.settings import CalibrationSettings
 from diffusion2gan.toy.distortions import SyntheticJudgements
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.lpips.calibration import CalibrationTraining, Triplets, agreement, encode, two_afc
@@ -28,7 +29,8 @@ def test_heads_move_towards_the_judges_and_stay_non_negative(tmp_path):
     trunk = VGG("latent", 4, 0, width=0.125)
     picky = LPIPS(trunk, [torch.full((width,), float(tap == 4)) for tap, width in enumerate(trunk.widths)])
     triplets = judged_by(picky, 200)
-    training = CalibrationTraining(trunk, triplets, batch_size=20, learning_rate=1e-2, seed=0)
+    settings = CalibrationSettings(iterations=300, batch_size=20, learning_rate=1e-2)
+    training = CalibrationTraining(trunk, triplets, settings, seed=0)
     lowest = []
 
     def step(number, whole=training.step):

@@ -6,6 +6,7 @@ from PIL import Image
 
 from diffusion2gan.data.imagenet import LabelledImages
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.settings import VGGSettings
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.lpips.classification import (
     ImageBatches,
@@ -31,7 +32,8 @@ def test_learns_and_ends_in_the_same_weights_when_cut_in_two(tmp_path):
     def run(folder, iterations):
         torch.manual_seed(1)
         batches = LatentBatches(latents, labels, 16, seed=0)
-        training = VGGTraining(VGG("latent", 4, 4, width=0.125), batches, 3e-3, 0.05, 0.1, autocast=False)
+        settings = {"classes": 4, "iterations": 30, "batch_size": 16, "learning_rate": 3e-3, "label_smoothing": 0.1}
+        training = VGGTraining(VGG("latent", 4, 4, width=0.125), batches, VGGSettings(**settings))
         stopped = Schedule(30, decay="linear")
         if iterations < 30:
             training.step, whole = (lambda step: whole(step) if step < iterations else 1 / 0), training.step

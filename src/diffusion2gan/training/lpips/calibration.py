@@ -15,11 +15,12 @@ from diffusion2gan.losses.lpips import LPIPS, distance
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.progress import track
 from diffusion2gan.seeds import batch_indices
+from diffusion2gan.settings import CalibrationSettings
 
 
 @dataclass
 class Triplets:
-    """Encoded judgements: `patches` fp16 (M, 3, C, h, w) hold ref, p0 and p1, `judge` (M) prefers p1 in [0, 1]."""
+    """Encoded judgements: `patches` fp16 (M, 3, C, h, w) are ref, p0, p1; `judge` (M,) is the share that prefers p1."""
 
     patches: torch.Tensor
     judge: torch.Tensor
@@ -33,7 +34,7 @@ def encode(
     judgements: Sequence[Judgement], count: int, seed: int, to_space: Callable[[torch.Tensor], torch.Tensor],
     batch_size: int = 64,
 ) -> Triplets:  # fmt: skip
-    """`count` judgements (all of BAPPS at most), their pictures in [-1, 1] brought to the metric's space."""
+    """`count` judgements (at most all of BAPPS), their images in [-1, 1] encoded by `to_space` for the metric."""
     chosen = list(range(count))
     if isinstance(judgements, BAPPS):  # sorted by subset
         count = min(count, len(judgements))
@@ -49,7 +50,7 @@ def encode(
 
 
 class Ranking(nn.Module):
-    """Logit (N,) that p1 is preferred, of the distances d0 and d1 (N,): a perceptron of 32 and 32 units."""
+    """Distances d0 and d1 (N,) to the logit (N,) that p1 is preferred: an MLP with two layers of 32 units."""
 
     def __init__(self):
         super().__init__()
@@ -62,23 +63,23 @@ class Ranking(nn.Module):
 
 
 class CalibrationTraining:
-    """Fit the heads of LPIPS on a frozen trunk, and the ranking network that reads its distances.
+    """Fit the heads of LPIPS on a frozen trunk, and the ranking network on top of its distances.
 
-    Binary cross-entropy against the share of judges; Adam with Zhang et al.'s betas; half of the
-    differences dropped at random before the heads; heads clamped to ≥ 0 after each step, as theirs.
+    As Zhang et al.: binary cross-entropy against the share of people who prefer p1, Adam with their betas, dropout
+    of one half before the heads, and heads clamped to ≥ 0 after each step.
     """
 
     averaged = "heads"
     initial = 0.1  # weight of every channel at the start                                       # ours
 
-    def __init__(self, trunk: VGG, triplets: Triplets, batch_size: int, learning_rate: float, seed: int):
-        self.triplets, self.batch_size, self.seed = triplets, batch_size, seed
+    def __init__(self, trunk: VGG, triplets: Triplets, settings: CalibrationSettings, seed: int):
+        self.triplets, self.batch_size, self.seed = triplets, settings.batch_size, seed
         self.device = next(trunk.parameters()).device
         self.trunk = trunk.folded().requires_grad_(False)
         heads = nn.ParameterList(torch.full((width,), self.initial) for width in trunk.widths)
         self.modules = {"heads": heads.to(self.device), "ranking": Ranking().to(self.device)}
         parameters = [parameter for module in self.modules.values() for parameter in module.parameters()]
-        self.optimizers = {"heads": torch.optim.Adam(parameters, learning_rate, betas=(0.5, 0.999))}
+        self.optimizers = {"heads": torch.optim.Adam(parameters, settings.learning_rate, betas=(0.5, 0.999))}
 
     def step(self, step: int) -> dict[str, float]:
         optimizer = self.optimizers["heads"]
@@ -103,7 +104,7 @@ class CalibrationTraining:
 
 
 def agreement(d0: torch.Tensor, d1: torch.Tensor, judge: torch.Tensor) -> torch.Tensor:
-    """2AFC agreement (N,) of distances with judges: the share of them who prefer the nearer patch, 1/2 in a tie."""
+    """2AFC agreement (N,): the share of people who prefer the patch that is nearer, 1/2 for a tie."""
     return (d0 < d1) * (1 - judge) + (d1 < d0) * judge + 0.5 * (d0 == d1)
 
 
@@ -112,11 +113,10 @@ def two_afc(
     metric: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], triplets: Triplets,
     device: torch.device | str = "cpu", batch_size: int = 64,
 ) -> dict[str, float]:  # fmt: skip
-    """2AFC scores in [0, 1] of a metric, on each subset and on all.
+    """2AFC scores in [0, 1] of a metric, for each subset and for all.
 
-    `2afc` is the plain mean of the subsets (as LPIPS reports its groups), `2afc_pooled` that of all judgements,
-    and `2afc_human` the ceiling: how often one judge agrees with another, p² + (1 - p)² for a share of p
-    (Zhang et al. 2018), averaged like `2afc`.
+    `2afc` is the mean of the subsets, as LPIPS reports it; `2afc_pooled` the mean of all judgements; `2afc_human`
+    the ceiling: how often two people agree, p² + (1 - p)² for a share p (Zhang et al. 2018), averaged like `2afc`.
     """
     agreed, human = defaultdict(list), defaultdict(list)
     for first in range(0, len(triplets), batch_size):

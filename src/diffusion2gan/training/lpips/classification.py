@@ -1,4 +1,4 @@
-"""Training of the VGG that the perceptual losses see through: an ordinary classifier (Sec. 3.2)."""
+"""Training of the VGG inside the perceptual losses, as a classifier (Sec. 3.2)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
@@ -12,35 +12,34 @@ from torch.utils.data import DataLoader
 from diffusion2gan.data.imagenet import LabelledImages
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.seeds import batch_indices
+from diffusion2gan.settings import VGGSettings
 from diffusion2gan.training import distributed
 
 LabelledBatch = tuple[torch.Tensor, torch.Tensor]  # inputs (N, C, h, w) and labels (N)
 
 
 class VGGTraining:
-    """Fit a VGG to labelled batches, `batches(step)`, by cross-entropy under AdamW (Loshchilov & Hutter 2019).
+    """Fit a VGG to labelled batches, `batches(step)`, by cross-entropy with AdamW (Loshchilov & Hutter 2019).
 
-    Optimiser and weight decay are ours; the paper says only that the network is trained on ImageNet.
-    Of several processes each normalises by the statistics of its own rows of the batch.
+    Optimizer and weight decay are ours; the paper says only that the network is trained on ImageNet.
+    Batch norm takes the statistics of a process's own rows of the batch.
     """
 
     averaged = "vgg"
 
-    def __init__(
-        self, network: VGG, batches: Callable[[int], LabelledBatch], learning_rate: float, weight_decay: float,
-        label_smoothing: float, autocast: bool,
-    ):  # fmt: skip
-        self.batches, self.label_smoothing, self.autocast = batches, label_smoothing, autocast
+    def __init__(self, network: VGG, batches: Callable[[int], LabelledBatch], settings: VGGSettings):
+        self.batches, self.settings = batches, settings
         self.modules = {"vgg": network.train()}
         self.network = distributed.wrap(network)
-        self.optimizers = {"vgg": torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)}
+        weights, decay = network.parameters(), settings.weight_decay
+        self.optimizers = {"vgg": torch.optim.AdamW(weights, settings.learning_rate, weight_decay=decay)}
 
     def step(self, step: int) -> dict[str, float]:
         optimizer = self.optimizers["vgg"]
         inputs, labels = _on_device_of(self.modules["vgg"], *self.batches(step))
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.settings.autocast):
             logits = self.network(inputs).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)  # ours
@@ -49,10 +48,10 @@ class VGGTraining:
 
 
 class LatentBatches:
-    """Batches of encoded pictures, each latent shifted by at most an eighth of its side.
+    """Batches of encoded images, each latent shifted by at most an eighth of its side.
 
-    `latents` (M, C, h, w) and `labels` (M). A flip or a change of colour would have to happen before the
-    encoder, so the pictures bring those; reflection fills what a shift uncovers. `rows` of the batch are given.
+    `latents` (M, C, h, w) and `labels` (M,). Flips and changes of colour have to be made before the encoder, so
+    they are in the latents already. Reflection fills the border that a shift leaves. Gives the `rows` of a batch.
     """
 
     def __init__(
@@ -69,10 +68,9 @@ class LatentBatches:
 
 
 class ImageBatches:
-    """Batches of labelled pictures (N, 3, size, size) in [-1, 1], read and cropped by worker processes.
+    """Batches of labelled images (N, 3, size, size) in [-1, 1], read and cropped by worker processes.
 
-    Picture and crop are functions of the step alone; a folder is shuffled anew each time round. `rows` of
-    the batch are given.
+    Images and crops depend on the step alone; a folder is shuffled anew every epoch. Gives the `rows` of a batch.
     """
 
     def __init__(self, pictures: LabelledImages, batch_size: int, seed: int, workers: int, rows: slice = slice(None)):
@@ -88,13 +86,13 @@ class ImageBatches:
         return _scaled(pictures), labels
 
     def _from(self, first: int) -> Iterator[LabelledBatch]:
-        own = torch.Generator()  # the loader draws a seed; from the global generator it would disturb the step
+        own = torch.Generator()  # the loader draws a seed, which must not come from the step's global generator
         steps = (picture_indices(self.pictures, step, self.batch_size, self.seed)[self.rows] for step in count(first))
         return iter(DataLoader(self.pictures, batch_sampler=steps, num_workers=self.workers, generator=own))
 
 
 def picture_indices(pictures: LabelledImages, step: int, batch_size: int, seed: int) -> list[int]:
-    """The examples of a step: a folder's are shuffled, scenes are random already and never end."""
+    """The images of a step. A folder is shuffled; scenes are random already and never end."""
     positions = range(step * batch_size, (step + 1) * batch_size)
     if pictures.count is None:
         return list(positions)
@@ -106,7 +104,7 @@ def picture_indices(pictures: LabelledImages, step: int, batch_size: int, seed: 
 def held_out_images(
     pictures: LabelledImages, number: int, batch_size: int, seed: int, workers: int
 ) -> Iterator[LabelledBatch]:
-    """The same `number` labelled pictures every time (a whole folder at most), in batches as `accuracy` takes them."""
+    """The same `number` labelled images every time (at most the whole folder), in batches for `accuracy`."""
     number = number if pictures.count is None else min(number, pictures.count)
     chosen = picture_indices(pictures, 0, number, seed)
     for images, labels in DataLoader(pictures, batch_size, sampler=chosen, num_workers=workers):
@@ -115,7 +113,7 @@ def held_out_images(
 
 @torch.no_grad()
 def accuracy(network: VGG, batches: Iterable[LabelledBatch]) -> dict[str, float]:
-    """Of all inputs the share whose label is the likeliest (`top1`), or among the five likeliest (`top5`); `count`."""
+    """Top-1 and top-5 accuracy in [0, 1], and the `count` of the inputs."""
     network.eval()
     ranks = []
     for batch in batches:
