@@ -68,7 +68,7 @@ def test_an_entry_is_all_that_a_model_needs(row, folder, unet, entry, request, b
     study = Study(config)
     assert row in study.measured
 
-    told = {"model": study.models[row].pipeline, **study.drawing(row), "prompts": benchmark / "prompts.parquet"}
+    told = {"model": study.models[row].pipeline, **study.sampling(row), "prompts": benchmark / "prompts.parquet"}
     told |= {"count": 2, "out": tmp_path / "drawn"}
     sample.main(cli.parse(sample.Arguments, shlex.split(cli.arguments(told))))
     pictures = [Image.open(file) for file in image_paths(tmp_path / "drawn")]
