@@ -186,7 +186,7 @@ def test_every_run_of_the_study_is_here(commands):
     assert set(commands) == {*REGRESSIONS, *GANS, *CONSISTENCY}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(commands) == set(config["runs"])
-    base = Study(load(config, ROOT)).runs["gan-diffusion-z-r1"]  # what CHANGED hides
+    base = Study(load(config, ROOT)).runs["gan-diffusion-z-r1"].settings  # what CHANGED hides
     assert (base.ensemble, base.r1_every, base.seed) == ("bgco", 16, 0)
 
 
