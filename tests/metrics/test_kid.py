@@ -55,5 +55,5 @@ def test_a_resample_never_compares_an_image_with_itself():
 
 
 def test_one_image_is_too_few():
-    with pytest.raises(ValueError, match="two pictures"):
+    with pytest.raises(ValueError, match="two images"):
         kid(features(0, 1), features(1, 5))

@@ -57,7 +57,7 @@ def test_a_point_is_not_its_own_neighbour():
 
 
 def test_too_few_images_are_refused():
-    with pytest.raises(ValueError, match="more than 3 pictures, there are 3"):
+    with pytest.raises(ValueError, match="more than 3 images, there are 3"):
         precision_recall(features(0, 3), features(1, 30))
 
 
