@@ -1,5 +1,5 @@
-"""Discriminators D(x, z, c) and what steadies their training (Sec. 3.3).
+"""Discriminators D(x, z, c) and what stabilises their training (Sec. 3.3).
 
-A discriminator is called as `D(x, z, text_embeddings, **added)`: latents and noise (N, C, h, w), text
-(N, T, D), and SDXL's added conditions. It returns a list of logit maps (N, 1, h', w').
+A discriminator is called as `D(x, z, text_embeddings, **added)` with latents and noise (N, C, h, w), text
+(N, T, D) and SDXL's added conditions. It returns a list of logit maps (N, 1, h', w').
 """

@@ -1,4 +1,4 @@
-"""GigaGAN's discriminator (Kang et al., CVPR 2023, Sec. 3.3) on latents, trained from scratch: Table 2, second row.
+"""GigaGAN's discriminator (Kang et al., CVPR 2023, Sec. 3.3) on latents, trained from scratch: second row of Table 2.
 
 Its matching-aware loss is in `training.adversarial`.
 """
@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 
 class GigaGANDiscriminator(nn.Module):
-    """Multi-scale in, multi-scale out: the latent enters a convolutional trunk at every scale of a
-    pyramid, and from every entry each scale that follows predicts.
+    """Multi-scale input and output: the latent enters a convolutional backbone at every scale of a
+    pyramid, and after every entry each of the following scales predicts logits.
 
-    Scales halve from the side of the latent (C, h, w) down to 4; `text_width` is that of the text
-    embeddings. All sizes are ours: `width` channels at the finest scale, doubled at each halving up to
-    `max_width`, self-attention at sides up to `attention_side`, a text branch of `text_layers`.
+    The sides of the scales halve from that of the latent (C, h, w) down to 4; `text_width` is the width of
+    the text embeddings. All sizes are ours: `width` channels at the finest scale, doubled at each halving up
+    to `max_width`, self-attention at sides up to `attention_side`, `text_layers` layers in the text branch.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class GigaGANDiscriminator(nn.Module):
     def forward(
         self, x: torch.Tensor, z: torch.Tensor, text_embeddings: torch.Tensor, **added: torch.Tensor
     ) -> list[torch.Tensor]:
-        """Logit maps (N, 1, h', w') of every (entry, exit); positive says real.
+        """Logit maps (N, 1, h', w') for every (entry, exit); positive means real.
 
-        GigaGAN's discriminator does not see the noise: z is ignored, as are SDXL's added conditions.
+        GigaGAN's discriminator has no noise input: z is ignored, and so are SDXL's added conditions.
         """
         text = self.text(text_embeddings)
         logits = []
@@ -55,8 +55,8 @@ class GigaGANDiscriminator(nn.Module):
 
 
 class TextBranch(nn.Module):
-    """Text embeddings (N, T, D) → one descriptor (N, width): learnt attention over frozen tokens, read
-    at a learnt token of its own."""
+    """Text embeddings (N, T, D) → one descriptor (N, width): a transformer over the frozen embeddings and one
+    learnt token, whose output is the descriptor."""
 
     def __init__(self, text_width: int, width: int, layers: int):
         super().__init__()
@@ -73,7 +73,7 @@ class TextBranch(nn.Module):
 
 
 class Scale(nn.Module):
-    """One scale of the trunk: where latents enter, the features' body, its predictor, the way down."""
+    """One scale of the backbone: the layer where latents enter, residual block, predictor, downsampling."""
 
     def __init__(self, latent: int, width: int, coarser: int | None, text_width: int, attention: bool):
         super().__init__()
@@ -84,7 +84,7 @@ class Scale(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions beside an identity, of unit variance together; no normalisation."""
+    """A residual block of two convolutions, scaled to keep unit variance; no normalisation."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -111,7 +111,7 @@ class L2Attention(nn.Module):
         self.out = nn.Conv2d(width, width, 1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        def split(tensor):  # (N, heads, places, width of a head)
+        def split(tensor):  # (N, heads, locations, width of a head)
             return tensor.unflatten(1, (self.heads, -1)).flatten(3).transpose(2, 3)
 
         queries, values = split(self.queries(features)), split(self.values(features))
@@ -139,7 +139,7 @@ class Predictor(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """A 1 × 1 convolution whose input channels the text scales, its output of unit variance again
+    """A 1 × 1 convolution whose input channels are scaled by the text, with demodulation to unit variance
     (Karras et al., CVPR 2020)."""
 
     def __init__(self, width: int, text_width: int):

@@ -1,4 +1,4 @@
-"""Mix-and-match augmentation: D also learns to reject target latents beside the wrong text or noise (Sec. 3.3)."""
+"""Mix-and-match augmentation: D also learns to reject target latents with the wrong text or noise (Sec. 3.3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from diffusion2gan.errors import UserError
 
 @dataclass(frozen=True)
 class Fractions:
-    """How much of D's fake batch is mismatched triples of each kind; the rest stays generated.  # ours"""
+    """Fractions of D's fake batch that become mismatched triples of each kind; the rest is generated.  # ours"""
 
     latent: float = 0.25
     text: float = 0.25
@@ -26,8 +26,10 @@ class Fractions:
 
 @dataclass(frozen=True)
 class Mix:
-    """Which triple stands at each place of the fake batch: row indices (N,) into the batch's latents,
-    noise and text. Where `target` is true the latent is the teacher's x, elsewhere it is generated."""
+    """The triple in each row of the fake batch, as row indices (N,) into the batch's latents, noise and text.
+
+    Where `target` (N,) is true the latent is the teacher's x, elsewhere it is generated.
+    """
 
     target: torch.Tensor
     latent: torch.Tensor
@@ -36,12 +38,12 @@ class Mix:
 
 
 def mix_and_match(captions: Sequence[str], fractions: Fractions) -> Mix:
-    """Draw, from torch's default generator on the CPU, which places of the batch become mismatched.
+    """Draw which rows of the fake batch become mismatched, with torch's default generator on the CPU.
 
-    Places are drawn independently, at the given fractions. One has either an unrelated target latent
-    between its own noise and text, or its own target latent with another's text, or with another's
-    noise: each is the teacher's latent with one thing wrong. Unrelated latents and texts are of
-    another caption; where the batch has none, the place stays generated.
+    Each row is drawn independently, with the given fractions. A mismatched row has either an unrelated target
+    latent with its own noise and text, or its own target latent with the text or the noise of another row: the
+    teacher's latent with one thing wrong. Unrelated latents and texts belong to another caption; if the
+    batch has no other caption, the row stays generated.
     """
     count = len(captions)
     own = torch.arange(count)
@@ -61,13 +63,13 @@ def mix_and_match(captions: Sequence[str], fractions: Fractions) -> Mix:
 
 
 def other_caption(captions: Sequence[str]) -> torch.Tensor:
-    """For each place (N,) that of a random example with another caption, or itself where there is none."""
+    """For each row (N,) the index of a random row with another caption, or its own index if there is none."""
     number = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
     numbers = torch.tensor([number[caption] for caption in captions])
     return _partner(numbers[:, None] != numbers[None, :])
 
 
 def _partner(allowed: torch.Tensor) -> torch.Tensor:
-    """A random column of each row (N, N) among those allowed, or the diagonal where none is."""
+    """For each row of `allowed` (N, N) a random allowed column, or the diagonal if there is none."""
     score = torch.rand(allowed.shape).masked_fill(~allowed, -1.0).fill_diagonal_(-0.5)
     return score.argmax(dim=1)

@@ -1,4 +1,4 @@
-"""Single-sample R1: keeps the discriminator's gradient at real latents small, at little memory (Sec. 3.3)."""
+"""Single-sample R1: a gradient penalty at real latents that needs little memory (Sec. 3.3)."""
 
 from contextlib import contextmanager
 
@@ -18,10 +18,11 @@ def single_sample_r1(
 ) -> torch.Tensor:
     """every · γ/2 · ‖∇ₓ D(x, z, c)‖² at the first real sample of the batch; a scalar.
 
-    R1 is Mescheder et al., ICML 2018; applied every `every` steps it is scaled by `every` (Karras et
-    al., CVPR 2020). D's one verdict is the mean over places and heads, as in the loss.      # ours
-    Batches come shuffled, so the first sample is a random one. In float32 or wider throughout:
-    differentiated twice, lower precision is noise.
+    R1 is from Mescheder et al., ICML 2018; because it is applied only every `every` steps, it is scaled by
+    `every` (Karras et al., CVPR 2020). D(x, z, c) is the mean of the logits over locations and heads, as in the
+    loss.  # ours
+    Batches are shuffled, so the first sample is a random one. Everything is computed in float32 or wider,
+    because second derivatives in lower precision are noise.
     """
     x, z, text_embeddings = (_first(tensor).detach() for tensor in (x, z, text_embeddings))
     x.requires_grad_()
@@ -30,14 +31,14 @@ def single_sample_r1(
     math_kernel, float32 = sdpa_kernel(SDPBackend.MATH), torch.autocast(x.device.type, enabled=False)
     with math_kernel, float32, _without_checkpointing(discriminator):
         logits = discriminator(x, z, text_embeddings, **added)
-        verdict = torch.stack([head.mean() for head in logits]).mean()
-        (gradient,) = torch.autograd.grad(verdict, x, create_graph=True)
+        score = torch.stack([head.mean() for head in logits]).mean()
+        (gradient,) = torch.autograd.grad(score, x, create_graph=True)
     return every * gamma / 2 * gradient.square().sum()
 
 
 @contextmanager
 def _without_checkpointing(module: nn.Module):
-    """Within, the module's blocks keep their activations: recomputed later, they would leave the math kernel."""
+    """Turn gradient checkpointing off: recomputed activations would not use the math attention kernel."""
     blocks = [block for block in module.modules() if getattr(block, "gradient_checkpointing", False)]
     for block in blocks:
         block.gradient_checkpointing = False

@@ -1,4 +1,4 @@
-"""The conditional diffusion discriminator: the teacher's U-Net judges each place of a latent (Sec. 3.3, Fig. 5)."""
+"""The conditional diffusion discriminator: a U-Net initialised from the teacher (Sec. 3.3, Fig. 5)."""
 
 import copy
 from itertools import zip_longest
@@ -8,17 +8,18 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.nn import functional as F
 
-TIMESTEP = 0  # ours: the U-Net reads x as a latent without noise
+TIMESTEP = 0  # ours: the U-Net takes x for a latent without noise
 
 
 class DiffusionDiscriminator(nn.Module):
-    """D(x, z, c): a U-Net initialised from the teacher, with logits at every location.
+    """D(x, z, c): a U-Net initialised from the teacher, with a logit at every location.
 
-    `z_conditioning` adds the noise z to the input features through one zero-initialised convolution.
-    `multi_scale` merges the resized x into the trunk between the encoder's blocks, again through
-    zero-initialised convolutions, and reads the decoder out at three places of every scale: the skip
-    feature, the upsampled trunk before it meets the skip, and both combined. Without it the last
-    decoder features are the only readout. So at initialisation the trunk is the teacher's own.
+    `z_conditioning` adds the noise z to the input features through a zero-initialised convolution.
+    `multi_scale` adds the resized x to the features between the encoder's blocks, also through
+    zero-initialised convolutions, and predicts logits at every scale of the decoder from three features: the
+    skip feature, the upsampled feature before the skip is concatenated, and the output of the block. Without
+    it, logits come from the decoder's last features alone. At initialisation the backbone computes exactly
+    what the teacher's does.
     """
 
     def __init__(self, unet: UNet2DConditionModel, z_conditioning: bool, multi_scale: bool):
@@ -26,8 +27,8 @@ class DiffusionDiscriminator(nn.Module):
         self.unet = unet
         self.multi_scale = multi_scale
         latent = unet.config.in_channels
-        unet.conv_norm_out = unet.conv_out = None  # the readouts stand in their place
-        # Fig. 5 reads each scale out before it is upsampled, so the walk below does the upsampling
+        unet.conv_norm_out = unet.conv_out = None  # the readouts replace them
+        # in Fig. 5 the logits of a scale come before its upsampling, so `features` upsamples
         self.upsamplers = nn.ModuleList(block.upsamplers[0] for block in unet.up_blocks[:-1])
         for block in unet.up_blocks:
             block.upsamplers = None
@@ -36,12 +37,12 @@ class DiffusionDiscriminator(nn.Module):
         deeper = [block.resnets[-1].out_channels for block in unet.down_blocks[:-1]] if multi_scale else []
         self.x_in = nn.ModuleList(_zero_conv(latent, channels) for channels in deeper)
 
-        trunk, widths = unet.mid_block.resnets[-1].out_channels, []
+        before, widths = unet.mid_block.resnets[-1].out_channels, []
         for block in unet.up_blocks:
             combined = block.resnets[-1].out_channels
-            widths.append((block.resnets[0].in_channels - trunk, trunk, combined))
-            trunk = combined
-        read = [width for scale in widths for width in scale] if multi_scale else [trunk]
+            widths.append((block.resnets[0].in_channels - before, before, combined))
+            before = combined
+        read = [width for scale in widths for width in scale] if multi_scale else [before]
         self.readouts = nn.ModuleList(_readout(width, unet.config.norm_num_groups) for width in read)
 
     @classmethod
@@ -54,40 +55,40 @@ class DiffusionDiscriminator(nn.Module):
     def forward(
         self, x: torch.Tensor, z: torch.Tensor, text_embeddings: torch.Tensor, **added: torch.Tensor
     ) -> list[torch.Tensor]:
-        """Logit maps (N, 1, h', w'), coarse to fine; positive says real."""
+        """Logit maps (N, 1, h', w'), coarse to fine; positive means real."""
         scales = self.features(x, z, text_embeddings, **added)
-        places = [place for scale in scales for place in scale] if self.multi_scale else [scales[-1][-1]]
-        return [readout(place) for readout, place in zip(self.readouts, places, strict=True)]
+        read = [feature for scale in scales for feature in scale] if self.multi_scale else [scales[-1][-1]]
+        return [readout(feature) for readout, feature in zip(self.readouts, read, strict=True)]
 
     def features(
         self, x: torch.Tensor, z: torch.Tensor, text_embeddings: torch.Tensor, **added: torch.Tensor
     ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """At each decoder scale, coarse to fine: the skip feature, the trunk before it, both combined."""
+        """For each decoder scale, coarse to fine: skip feature, feature before the block, output of the block."""
         unet = self.unet
         time = self._time_embedding(x, text_embeddings, added)
-        trunk = unet.conv_in(x)
+        h = unet.conv_in(x)
         if self.z_in is not None:
-            trunk = trunk + self.z_in(z)
+            h = h + self.z_in(z)
 
-        skips = [trunk]
+        skips = [h]
         for block, x_in in zip_longest(unet.down_blocks, self.x_in):
-            trunk, passed = block(trunk, temb=time, **_attended(block, text_embeddings))
+            h, passed = block(h, temb=time, **_attended(block, text_embeddings))
             skips.extend(passed)
             if x_in is not None:
-                trunk = trunk + x_in(F.interpolate(x, trunk.shape[-2:], mode="area"))
-                skips[-1] = trunk
+                h = h + x_in(F.interpolate(x, h.shape[-2:], mode="area"))
+                skips[-1] = h
 
-        trunk = unet.mid_block(trunk, temb=time, **_attended(unet.mid_block, text_embeddings))
+        h = unet.mid_block(h, temb=time, **_attended(unet.mid_block, text_embeddings))
 
         scales = []
         for block, upsampler in zip_longest(unet.up_blocks, self.upsamplers):
             count = len(block.resnets)
-            met, skips = tuple(skips[-count:]), skips[:-count]
-            before = trunk
-            trunk = block(before, met, temb=time, **_attended(block, text_embeddings))
-            scales.append((met[-1], before, trunk))
+            skips_here, skips = tuple(skips[-count:]), skips[:-count]
+            before = h
+            h = block(before, skips_here, temb=time, **_attended(block, text_embeddings))
+            scales.append((skips_here[-1], before, h))
             if upsampler is not None:
-                trunk = upsampler(trunk, skips[-1].shape[-2:])
+                h = upsampler(h, skips[-1].shape[-2:])
         return scales
 
     def _time_embedding(self, x: torch.Tensor, text: torch.Tensor, added: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -109,5 +110,5 @@ def _zero_conv(channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def _readout(channels: int, groups: int) -> nn.Sequential:
-    """Features to one logit a location; the shape of the U-Net's own output layer.  # ours"""
+    """Features → one logit for each location, through layers like the U-Net's own output.  # ours"""
     return nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), nn.Conv2d(channels, 1, 1))

