@@ -51,6 +51,16 @@ def flip(path, place=-1):
     path.write_bytes(content)
 
 
+def tensor_bytes(path):
+    """The first and the last byte in the file of each of its tensors, by the header of safetensors."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    assert header.keys() == {"__metadata__", "latents", "seeds", "prompt_ids"}
+    spans = {name: about["data_offsets"] for name, about in header.items() if name != "__metadata__"}
+    return {name: (start + first, start + end - 1) for name, (first, end) in spans.items()}
+
+
 @pytest.mark.parametrize("shards", [1, 3, 4])
 def test_pairs_do_not_depend_on_how_they_are_cut(tmp_path, shards):
     dataset = PairDataset(make_dataset(tmp_path / "pairs", shards)[0])
@@ -60,6 +70,15 @@ def test_pairs_do_not_depend_on_how_they_are_cut(tmp_path, shards):
     assert batch.x[:, 0, 0, 0].tolist() == [9, 0, 4, 4]
     assert batch.captions == ["a", "a", "b", "b"]
     torch.testing.assert_close(batch.z, noise(pair_seeds([9, 0, 4, 4], 7), SHAPE), rtol=0, atol=0)
+
+
+def test_captions_are_those_of_the_prompt_ids(tmp_path):
+    folder, (path,) = make_dataset(tmp_path / "pairs", 1)
+    recipe, prompt_ids = shard_recipe(path), [2, 2, 0, 1, 0, 0, 1, 2, 1, 0]
+    write_shard(path, torch.zeros(COUNT, *SHAPE), pair_seeds(range(COUNT), 7), prompt_ids, 0, recipe)
+    index_shards([path], folder / "prompts.parquet").to_parquet(folder / "index.parquet")
+    indices = [7, 0, 3, 9, 2]
+    assert PairDataset(folder).batch(indices).captions == ["abc"[prompt_ids[index]] for index in indices]
 
 
 def test_the_first_pairs_alone(tmp_path):
@@ -108,7 +127,8 @@ def test_workers_of_a_data_loader_read_the_same_pairs(tmp_path):
 
 def test_a_flipped_byte_is_named_by_reader_and_index(tmp_path):
     folder, paths = make_dataset(tmp_path / "pairs", 3)
-    for place in (-1, -COUNT * 8, 300, 40):  # a prompt, a seed, a latent, the header
+    places = [place for ends in tensor_bytes(paths[1]).values() for place in ends]
+    for place in [*places, 40]:  # and one in the header
         flip(paths[1], place)
         dataset = PairDataset(folder)
         dataset.batch(torch.tensor([0]))
@@ -118,6 +138,13 @@ def test_a_flipped_byte_is_named_by_reader_and_index(tmp_path):
             index_shards(paths, folder / "prompts.parquet")
         assert "shard-00000" not in str(raised.value) and "shard-00002" not in str(raised.value)
         flip(paths[1], place)
+    content = paths[1].read_bytes()
+    for said, other in ((b"[3,4,8,8]", b"[3,8,4,8]"), (b'"I64"', b'"U64"'), (b'"seeds"', b'"speed"')):
+        assert said in content
+        paths[1].write_bytes(content.replace(said, other))  # the same bytes, read as something else
+        with pytest.raises(UserError, match="shard-00001.safetensors is damaged"):
+            index_shards(paths, folder / "prompts.parquet")
+    paths[1].write_bytes(content)
     paths[0].write_bytes(paths[0].read_bytes()[:100])
     flip(paths[2])
     with pytest.raises(UserError, match="shard-00000.safetensors is damaged.*shard-00002.safetensors is damaged"):
