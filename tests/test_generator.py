@@ -74,6 +74,14 @@ def test_stable_diffusion_s_scheduler_gives_its_own_noise_level():
     assert (generator.timestep, generator.prediction_type) == (999, "epsilon")
 
 
+def test_an_earlier_timestep_has_the_noise_level_that_the_teacher_has_there():
+    """Also that of a schedule without a signal in the end (Lin et al. 2024), which is not to be rescaled again."""
+    for rescaled in (False, True):
+        scheduler = DDIMScheduler(beta_schedule="scaled_linear", rescale_betas_zero_snr=rescaled)
+        generator = Generator(torch.nn.Identity(), scheduler, timestep=399)
+        assert generator.alpha_bar == pytest.approx(scheduler.alphas_cumprod[399].item(), rel=1e-4)
+
+
 def test_half_precision_ends_at_the_conversion(teacher_folder):
     generator = Generator.from_teacher(teacher_folder)
     generator.prediction_type = "epsilon"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
 
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.errors import UserError
@@ -43,6 +43,42 @@ def test_solve_equals_the_pipeline_of_diffusers(request, monkeypatch, kind, pred
     # ε is divided by √ᾱ = 0.07 in the first steps, so latents of untrained weights grow large
     tolerance = 1e-5 * max(1.0, expected.abs().max().item())
     torch.testing.assert_close(teacher.solve(z, CAPTIONS, 5, guidance), expected, rtol=0, atol=tolerance)
+
+
+def test_dpm_solver_is_that_of_diffusers(teacher, monkeypatch):
+    z = noise([1, 2], teacher.latent_shape)
+    ddim, found = (teacher.solve(z, CAPTIONS, 5, 3.0, solver) for solver in ("ddim", "dpm-solver"))
+    solver = DPMSolverMultistepScheduler.from_config(teacher.scheduler.config)
+    monkeypatch.setattr(teacher.pipeline, "scheduler", solver)
+    expected = teacher.pipeline(
+        CAPTIONS, latents=z, num_inference_steps=5, guidance_scale=3.0, output_type="latent"
+    ).images
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * max(1.0, expected.abs().max().item()))
+    assert (found - ddim).abs().max() > 1e-3
+
+
+def test_without_guidance_the_text_alone_is_asked(teacher):
+    asked = []
+    handle = teacher.unet.register_forward_pre_hook(lambda module, inputs: asked.append(len(inputs[0])))
+    for guidance in (0.0, 1.0, 1.5):
+        teacher.solve(noise([1, 2], teacher.latent_shape), CAPTIONS, 2, guidance)
+    handle.remove()
+    assert asked == [2, 2, 2, 2, 4, 4]
+
+
+def test_sdxl_s_codec_stays_in_float32(xl_folder):
+    half = Teacher(str(xl_folder), dtype=torch.float16)
+    assert (half.unet.dtype, half.vae.dtype) == (torch.float16, torch.float32)
+
+
+def test_a_student_takes_its_one_step(small_teacher_folder, tmp_path):
+    Generator.from_teacher(small_teacher_folder).save(tmp_path / "student", small_teacher_folder)
+    student = Teacher(str(tmp_path / "student"))
+    z = noise([1, 2], student.latent_shape)
+    with torch.no_grad():
+        expected = Generator.from_teacher(tmp_path / "student")(z, **student.encode_text(CAPTIONS))
+    tolerance = 1e-5 * max(1.0, expected.abs().max().item())
+    torch.testing.assert_close(student.solve(z, CAPTIONS, 1, 0.0, "student"), expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("zeros", [True, False])

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator, L2Attention, ModulatedConv
 
@@ -79,6 +80,59 @@ def test_modulation_scales_inputs_and_restores_the_variance():
             row = convolution.weight[out] * style
             expected[n, out] = torch.einsum("i,ihw->hw", row / row.norm(), features[n]) + convolution.bias[out, 0, 0]
     torch.testing.assert_close(convolution(features, text), expected, rtol=1e-4, atol=1e-5)
+
+
+def convolved(x, convolution):
+    side, size = convolution.kernel_size[0], x.shape[-1] // convolution.stride[0]
+    columns = F.unfold(x, side, padding=side // 2, stride=convolution.stride)
+    return (convolution.weight.flatten(1) @ columns).unflatten(2, (size, size)) + convolution.bias[:, None, None]
+
+
+def leaky(x):
+    return torch.maximum(x, 0.2 * x)
+
+
+@torch.no_grad()
+def test_the_walk_through_the_scales(discriminator):
+    """A residual block and, at sides of 8 and less, attention; a prediction with and without the text; the way down."""
+    x, z, text = inputs()
+    descriptor = discriminator.text(text)
+    logits = iter(discriminator(x, z, text))
+    for entry in range(3):
+        pooled = x.unflatten(3, (-1, 1 << entry)).unflatten(2, (-1, 1 << entry)).mean((3, 5))
+        features = convolved(pooled, discriminator.scales[entry].enter)
+        for scale in discriminator.scales[entry:]:
+            residual, attention = scale.body
+            first, second = (layer for layer in residual.convolutions if isinstance(layer, torch.nn.Conv2d))
+            features = (features + convolved(leaky(convolved(leaky(features), first)), second)) / math.sqrt(2)
+            if features.shape[-1] <= 8:
+                assert isinstance(attention, L2Attention)
+                features = attention(features)
+            matched = features
+            for convolution in scale.predictor.modulated:
+                matched = leaky(convolution(matched, descriptor))
+            wanted = convolved(matched, scale.predictor.conditional) + convolved(
+                features, scale.predictor.unconditional
+            )
+            torch.testing.assert_close(next(logits), wanted, rtol=1e-4, atol=1e-5)
+            if scale is not discriminator.scales[-1]:
+                features = convolved(features, scale.coarser)
+
+
+@torch.no_grad()
+def test_the_text_is_read_at_a_token_of_its_own(discriminator):
+    """There are no positions beside the encoder's: whichever token comes last, the descriptor is the same."""
+    x, z, text = inputs()
+    for a, b in zip(discriminator(x, z, text.flip(1)), discriminator(x, z, text), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_channels_double_at_each_halving_up_to_the_most_there_are():
+    with torch.device("meta"):
+        discriminator = GigaGANDiscriminator((4, 64, 64), 768)
+    assert [scale.enter.out_channels for scale in discriminator.scales] == [128, 256, 512, 512, 512]
+    attending = [any(isinstance(part, L2Attention) for part in scale.body) for scale in discriminator.scales]
+    assert attending == [False, False, True, True, True]  # at sides of 16, 8, 4
 
 
 def test_every_weight_is_trained(discriminator):

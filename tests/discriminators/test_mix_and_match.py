@@ -47,6 +47,21 @@ def test_partners_are_uniform_over_the_other_captions():
         )
 
 
+def test_noise_is_of_any_other_example_the_same_caption_included():
+    noises = torch.stack([mix.noise for mix in draws(Fractions(0.0, 0.0, 1.0), count=6000)])
+    for i in range(len(CAPTIONS)):
+        shares = torch.bincount(noises[:, i], minlength=len(CAPTIONS)) / 6000
+        assert shares[i] == 0
+        torch.testing.assert_close(shares[i != OWN], torch.full((len(CAPTIONS) - 1,), 1 / 7), atol=0.03, rtol=0)
+
+
+def test_places_become_mismatched_each_for_itself():
+    """Else a batch would be mismatched as a whole, or always at the same places."""
+    targets = torch.stack([mix.target for mix in draws(Fractions(0.2, 0.2, 0.1), count=4000)]).double()
+    assert targets.mean(0).sub(0.5).abs().max() < 0.04
+    assert targets.T.corrcoef().fill_diagonal_(0).abs().max() < 0.08
+
+
 def test_where_no_partner_exists_the_place_stays_generated():
     (mix,) = draws(Fractions(0.5, 0.5, 0.0), captions=["apple"] * 4, count=1)
     assert not mix.target.any()

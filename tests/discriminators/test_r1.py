@@ -1,5 +1,7 @@
 """Single-sample R1 against its closed form and against finite differences of itself."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -105,3 +107,18 @@ def test_only_the_first_sample_counts_and_half_precision_is_left():
     with torch.autocast("cpu", torch.bfloat16):
         together = single_sample_r1(discriminator, x, z, text, gamma=1.0, every=16)
     torch.testing.assert_close(together, alone, rtol=0, atol=0)
+    wide = single_sample_r1(
+        deepcopy(discriminator).double(), x.double(), z.double(), text.double(), gamma=1.0, every=16
+    )
+    torch.testing.assert_close(together.double(), wide, rtol=1e-4, atol=0)
+
+
+def test_added_conditions_are_those_of_the_first_sample():
+    class Sized(Quadratic):
+        def forward(self, x, z, text, time_ids):
+            assert len(x) == len(z) == len(text) == len(time_ids) == 1
+            return [time_ids[:, :, None, None] * head for head in super().forward(x, z, text)]
+
+    x, z, text, sizes = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4), torch.randn(3, 1, 1), torch.tensor([3, 5, 7])
+    penalty = single_sample_r1(Sized(), x, z, text, gamma=0.7, every=16, time_ids=sizes[:, None])
+    torch.testing.assert_close(penalty, 9 * single_sample_r1(Quadratic(), x, z, text, gamma=0.7, every=16))

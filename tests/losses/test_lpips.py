@@ -28,7 +28,7 @@ def quick(monkeypatch):
 
 def authors_package(channels: int, encoder: str, folder):
     """The authors' metric with random weights, and the file it would have downloaded them as."""
-    elatentlpips = pytest.importorskip("elatentlpips", reason="pip install elatentlpips to compare with it")
+    import elatentlpips
     from elatentlpips.vgg16 import LatentVGG16BN
 
     # it would fetch a checkpoint into ./ckpt; one of random weights takes its place
@@ -74,7 +74,7 @@ def test_agrees_with_the_authors_latent_package(encoder, channels, side, tmp_pat
 
 @torch.no_grad()
 def test_agrees_with_lpips_in_pixels(tmp_path, quick):
-    lpips = pytest.importorskip("lpips", reason="pip install lpips to compare with it")
+    import lpips
     import torchvision
 
     network = torchvision.models.vgg16(weights=None)
@@ -91,6 +91,22 @@ def test_agrees_with_lpips_in_pixels(tmp_path, quick):
     expected = theirs(x0, x1).flatten()
     assert expected.min() > 1e-3
     torch.testing.assert_close(LPIPS.load(tmp_path / "vgg16-397923af.pth")(x0, x1), expected, rtol=1e-5, atol=0)
+
+
+def test_the_gradient_flows_to_x0_alone():
+    """The second argument is the target, so nothing is kept for a way back through it."""
+    decoder = nn.ConvTranspose2d(4, 3, 8, stride=8).requires_grad_(False)
+    with_graph = []
+
+    def decode(x):
+        with_graph.append(torch.is_grad_enabled())
+        return decoder(x)
+
+    for loss in (metric(), ELatentLPIPS(metric(), Ensemble("bgco")), PixelLPIPS(metric("pixel", 3), decode)):
+        x0, x1 = (x.requires_grad_() for x in torch.randn(2, 2, 4, 4, 4).unbind())
+        loss(x0, x1).sum().backward()
+        assert x0.grad.abs().sum() > 0 and x1.grad is None
+    assert sorted(with_graph) == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +165,9 @@ def test_the_gradient_is_finite_where_all_features_are_zero():
     for bias in (p for name, p in d.named_parameters() if name.endswith("bias")):
         bias.fill_(-100.0)
     x0 = torch.randn(1, 4, 8, 8, requires_grad=True)
-    d(x0, torch.randn(1, 4, 8, 8)).sum().backward()
+    distance = d(x0, torch.randn(1, 4, 8, 8))
+    assert distance.tolist() == [0]
+    distance.sum().backward()
     assert x0.grad.isfinite().all()
 
 
@@ -191,6 +209,8 @@ def test_pixel_lpips_compares_what_is_decoded():
     torch.testing.assert_close(distance, d(decoder(x0), decoder(x1)))
     distance.sum().backward()
     assert x0.grad.abs().sum() > 0
+    halved = [nn.functional.avg_pool2d(decoder(x), 2) for x in (x0, x1)]  # as bilinear at half the side
+    torch.testing.assert_close(PixelLPIPS(d, decoder, side=16)(x0, x1), d(*halved))
 
 
 def test_the_ensemble_transforms_both_alike():

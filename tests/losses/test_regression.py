@@ -7,6 +7,7 @@ import torch
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses import Place, regression_loss
+from diffusion2gan.losses.ensemble import PRESETS, Ensemble
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.losses.regression import mse, pseudo_huber
 from diffusion2gan.networks.vgg import VGG
@@ -53,8 +54,30 @@ def test_the_names_give_the_losses(metric_files):
     torch.testing.assert_close(regression_loss("latent_lpips", latent)(x0, x1), LPIPS.load(latent)(x0, x1).mean())
     in_pixels = LPIPS.load(pixel)(decode(x0), decode(x1)).mean()
     torch.testing.assert_close(regression_loss("lpips", pixel, decode)(x0, x1), in_pixels)
+    halved = [torch.nn.functional.avg_pool2d(decode(x), 2) for x in (x0, x1)]
+    torch.testing.assert_close(
+        regression_loss("lpips", pixel, decode, side=16)(x0, x1), LPIPS.load(pixel)(*halved).mean()
+    )
     ensembled = regression_loss("e_latent_lpips", latent, preset="bg")
     assert ensembled(x0, x1).ndim == 0 and ensembled(x0, x1) != ensembled(x0, x1)
+
+
+@pytest.mark.parametrize("name", ["lpips", "latent_lpips", "e_latent_lpips"])
+def test_the_second_latent_is_the_target(metric_files, name):
+    file = metric_files / ("pixel.safetensors" if name == "lpips" else "latent.safetensors")
+    loss = regression_loss(name, file, lambda x: x[:, :3].repeat_interleave(2, 2).repeat_interleave(2, 3))
+    x0, x1 = (x.requires_grad_() for x in torch.randn(2, 2, 4, 8, 8).unbind())
+    loss(x0, x1).backward()
+    assert x0.grad.abs().sum() > 0 and x1.grad is None
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_ensemble_has_the_parts_of_its_preset(metric_files, preset):
+    loss = regression_loss("e_latent_lpips", metric_files / "latent.safetensors", preset=preset)
+    x0, x1 = torch.randn(2, 3, 4, 8, 8)
+    transformed = Ensemble(preset)(x0, x1, torch.Generator().manual_seed(3))
+    expected = LPIPS.load(metric_files / "latent.safetensors")(*transformed).mean()
+    torch.testing.assert_close(loss(x0, x1, Place(slice(0, 3), 3, seed=3)), expected)
 
 
 @pytest.mark.parametrize("preset", ["b", "bgco"])

@@ -24,7 +24,8 @@ def files(tmp_path):
 @pytest.fixture
 def package(monkeypatch):
     """The package's model class and its call, with a linear map where its transformers would be."""
-    model = pytest.importorskip("dreamsim.model")
+    from dreamsim import model  # it starts slowly
+
     perceptual = model.PerceptualModel.__new__(model.PerceptualModel)
     torch.nn.Module.__init__(perceptual)
     torch.manual_seed(0)

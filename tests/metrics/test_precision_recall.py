@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from diffusion2gan.metrics.precision_recall import precision_recall, radii, realism
+from diffusion2gan.metrics.precision_recall import inside_manifolds, precision_recall, realism
 
 
 def brute_force(fake, real, k):
@@ -56,13 +56,23 @@ def test_a_point_is_not_its_own_neighbour():
     assert radii(line, 3, block=3).tolist() == [7, 6, 4, 7]
 
 
+def test_a_ball_holds_its_edge():
+    """Kynkäänniemi et al. 2019, Eq. 1: at most the radius, so an image at just that distance is inside the manifold."""
+    real = torch.tensor([[0.0], [1.0], [2.0]])  # the balls reach 1
+    masks = inside_manifolds(torch.tensor([[3.0], [3.5], [40.0]]), real, k=1)  # those of the fakes 0.5, 0.5, 36.5
+    assert [mask.tolist() for mask in masks] == [[True, False, False], [False, False, False]]
+    masks = inside_manifolds(torch.tensor([[3.0], [4.0]]), real, k=1)  # 1 as well
+    assert [mask.tolist() for mask in masks] == [[True, False], [False, False, True]]
+
+
 def test_too_few_images_are_refused():
     with pytest.raises(ValueError, match="more than 3 images, there are 3"):
         precision_recall(features(0, 3), features(1, 30))
 
 
 def test_equals_prdc_on_two_thousand_features(capsys):
-    prdc = pytest.importorskip("prdc")
+    import prdc  # it starts slowly
+
     generator = torch.Generator().manual_seed(0)
     fake = torch.randn(2000, 16, generator=generator) * 0.8 + 0.2
     real = torch.randn(2000, 16, generator=generator)

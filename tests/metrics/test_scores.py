@@ -1,6 +1,8 @@
 """score.py: one json of metrics for one folder of samples."""
 
 import json
+from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,21 +10,21 @@ import pytest
 import torch
 from cleanfid.fid import fid_from_feats
 from PIL import Image
-from safetensors.torch import save_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.metrics import clip_score, features
+from diffusion2gan.metrics import bootstrap, clip_score, features
 from diffusion2gan.metrics.precision_recall import precision_recall
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import ImageFiles, image_paths, prepare_folder
 from diffusion2gan.settings import METRICS
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy import networks as toy
-from diffusion2gan.toy.openmoji import EMOJI, Prompt, Scenes, prompts
+from diffusion2gan.toy.openmoji import EMOJI, Prompt, Scenes
 from diffusion2gan.toy.source import OpenMoji
 from scripts.evaluate.score import Arguments, main
 
 COUNT = 8
+SHIPPED_CLIP = Path(__file__).parents[1] / "assets" / "toy" / "clip"  # trained, so it tells one picture from another
 
 
 @pytest.fixture
@@ -58,15 +60,6 @@ def colours(monkeypatch):
     monkeypatch.setitem(features.NETWORKS, "efficientnet-lite0", lambda device: lambda pixels: pixels.mean((2, 3)))
 
 
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("assets") / "clip"
-    torch.manual_seed(0)
-    model = toy.clip(folder, toy.tokenizer([prompt.caption for prompt in prompts("all")]))
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    return folder
-
-
 def score(benchmark, **settings):
     out = benchmark.parent / "metrics" / "coco2014.json"
     defaults = {"run": "mine", "scale": "smoke", "features": "efficientnet-lite0", "resolution": 32, "feature_side": 32}
@@ -100,11 +93,23 @@ def test_only_requested_metrics_are_measured(benchmark, colours):
     assert set(score(benchmark, metrics=["recall"])["metrics"]) == {"recall"}
 
 
-def test_clip_classifies_the_images_of_a_benchmark_with_classes_only(benchmark, clip_folder):
-    spec = f"local-dir:{clip_folder}"
+def test_images_enter_the_network_at_the_feature_side(benchmark, monkeypatch):
+    sides = set()
+    monkeypatch.setitem(
+        features.NETWORKS, "colour", lambda device: lambda pixels: sides.add(pixels.shape[2:]) or pixels.mean((2, 3))
+    )
+    score(benchmark, metrics=["fid"], feature_side=48)
+    assert sides == {(48, 48)}
+
+
+def test_clip_classifies_the_images_of_a_benchmark_with_classes_only(benchmark):
+    spec = f"local-dir:{SHIPPED_CLIP}"
     measured = score(benchmark, metrics=["clip_score"], clip=spec)
     assert set(measured["metrics"]) == set(measured["intervals"]) == {"clip_score", "emoji_top1", "ground_top1"}
     assert measured["recipe"]["clip"] == spec
+    for part in ("emoji_top1", "ground_top1"):
+        share = measured["metrics"][part]
+        assert measured["intervals"][part] == pytest.approx(1.96 * (share * (1 - share) / COUNT) ** 0.5)
     table = pd.read_parquet(benchmark / "prompts.parquet")
     clip = clip_score.CLIP(spec, torch.device("cpu"))
     pictures = clip.images(ImageFiles(image_paths(benchmark.parent / "drawn"), 32))
@@ -114,6 +119,10 @@ def test_clip_classifies_the_images_of_a_benchmark_with_classes_only(benchmark, 
     named = (pictures @ torch.nn.functional.normalize(torch.stack(emoji)).T).argmax(1)
     right = [found.item() == true for found, true in zip(named, table["emoji"][:COUNT], strict=True)]
     assert measured["metrics"]["emoji_top1"] == np.mean(right)
+    prefixed = score(benchmark, metrics=["clip_score"], clip=spec, clip_prefix="a red ")["metrics"]["clip_score"]
+    said = clip.captions([f"a red {caption}" for caption in table["caption"][:COUNT]])
+    assert prefixed == pytest.approx((pictures @ said.T).diagonal().mean().item(), abs=1e-6)
+    assert abs(prefixed - measured["metrics"]["clip_score"]) > 1e-3
     (benchmark / "classes.json").unlink()
     assert set(score(benchmark, metrics=["clip_score"], clip=spec)["metrics"]) == {"clip_score"}
 
@@ -175,7 +184,23 @@ def drawer(benchmark, tmp_path):
     return draw
 
 
-def test_every_metric_with_its_interval_and_every_image_once(benchmark, colours, clip_folder, drawer, monkeypatch):
+def kernel_distance(drawn, real):
+    """KID by its definition, a pair at a time (Bińkowski et al. 2018, Eq. 4); picture i of `drawn` is (i, features)."""
+
+    def k(x, y):
+        return (float(np.dot(x, y)) / len(x) + 1) ** 3
+
+    own = np.mean([k(x, y) for (i, x), (j, y) in permutations(drawn, 2) if i != j])
+    across = np.mean([k(x, y) for _, x in drawn for y in real])
+    return own + np.mean([k(x, y) for x, y in permutations(real, 2)]) - 2 * across
+
+
+def half_width(values):
+    """Half of the 95 % interval of what resamples gave."""
+    return 1.96 * np.std(values, ddof=1)
+
+
+def test_every_metric_with_its_interval_and_every_image_once(benchmark, colours, drawer, monkeypatch):
     """However many metrics look at them, images go through a network once."""
     captions = pd.read_parquet(benchmark / "prompts.parquet")["caption"].tolist()[:COUNT]
     same = {"captions_sha256": json_sha256(captions)}
@@ -187,25 +212,51 @@ def test_every_metric_with_its_interval_and_every_image_once(benchmark, colours,
         lambda device: lambda pixels: (seen.append(len(pixels)), pixels.mean((2, 3)))[1],
     )
     result = score(
-        benchmark, metrics=list(METRICS), second_features="clip", clip=f"local-dir:{clip_folder}",
-        dreamsim=f"local-dir:{clip_folder}", teacher_images=drawer("teacher", 2, **same),
-        diversity=drawer("several", 3, count=6, repeats=3), resamples=20,
+        benchmark, metrics=list(METRICS), second_features="clip", clip=f"local-dir:{SHIPPED_CLIP}",
+        dreamsim=f"local-dir:{SHIPPED_CLIP}", teacher_images=drawer("teacher", 2, **same),
+        diversity=drawer("several", 3, count=6, repeats=3), resamples=20, seed=4,
     )  # fmt: skip
-    assert set(METRICS) <= set(result["metrics"]) == set(result["intervals"])
-    assert all(width >= 0 for width in result["intervals"].values()) and result["intervals"]["fid"] > 0
+    metrics, intervals = result["metrics"], result["intervals"]
+    assert set(METRICS) <= set(metrics) == set(intervals)
+    assert all(width >= 0 for width in intervals.values()) and intervals["fid"] > 0
     assert sum(seen) == COUNT + 12
     assert {"features", "reference", "clip", "dreamsim", "fid", "kid"} <= result["parts"].keys()
-    clip = clip_score.CLIP(f"local-dir:{clip_folder}", torch.device("cpu"))
-    ours, theirs = (clip.images(ImageFiles(image_paths(each), 32)) for each in (drawn, drawn.parent / "teacher"))
-    assert result["metrics"]["dreamsim"] == pytest.approx(1 - (ours @ theirs.T).diagonal().mean().item(), abs=1e-5)
-    real = clip.embed(ImageFiles(image_paths(benchmark / "images"), 32))
-    raw = clip.embed(ImageFiles(image_paths(drawn), 32))
-    assert result["metrics"]["fid_second"] == pytest.approx(fid_from_feats(raw.numpy(), real.numpy()), rel=1e-2)
+
+    clip = clip_score.CLIP(f"local-dir:{SHIPPED_CLIP}", torch.device("cpu"))
+    raw = {
+        name: clip.embed(ImageFiles(image_paths(folder), 32)).double().numpy()
+        for name, folder in {
+            "drawn": drawn,
+            "teacher": drawn.parent / "teacher",
+            "several": drawn.parent / "several",
+            "real": benchmark / "images",
+        }.items()
+    }
+    assert metrics["fid_second"] == pytest.approx(fid_from_feats(raw["drawn"], raw["real"]), rel=1e-2)
+    assert metrics["kid_second"] == pytest.approx(kernel_distance(list(enumerate(raw["drawn"])), raw["real"]), rel=1e-4)
+
+    unit = {name: each / np.linalg.norm(each, axis=1, keepdims=True) for name, each in raw.items()}
+    apart = 1 - (unit["drawn"] * unit["teacher"]).sum(1)
+    assert metrics["dreamsim"] == pytest.approx(apart.mean(), abs=1e-5)
+    for order in (slice(None, None, -1), np.roll(range(COUNT), 1)):  # so that another order would show
+        assert abs((1 - (unit["drawn"] * unit["teacher"][order]).sum(1)).mean() - apart.mean()) > 1e-3
+    between = [1 - unit["several"][i] @ unit["several"][j] for i, j in ((0, 1), (0, 2), (1, 2), (3, 4), (3, 5), (4, 5))]
+    assert metrics["dreamdiv"] == pytest.approx(np.mean(between), abs=1e-5)
+
+    colour, real = mean_colours(drawn), mean_colours(benchmark / "images")
+    assert metrics["kid"] == pytest.approx(kernel_distance(list(enumerate(colour)), real), rel=1e-4)
+    taken = [np.repeat(range(COUNT), each.astype(int)) for each in bootstrap.weights(COUNT, 20, seed=4).numpy()]
+    assert intervals["fid"] == pytest.approx(
+        half_width([fid_from_feats(colour[each], real) for each in taken]), rel=1e-3
+    )
+    resampled = [kernel_distance([(i, colour[i]) for i in each], real) for each in taken]
+    assert intervals["kid"] == pytest.approx(half_width(resampled), rel=1e-3)
+    assert intervals["dreamsim"] == pytest.approx(half_width([apart[each].mean() for each in taken]), rel=1e-3)
     score(benchmark, metrics=["fid"])
     assert sum(seen) == 2 * COUNT + 12  # the reference is kept
 
 
-def test_no_part_of_a_score_is_kept_when_something_is_wrong(benchmark, colours, clip_folder, drawer):
+def test_no_part_of_a_score_is_kept_when_something_is_wrong(benchmark, colours, drawer):
     out = benchmark.parent / "metrics" / "coco2014.json"
 
     def complaint(**settings):
@@ -214,7 +265,7 @@ def test_no_part_of_a_score_is_kept_when_something_is_wrong(benchmark, colours, 
         assert "\n" not in str(error.value) and not out.exists()
         return str(error.value)
 
-    dreamsim = {"metrics": ["dreamsim"], "dreamsim": f"local-dir:{clip_folder}"}
+    dreamsim = {"metrics": ["dreamsim"], "dreamsim": f"local-dir:{SHIPPED_CLIP}"}
     assert "give the folder of its samples as --teacher_images" in complaint(**dreamsim)
     other = drawer("other", 2, captions_sha256="another")
     assert "not of the same noise and prompts" in complaint(**dreamsim, teacher_images=other)

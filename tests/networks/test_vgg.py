@@ -51,6 +51,17 @@ def test_pixel_taps_are_torchvisions_before_each_pool(torchvision_layers):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("space, channels", [("pixel", 3), ("latent", 4)])
+def test_narrow_networks_classify_the_mean_of_the_last_pool(space, channels):
+    network = VGG(space, channels, 5, width=0.125).eval()
+    x = torch.randn(2, channels, 64, 64)
+    last, linear = network.features(x)[-1], network.classifier[-1]
+    if space == "pixel":  # the tap lies before the pool
+        last = last.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).amax((3, 5))
+    torch.testing.assert_close(network(x), last.mean((2, 3)) @ linear.weight.T + linear.bias, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
 def test_latent_taps_are_the_slices_of_vgg_without_its_first_three_pools(torchvision_layers):
     latent = nn.Sequential(*torchvision_layers)
     latent[0] = nn.Conv2d(4, 64, 3, padding=1)

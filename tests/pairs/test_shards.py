@@ -81,6 +81,15 @@ def test_pairs_do_not_depend_on_how_they_are_cut(tmp_path, shards):
     torch.testing.assert_close(batch.z, noise(pair_seeds([9, 0, 4, 4], 7), SHAPE), rtol=0, atol=0)
 
 
+def test_captions_are_those_of_the_prompt_ids(tmp_path):
+    folder, (path,) = make_dataset(tmp_path / "pairs", 1)
+    recipe, prompt_ids = shard_recipe(path), [2, 2, 0, 1, 0, 0, 1, 2, 1, 0]
+    write_shard(path, torch.zeros(COUNT, *SHAPE), pair_seeds(range(COUNT), 7), prompt_ids, 0, recipe)
+    index_shards([path], folder / "prompts.parquet").to_parquet(folder / "index.parquet")
+    indices = [7, 0, 3, 9, 2]
+    assert PairDataset(folder).batch(indices).captions == ["abc"[prompt_ids[index]] for index in indices]
+
+
 def test_the_first_pairs_alone(tmp_path):
     folder, _ = make_dataset(tmp_path / "pairs", 3)
     whole, part = PairDataset(folder), PairDataset(folder, first=7)
@@ -139,6 +148,13 @@ def test_a_flipped_byte_is_named_by_reader_and_index(tmp_path, part):
             index_shards(paths, folder / "prompts.parquet")
         assert "shard-00000" not in str(raised.value) and "shard-00002" not in str(raised.value)
         flip(paths[1], place)
+    content = paths[1].read_bytes()
+    for said, other in ((b"[3,4,8,8]", b"[3,8,4,8]"), (b'"I64"', b'"U64"'), (b'"seeds"', b'"speed"')):
+        assert said in content
+        paths[1].write_bytes(content.replace(said, other))  # the same bytes, read as something else
+        with pytest.raises(UserError, match="shard-00001.safetensors is damaged"):
+            index_shards(paths, folder / "prompts.parquet")
+    paths[1].write_bytes(content)
 
 
 def test_each_damaged_shard_is_named_and_a_missing_one(tmp_path):

@@ -123,6 +123,34 @@ def test_the_target_and_its_neighbour():
     assert torch.equal(target[lowest], solved[lowest])
 
 
+def test_noise_and_levels_are_of_the_step_s_seed_and_each_pictures_own():
+    training = training_of("consistency")
+
+    def drawn(seed):
+        batch = training.read(torch.arange(512), Place(slice(0, 512), 512, seed))
+        return batch.z.flatten(), training.neighbours(batch)[1]
+
+    (z, sigma), (again, same), (other, another) = drawn(5), drawn(5), drawn(6)
+    assert torch.equal(z, again) and torch.equal(sigma, same)
+    assert len(z.unique()) == 512 and z.std().item() == pytest.approx(1, abs=0.1)
+    assert not torch.isin(other, z).any() and (another != sigma).double().mean() > 0.8
+    assert torch.stack([z, sigma.log()]).corrcoef()[0, 1].abs() < 0.15
+
+
+def test_the_student_descends_towards_what_the_target_says():
+    """The loss is told which is which, for a perceptual one has a gradient for its first argument alone."""
+    seen = []
+
+    def loss(x0, x1, place):
+        seen.append((x0.requires_grad, x1.requires_grad, place.rows))
+        return (x0 - x1).square().mean()
+
+    training = training_of("consistency", loss=loss)
+    training.step(0)
+    assert seen == [(True, False, slice(0, 64))]
+    assert isinstance(training.optimizers["student"], torch.optim.RAdam)
+
+
 def test_the_target_follows_with_its_decay():
     training = training_of("consistency", target_decay=0.9)
     before = [weight.clone() for weight in training.target.parameters()]

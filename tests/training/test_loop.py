@@ -1,5 +1,6 @@
 """The loop: a killed training ends in the bits of one never killed, and refuses what it cannot continue."""
 
+import math
 import os
 import signal
 from collections import Counter
@@ -135,6 +136,51 @@ def test_the_learning_rate_rises_and_falls(tmp_path):
     assert max(rates) == rates[2] and rates == rates[:3] + sorted(rates[3:], reverse=True) and rates[-1] < 0.001
 
 
+@pytest.mark.parametrize(
+    ("decay", "factor"),
+    [
+        ("constant", lambda part: 1),
+        ("linear", lambda part: min(1, 2 - 2 * part)),
+        ("cosine", lambda part: math.cos(math.pi * part / 2) ** 2),
+    ],
+)
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_the_learning_rate_of_every_step(tmp_path, decay, factor, warmup):
+    training, rates = Noisy(), []
+    step = training.step
+    training.step = lambda number: rates.append(training.optimizers["line"].param_groups[0]["lr"]) or step(number)
+    run(training, tmp_path, schedule=Schedule(10, warmup=warmup, decay=decay))
+    rise = [1 / 4, 2 / 4, 3 / 4] if warmup else []
+    expected = [0.1 * up * factor(number / 10) for number, up in enumerate(rise + [1] * (10 - len(rise)))]
+    assert rates == pytest.approx(expected)
+
+
+def test_every_step_has_random_numbers_of_its_own(tmp_path):
+    def drawn(seed):
+        training, numbers = Noisy(), []
+        step = training.step
+        training.step = lambda number: numbers.append(torch.rand(1).item()) or step(number)
+        run(training, tmp_path / str(seed), seed=seed)
+        return numbers
+
+    assert len({*drawn(3), *drawn(4)}) == 40
+
+
+def test_history_and_checkpoints_are_as_often_as_asked(tmp_path):
+    training, saved = Noisy(), []
+    step = training.step
+
+    def looking(number):
+        path = tmp_path / "state.pt"
+        saved.append(torch.load(path, weights_only=True)["state"]["step"] if path.exists() else 0)
+        return step(number)
+
+    training.step = looking
+    _, history = run(training, tmp_path, schedule=Schedule(10), checkpoint_every=4, log_every=3)
+    assert history["step"].tolist() == [0, 3, 6, 9]
+    assert saved == [0] * 4 + [4] * 4 + [8] * 2
+
+
 @pytest.mark.parametrize(("size", "batch"), [(10, 4), (7, 7), (3, 8)])
 def test_an_epoch_has_each_example_once(size, batch):
     drawn = torch.cat([batch_indices(step, batch, size, seed=5) for step in range(4 * size)]).tolist()
@@ -144,6 +190,11 @@ def test_an_epoch_has_each_example_once(size, batch):
     assert batch_indices(3, batch, size, seed=5).tolist() == drawn[3 * batch : 4 * batch]
     with pytest.raises(ValueError, match="no examples"):
         batch_indices(0, batch, 0, seed=5)
+
+
+def test_no_two_seeds_share_an_order():
+    epochs = [tuple(batch_indices(epoch, 20, 20, seed).tolist()) for seed in range(5) for epoch in range(5)]
+    assert len(set(epochs)) == 25
 
 
 def test_seeds_are_mixed_without_collision():

@@ -11,7 +11,7 @@ from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import CalibrationSettings
 from diffusion2gan.toy.distortions import SyntheticJudgements
 from diffusion2gan.training.loop import Schedule, train
-from diffusion2gan.training.lpips.calibration import CalibrationTraining, Triplets, agreement, encode, two_afc
+from diffusion2gan.training.lpips.calibration import CalibrationTraining, Ranking, Triplets, agreement, encode, two_afc
 from scripts.latentlpips import calibrate_lpips
 
 
@@ -45,6 +45,53 @@ def test_heads_move_towards_the_judges_and_stay_non_negative(tmp_path):
     assert min(lowest) == 0  # some were clamped, none went below
     assert two_afc(metric, triplets)["2afc"] > before
     assert metric.heads[4].mean() > metric.heads[0].mean()
+
+
+@pytest.fixture
+def alike():
+    """A training on 3000 judgements of the same three latents, with a learning rate of nothing."""
+    torch.manual_seed(0)
+    patches = torch.randn(1, 3, 4, 4, 4).half().expand(3000, -1, -1, -1, -1)
+    triplets = Triplets(patches, torch.ones(3000), ["noise"] * 3000)
+    return CalibrationTraining(VGG("latent", 4, 0, width=0.125), triplets, 3000, learning_rate=0.0, seed=0)
+
+
+def test_half_of_the_differences_are_dropped(alike):
+    """Of a sum Σ wᵢ, each term doubled or dropped, the mean is the sum and the variance Σ wᵢ²."""
+    given = []
+    alike.modules["ranking"].register_forward_pre_hook(lambda module, distances: given.append(distances))
+    alike.step(0)
+    ref, *distorted = alike.triplets.patches[0].float().unbind(0)
+    for found, patch in zip(given[0], distorted, strict=True):
+        terms = []
+        for f0, f1 in zip(*(alike.trunk.features(x[None]) for x in (patch, ref)), strict=True):
+            unit = [f / f.norm(dim=1, keepdim=True).clamp_min(1e-8) for f in (f0, f1)]
+            terms.append(0.1 * (unit[0] - unit[1]).square().flatten() / f0[0, 0].numel())
+        terms = torch.cat(terms)
+        assert found.mean().item() == pytest.approx(terms.sum().item(), rel=0.01)
+        assert found.var().item() == pytest.approx(terms.square().sum().item(), rel=0.1)
+
+
+def test_its_optimiser_is_zhangs(alike):
+    """Adam with their betas, and no gradient is clipped."""
+    with torch.no_grad():
+        for weight in alike.modules["ranking"].parameters():
+            weight.mul_(4)
+        alike.modules["ranking"].layers[-1].bias.fill_(-3)
+    alike.step(0)
+    (group,) = alike.optimizers["heads"].param_groups
+    assert group["betas"] == (0.5, 0.999) and type(alike.optimizers["heads"]) is torch.optim.Adam
+    assert torch.cat([weight.grad.flatten() for weight in group["params"]]).norm() > 2
+    trained = {id(weight) for module in alike.modules.values() for weight in module.parameters()}
+    assert {id(weight) for weight in group["params"]} == trained
+
+
+def test_the_ranking_sees_both_distances_their_difference_and_their_ratios():
+    ranking, given = Ranking(), []
+    ranking.layers.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    ranking(torch.tensor([0.3, 0.9]), torch.tensor([0.5, 0.1]))
+    expected = [[0.3, 0.5, -0.2, 0.3 / 0.6, 0.5 / 0.4], [0.9, 0.1, 0.8, 0.9 / 0.2, 0.1 / 1.0]]
+    torch.testing.assert_close(given[0], torch.tensor(expected))
 
 
 def test_the_learning_rate_falls_straight_in_the_second_half():

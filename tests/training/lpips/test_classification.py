@@ -1,6 +1,9 @@
 """The classifier learns, its batches are what they say, and accuracy is counted rightly."""
 
+from copy import deepcopy
+
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -50,6 +53,76 @@ def test_learns_and_ends_in_the_same_weights_when_cut_in_two(tmp_path):
     assert accuracy(network, [(test_latents.float(), test_labels)])["top1"] > 0.9
 
 
+def one_step(labels=(0, 1, 2, 3), weight=1.0, rate=0.0, **changes):
+    """A training of four latents after a step, its network before, the latents, and what the step said."""
+    torch.manual_seed(0)
+    network, x = VGG("latent", 4, 4, width=0.125), torch.randn(4, 4, 8, 8)
+    with torch.no_grad():
+        network.classifier[-1].weight.mul_(weight)
+    before, options = deepcopy(network), {"weight_decay": 0.05, "label_smoothing": 0.1, "autocast": False} | changes
+    training = VGGTraining(network, lambda step: (x, torch.tensor(labels)), rate, **options)
+    return training, before, x, training.step(0)
+
+
+def gradient(network):
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+
+
+def test_the_loss_is_the_cross_entropy_of_smoothed_labels():
+    _, before, x, numbers = one_step(label_smoothing=0.2)
+    surprise = -before(x).double().log_softmax(1)
+    expected = (0.8 * surprise.diagonal() + 0.2 * surprise.mean(1)).mean().item()
+    assert numbers["loss"] == pytest.approx(expected, rel=1e-4)
+    assert abs(expected - surprise.diagonal().mean().item()) > 1e-3
+    assert numbers["batch_top1"] == (before(x).argmax(1) == torch.arange(4)).float().mean().item()
+
+
+def test_weights_decay():
+    """Adam's first step is at most the rate; beside it AdamW takes the rate times the decay of the weight itself."""
+    few, more = (one_step(rate=0.01, weight_decay=decay)[0].modules["vgg"] for decay in (0.0, 0.5))
+    before = one_step()[1]
+    for a, b, weight in zip(few.parameters(), more.parameters(), before.parameters(), strict=True):
+        torch.testing.assert_close(a - b, 0.01 * 0.5 * weight, atol=1e-6, rtol=1e-3)
+
+
+def test_the_gradient_is_clipped_and_that_of_the_step_alone():
+    training, before, x, _ = one_step(weight=100.0)
+    torch.nn.functional.cross_entropy(before(x), torch.arange(4), label_smoothing=0.1).backward()
+    whole, clipped = gradient(before), gradient(training.modules["vgg"])
+    assert whole.norm() > 2
+    torch.testing.assert_close(clipped, whole / whole.norm(), atol=1e-4, rtol=1e-3)
+    training.step(1)  # on the same latents, with a learning rate of nothing
+    torch.testing.assert_close(gradient(training.modules["vgg"]), clipped)
+
+
+@pytest.mark.parametrize(("autocast", "dtype"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_autocast_is_switched_by_its_name(autocast, dtype):
+    training, *_ = one_step(autocast=autocast)
+    seen = []
+    training.modules["vgg"].classifier.register_forward_hook(lambda module, given, logits: seen.append(logits.dtype))
+    training.step(1)
+    assert seen == [dtype]
+
+
+def test_accuracy_is_that_of_the_running_statistics():
+    torch.manual_seed(0)
+    network, x = VGG("latent", 4, 10, width=0.125), torch.randn(64, 4, 8, 8)
+    network.train()(3 * x + 1)
+    named = network.eval()(x).argmax(1)
+    assert (network.train()(x).argmax(1) != named).any()
+    assert accuracy(network, [(x, named)])["top1"] == 1
+
+
+def test_what_a_shift_uncovers_is_mirrored():
+    latents = torch.randn(1, 2, 8, 8)
+    mirrored = np.pad(latents[0].numpy(), ((0, 0), (1, 1), (1, 1)), mode="reflect")
+    crops = [mirrored[:, down : down + 8, right : right + 8] for down in range(3) for right in range(3)]
+    torch.manual_seed(0)
+    x, _ = LatentBatches(latents.expand(60, -1, -1, -1), torch.zeros(60), batch_size=60, seed=0)(0)
+    found = [[bool((each.numpy() == crop).all()) for crop in crops] for each in x]
+    assert all(sum(row) == 1 for row in found) and all(any(column) for column in zip(*found, strict=True))
+
+
 def test_latents_are_shifted_by_at_most_an_eighth():
     latents = torch.arange(64.0).reshape(1, 1, 8, 8).expand(50, 2, 8, 8)
     batches = LatentBatches(latents, torch.arange(50), batch_size=50, seed=0)
@@ -79,6 +152,8 @@ def test_pictures_of_a_step_do_not_depend_on_where_training_began(tmp_path):
         assert images.shape == (4, 3, 16, 16) and images.min() >= -1 and images.max() <= 1
     folder = LabelledImages(str(tmp_path), "train", 16, seed=0)
     labels = [label for step in range(9) for label in ImageBatches(folder, 1, 0, workers=0)(step)[1].tolist()]
+    for x, label in (ImageBatches(folder, 1, 0, workers=0)(step) for step in range(9)):
+        assert ((x + 1) * 127.5 - 100 * label.item()).round().unique().item() in (0, 1, 2)
     assert sorted(labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2] and labels != sorted(labels)
     assert sum(len(y) for _, y in held_out_images(folder, 100, 4, 0, workers=0)) == 9
 
