@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from diffusion2gan.metrics.precision_recall import inside_manifolds, precision_recall, realism
+from diffusion2gan.metrics.precision_recall import inside_manifolds, precision_recall, radii, realism
 
 
 def brute_force(fake, real, k):
