@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import typing
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def settings(script: str) -> type:
     spec = importlib.util.spec_from_file_location(Path(script).name, ROOT / f"src/scripts/{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.Arguments
+    return next(iter(typing.get_type_hints(module.main).values()))
 
 
 @pytest.mark.parametrize(
