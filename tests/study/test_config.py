@@ -101,7 +101,7 @@ def test_merge_replaces_lists_and_merges_mappings():
 
 def test_a_scale_is_over_another_and_all_are_over_the_shared_values(tmp_path):
     assert list(read_scale("smoke", ROOT)) == ["scales/smoke.yaml", "scales/toy.yaml", "scales/default.yaml"]
-    smoke, toy, paper = (load(configured({"scale": scale}), ROOT) for scale in SCALES)
+    smoke, toy, paper = (load(configured({"scale": scale}), ROOT) for scale in ("smoke", "toy", "paper"))
     shared = yaml.safe_load((ROOT / "scales/default.yaml").read_text())
     assert toy.evaluation.diversity.repeats == shared["evaluation"]["diversity"]["repeats"]
     assert paper.evaluation.diversity.repeats == toy.evaluation.diversity.repeats
@@ -122,6 +122,14 @@ def test_the_schema_for_editors_is_up_to_date():
     ("changes", "said"),
     [
         ({"datasets": {"x": {"teacher": "sd15", "pairs": 3}}}, "config.yaml: datasets.x needs teacher, guidance, "),
+        (
+            {"datasets": {"cifar10-50k": {"guidance": 3.0}}},
+            "datasets.cifar10-50k needs teacher, guidance, ",
+        ),
+        (
+            {"teachers": {"sdxl": {"training": {"images": "openmoji"}}}},
+            "config.yaml: teachers.sdxl is in latents: its training takes no `images`",
+        ),
         ({"tables": {"table1": {"rows": ["a", "a"]}}}, "tables.table1.rows is ['a', 'a']: every one may stand there"),
         (
             {"teachers": {"sdxl": {"training": {"scnes": 3}}}},

@@ -112,6 +112,13 @@ class TeacherEntry(Entry):
         """Whether the workflow makes its files."""
         return self.training is not None or self.pickle is not None
 
+    @model_validator(mode="after")
+    def _check(self) -> "TeacherEntry":
+        if self.training and (self.space == "pixel") != isinstance(self.training, ToyEDMSettings):
+            wanted = "needs" if self.space == "pixel" else "takes no"
+            raise ValueError(f"is in {self.space}s: its training {wanted} `images`")
+        return self
+
 
 class PromptsEntry(PromptFilter):
     """A list of prompts."""
@@ -140,8 +147,8 @@ class DatasetEntry(Entry):
 
     @model_validator(mode="after")
     def _check(self) -> "DatasetEntry":
-        own = (self.teacher, self.guidance, self.prompts, self.shards)
-        if (self.part_of is None) == (self.teacher is None) or (self.teacher is not None and None in own):
+        own = {self.teacher, self.guidance, self.prompts, self.shards}
+        if (self.part_of is None and None in own) or (self.part_of is not None and own != {None}):
             raise ValueError("needs teacher, guidance, prompts and shards; or part_of alone, with its number of pairs")
         return self
 
