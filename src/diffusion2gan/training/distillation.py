@@ -1,6 +1,5 @@
 """What the scripts of all distillation stages share: their files, the loss and the pairs, and running to the end."""
 
-import json
 import resource
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pydantic import Field
 
 from diffusion2gan import provenance
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic
+from diffusion2gan.io import write_json
 from diffusion2gan.losses import Loss, regression_loss
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.shards import shard_recipe
@@ -93,8 +92,7 @@ def run(training: StudentTraining, args: Arguments) -> None:
         "seconds": history["seconds"].iloc[-1],
         **provenance.record({**compared, "iterations": args.iterations, "seed": args.seed}, training.device),
     }
-    with atomic(args.metrics) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(args.metrics, result)
 
 
 def _peak_memory(device: torch.device) -> float:

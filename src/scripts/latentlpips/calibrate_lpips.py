@@ -1,6 +1,5 @@
 """Calibrate the heads of LPIPS on judgements of similarity, and measure the metric on held-out ones (2AFC)."""
 
-import json
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from diffusion2gan import provenance
 from diffusion2gan.data.bapps import judgements
 from diffusion2gan.data.sources import find_source
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic
+from diffusion2gan.io import write_json
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import CalibrationSettings, Count, Seeded, Space
 from diffusion2gan.study import cli
@@ -62,8 +61,7 @@ def main(args: Arguments):
         "seconds": time.monotonic() - start,
         **provenance.record(cli.settings_of(args, [*names, "held_out", "iterations", "seed"]), device),
     }
-    with atomic(args.metrics) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(args.metrics, result)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Train a VGG to classify images or latents: the trunk of LPIPS or LatentLPIPS."""
 
-import json
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from diffusion2gan import provenance
 from diffusion2gan.data.imagenet import LabelledImages
 from diffusion2gan.data.latents import LabelledLatents
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic
+from diffusion2gan.io import write_json
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import Seeded, Space, VGGSettings
 from diffusion2gan.study import cli
@@ -75,8 +74,7 @@ def main(args: Arguments):
         "seconds": time.monotonic() - start,
         **provenance.record(cli.settings_of(args, [*names, "iterations", "seed"]), device),
     }
-    with atomic(args.metrics) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(args.metrics, result)
 
 
 def read_pictures(source: str, split: str, args: Arguments) -> LabelledImages:

@@ -147,6 +147,5 @@ def test_the_script_writes_a_metric_and_its_score(tmp_path, teacher_folder):
     assert LPIPS.load(arguments.out)(x, x).tolist() == [0, 0]
     result = json.loads(arguments.metrics.read_text())
     assert result["judgements"] == "synthetic" and result["count"] == 6 and 0 <= result["metrics"]["2afc"] <= 1
-    arguments.space = "pixel"
     with pytest.raises(UserError, match="trained on latents"):
-        calibrate_lpips.main(arguments)
+        calibrate_lpips.main(arguments.model_copy(update={"space": "pixel"}))

@@ -49,5 +49,5 @@ def test_mistakes_are_told(latents):
         train_vgg.main(arguments(latents, data=[str(latents / "missing.safetensors")]))
     with pytest.raises(UserError, match="--classes is 2"):
         train_vgg.main(arguments(latents, classes=2))
-    with pytest.raises(UserError, match="latent or pixel"):
+    with pytest.raises(UserError, match="use one of pixel, latent"):
         train_vgg.main(arguments(latents, space="both"))
