@@ -1,4 +1,4 @@
-.PHONY: demo test test-bare
+.PHONY: demo test test-bare mutation
 
 # The one thing an install depends on; a finished one is marked by a file in the environment.
 VENV := .venv
@@ -27,6 +27,12 @@ test-bare: $(BIN)/uv
 	$(call INSTALL_IN,$(BARE)) . torch==2.13.0 numpy==2.2.6
 	cd $(BARE) && bin/python ../tests/bare.py
 	rm -r $(BARE) build
+
+# One mistake at a time, put into the code: which ones do the tests not notice? Many hours, so it is no part of `test`.
+# MUTANTS='diffusion2gan.losses*' tries those of one room.
+mutation: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/mutmut results
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
