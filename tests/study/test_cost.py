@@ -77,6 +77,9 @@ def test_the_jobs_are_those_that_snakemake_plans(tmp_path, monkeypatch):
         "prepare_prompts": 1, "generate_pairs": 2, "index_pairs": 1, "calibrate_lpips": 1, "train_regression": 1,
         "train_gan": 6, "make_benchmark": 1, "sample": 8, "score": 8, "make_table": 1,
     }  # fmt: skip
+    order = [job.rule for job in found]
+    assert order.index("generate_pairs") < order.index("index_pairs") < order.index("train_regression")
+    assert order[-1] == "make_table"
     of_shard = next(job for job in found if job.wildcards.get("shard") == "00001")
     assert of_shard.wildcards == {"dataset": "sd-cfg-3", "shard": "00001"}
     assert of_shard.timing == tmp_path / "smoke/timings/generate_pairs/sd-cfg-3-00001.tsv"

@@ -36,7 +36,10 @@ def main(args: Arguments):
 
 
 def planned(targets: list[str], config: Path, snakefile: Path = Path("Snakefile")) -> list[Job]:
-    """The jobs that make targets from nothing, under a whole configuration; targets that only gather files left out."""
+    """The jobs that make targets from nothing, under a whole configuration, each after those that it waits for.
+
+    Targets that only gather files are left out.
+    """
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api, redirect_stdout(StringIO()):
         workflow = api.workflow(
             resource_settings=ResourceSettings(),
@@ -44,10 +47,11 @@ def planned(targets: list[str], config: Path, snakefile: Path = Path("Snakefile"
             snakefile=snakefile,
         )
         workflow.dag(DAGSettings(targets=set(targets), forceall=True)).printd3dag()
-        jobs = list(workflow._workflow.dag.jobs)  # there is no public way to jobs with their wildcards
+        levels = workflow._workflow.dag.toposorted()  # there is no public way to jobs with their wildcards
     return [
         Job(job.rule.name, dict(job.wildcards_dict), Path(job.benchmark) if job.benchmark else None)
-        for job in jobs
+        for level in levels
+        for job in sorted(level, key=lambda job: (job.rule.name, list(job.output)))
         if job.output
     ]
 
