@@ -4,15 +4,16 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+SCHEMA := schemas/config.schema.json
 # uv installs in a fraction of pip's time; it does not read pip's own setting of where wheels may lie
 INSTALL_IN = UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(1)/bin/python
 INSTALL := $(call INSTALL_IN,$(VENV)) --compile-bytecode -c envs/requirements.lock
 
-demo: $(VENV)/installed
+demo: $(VENV)/installed $(SCHEMA)
 	$(BIN)/snakemake --cores all --rerun-incomplete --config scale=demo -- demo
 	@cat results/demo.txt
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev $(SCHEMA)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
@@ -33,6 +34,11 @@ test-bare: $(BIN)/uv
 mutation: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(MUTANTS)
 	$(BIN)/mutmut results
+
+# for editors that check config.yaml and scales/ while you type
+$(SCHEMA): $(VENV)/installed src/diffusion2gan/settings.py src/diffusion2gan/study/entries.py
+	mkdir -p $(@D)
+	$(BIN)/python -m diffusion2gan.study.config > $@
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)

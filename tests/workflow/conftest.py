@@ -93,7 +93,7 @@ def made(tmp_path_factory) -> Workflow:
 
 def pretend(folder: Path) -> Workflow:
     """Copy the workflow, with scripts that pretend, and empty files for the shipped weights."""
-    for name in ("rules", "scales", "schemas", "envs", "slurm", "local"):
+    for name in ("rules", "scales", "envs", "slurm", "local"):
         shutil.copytree(ROOT / name, folder / name)
     for name in ("Snakefile", "captions.yaml", "claims.yaml", "config.yaml"):
         shutil.copy(ROOT / name, folder / name)
