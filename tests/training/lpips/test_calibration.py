@@ -53,7 +53,8 @@ def alike():
     torch.manual_seed(0)
     patches = torch.randn(1, 3, 4, 4, 4).half().expand(3000, -1, -1, -1, -1)
     triplets = Triplets(patches, torch.ones(3000), ["noise"] * 3000)
-    return CalibrationTraining(VGG("latent", 4, 0, width=0.125), triplets, 3000, learning_rate=0.0, seed=0)
+    settings = CalibrationSettings(iterations=1, batch_size=3000, learning_rate=1e-30)
+    return CalibrationTraining(VGG("latent", 4, 0, width=0.125), triplets, settings, seed=0)
 
 
 def test_half_of_the_differences_are_dropped(alike):

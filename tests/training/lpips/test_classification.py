@@ -53,14 +53,15 @@ def test_learns_and_ends_in_the_same_weights_when_cut_in_two(tmp_path):
     assert accuracy(network, [(test_latents.float(), test_labels)])["top1"] > 0.9
 
 
-def one_step(labels=(0, 1, 2, 3), weight=1.0, rate=0.0, **changes):
+def one_step(labels=(0, 1, 2, 3), weight=1.0, rate=1e-30, **changes):
     """A training of four latents after a step, its network before, the latents, and what the step said."""
     torch.manual_seed(0)
     network, x = VGG("latent", 4, 4, width=0.125), torch.randn(4, 4, 8, 8)
     with torch.no_grad():
         network.classifier[-1].weight.mul_(weight)
-    before, options = deepcopy(network), {"weight_decay": 0.05, "label_smoothing": 0.1, "autocast": False} | changes
-    training = VGGTraining(network, lambda step: (x, torch.tensor(labels)), rate, **options)
+    before, settings = deepcopy(network), {"classes": 4, "iterations": 1, "batch_size": 4, "label_smoothing": 0.1}
+    settings = VGGSettings(**settings | {"learning_rate": rate} | changes)
+    training = VGGTraining(network, lambda step: (x, torch.tensor(labels)), settings)
     return training, before, x, training.step(0)
 
 
@@ -124,6 +125,7 @@ def test_what_a_shift_uncovers_is_mirrored():
 
 
 def test_latents_are_shifted_by_at_most_an_eighth():
+    torch.manual_seed(0)
     latents = torch.arange(64.0).reshape(1, 1, 8, 8).expand(50, 2, 8, 8)
     batches = LatentBatches(latents, torch.arange(50), batch_size=50, seed=0)
     x, labels = batches(0)
