@@ -73,6 +73,17 @@ def test_half_of_the_differences_are_dropped(alike):
         assert found.var().item() == pytest.approx(terms.square().sum().item(), rel=0.1)
 
 
+def test_the_ranking_says_whether_p1_is_preferred(alike):
+    """The loss is the surprise at the share of judges who prefer p1, here two in three."""
+    alike.triplets.judge = torch.full((3000,), 2 / 3)
+    logits = []
+    alike.modules["ranking"].layers[-1].bias.data.fill_(0.7)
+    alike.modules["ranking"].register_forward_hook(lambda module, given, logit: logits.append(logit.detach().double()))
+    loss = alike.step(0)["loss"]
+    for_p1 = 1 / (1 + (-logits[0]).exp())
+    assert loss == pytest.approx(-(2 * for_p1.log() + (1 - for_p1).log()).mean().item() / 3, rel=1e-4)
+
+
 def test_its_optimiser_is_zhangs(alike):
     """Adam with their betas, and no gradient is clipped."""
     with torch.no_grad():
