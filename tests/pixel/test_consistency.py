@@ -75,11 +75,11 @@ def solution(z):
     return MEAN + (SIGMA_MAX * z - MEAN) * DEVIATION / math.sqrt(DEVIATION**2 + SIGMA_MAX**2)
 
 
-def training_of(kind, fitting=None, **changes):
+def training_of(kind, fitting=None, loss=None, **changes):
     torch.manual_seed(0)
     teacher = SimpleNamespace(unet=Counting(), device=torch.device("cpu"), encode_text=lambda captions: {})
     student = PixelGenerator(Student(SIGMA_MIN if kind == "consistency" else 0.0))
-    pairs, loss = Data(kind == "regression"), regression_loss("mse")
+    pairs, loss = Data(kind == "regression"), loss or regression_loss("mse")
     settings = {"loss": "mse", "iterations": 600, "batch_size": 64, "learning_rate": 1e-2} | changes
     if kind == "regression":
         return RegressionTraining(student, teacher, pairs, loss, RegressionSettings(**settings), fitting)
