@@ -4,7 +4,7 @@
     python speed/distill.py --size sd15 --batch 8    # Stable Diffusion 1.5's, random weights: needs a GPU
 
 Pairs are random and in memory. On a CPU the time is processor time of one thread, so that other processes do not
-count. The paper's images per second relative to MSE's, on A100: LPIPS 0.29, pseudo-Huber 1.04, LatentLPIPS 1.01,
+affect it. The paper's images per second relative to MSE's, on A100: LPIPS 0.29, pseudo-Huber 1.04, LatentLPIPS 1.01,
 E-LatentLPIPS 0.92.
 """
 
@@ -140,7 +140,7 @@ def student(teacher: RandomTeacher) -> Generator:
 
 
 def loss_of(name: str, size: str, folder: Path, teacher: RandomTeacher):
-    """The loss with a random metric, of VGG16's full width; of a quarter of it for the toy."""
+    """The loss with a random metric: VGG16 at full width, or at a quarter of its width for the toy size."""
     if name in POINTWISE:
         return regression_loss(name)
     space = PERCEPTUAL[name]
@@ -151,7 +151,7 @@ def loss_of(name: str, size: str, folder: Path, teacher: RandomTeacher):
 
 
 def discriminator(settings: GANSettings, teacher: RandomTeacher):
-    """The D of a row of Table 2, as `train_gan.py` has it, but with GigaGAN's as wide as the teacher."""
+    """The D of a row of Table 2, as in `train_gan.py`, but GigaGAN's is as wide as the teacher."""
     if settings.discriminator == "diffusion":
         return DiffusionDiscriminator.from_teacher(teacher.unet, settings.z_conditioning, settings.multi_scale)
     unet = teacher.unet.config
@@ -170,7 +170,7 @@ ROWS = {
 
 
 def whole_batch_r1(discriminator, x, z, text, gamma: float, every: int) -> torch.Tensor:
-    """R1 as it usually is: the mean over the batch, computed at once."""
+    """The usual R1: the mean over the batch, computed in one pass."""
     samples = torch.arange(len(x))
     x = x.clone().requires_grad_()
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
@@ -202,7 +202,7 @@ def compare(
 
 
 def measure(compute: Callable[[], object], repeats: int, device: torch.device) -> tuple[float, float]:
-    """Median seconds of a call, after two warm-up calls; peak GiB on a GPU, or what a CPU keeps for backward."""
+    """Median seconds of a call, after two warm-up calls; peak GiB on a GPU, or on a CPU the GiB kept for backward."""
     cuda, seconds = device.type == "cuda", []
     clock = time.perf_counter if cuda else time.process_time
     for _ in range(2):

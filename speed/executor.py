@@ -3,8 +3,8 @@
     pip install snakemake-executor-plugin-slurm
     python speed/executor.py [--jobs 300] [--waiting 60] [--executors submitit slurm]
 
-First all jobs wait, while the calls of sacct and Snakemake's processor time are counted. Then all may end: since they
-do nothing, the time until the last one has ended is overhead. Starts its own SLURM, as root.
+First all jobs wait, while the script counts calls of sacct and Snakemake's processor time. Then it lets all jobs end.
+They do nothing, so the time until the last one has ended is overhead. Starts its own SLURM, as root.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def main(jobs: int, waiting: float, executors: list[str]) -> None:
     if why := lacking():
         sys.exit(f"error: {why}")
     if CONFIGURATION.exists():
-        sys.exit(f"error: {CONFIGURATION} is there: this starts a SLURM of its own, on a machine that has none")
+        sys.exit(f"error: {CONFIGURATION} exists: this script starts its own SLURM, on a machine that has none")
     root = Path(tempfile.mkdtemp(prefix="slurm-"))
     cluster = Cluster(root)
     results = {}

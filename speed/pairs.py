@@ -2,8 +2,8 @@
 
     python speed/pairs.py --teacher assets/toy/teacher --batch_size 100 --steps 16
 
-Making: the loop of generate_pairs.py, shard file included, in turns with the diffusers pipeline at the same batch size,
-steps and guidance, which writes nothing. Reading: shards in the page cache, in the order of a training.
+Making: the loop of generate_pairs.py, which writes a shard, alternates with the diffusers pipeline at the same batch
+size, steps and guidance, which writes nothing. Reading: shards in the page cache, in the order of a training.
 """
 
 import statistics

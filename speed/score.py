@@ -1,6 +1,6 @@
-"""Scoring: pictures per second, where the time goes, and how many pictures pass through a network.
+"""Scoring: images per second, where the time goes, and how many images pass through a network.
 
-    python speed/score.py                             # synthetic pictures, the networks of the small scales
+    python speed/score.py                             # synthetic images, the networks of the small scales
     python speed/score.py --count 5000 --features inception --resolution 256 --feature_side 299
 
 All metrics are computed at once, then the FID alone: both compute the same features.
@@ -38,27 +38,27 @@ class Arguments:
 
 
 def main(args: Arguments):
-    print(f"on {describe(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))}, {args.count} pictures")
+    print(f"on {describe(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))}, {args.count} images")
     counted = count_calls(args.features)
     with tempfile.TemporaryDirectory() as folder:
         make(args, Path(folder))
-        measure(args, Path(folder), METRICS)  # the reference is computed once and kept
-        print(f"the first time: {sum(counted):,} pictures through {args.features}, drawn and real")
+        measure(args, Path(folder), METRICS)  # the reference is computed once and cached
+        print(f"the first time: {sum(counted):,} images through {args.features}, generated and real")
         for metrics in (METRICS, ["fid"]):
             counted.clear()
             start = time.perf_counter()
             scores = measure(args, Path(folder), metrics)
             seconds = time.perf_counter() - start
             print(
-                f"{', '.join(metrics)}: {seconds:.1f} s, {args.count / seconds:.1f} pictures/s, "
-                f"{sum(counted):,} pictures through {args.features}"
+                f"{', '.join(metrics)}: {seconds:.1f} s, {args.count / seconds:.1f} images/s, "
+                f"{sum(counted):,} images through {args.features}"
             )
             for part, spent in scores.parts.items():
                 print(f"    {part:<18}{spent:8.2f} s {spent / seconds:6.0%}")
 
 
 def make(args: Arguments, folder: Path) -> None:
-    """The pictures of a synthetic benchmark, and as many samples."""
+    """Write the images of a synthetic benchmark, and as many samples."""
     captions = []
     for name, seed in (("images", 0), ("drawn", 1)):
         scenes = Scenes("benchmark", seed, args.resolution)
@@ -93,7 +93,7 @@ def measure(args: Arguments, folder: Path, metrics: list[str]) -> Scores:
 
 
 def count_calls(network: str) -> list[int]:
-    """Count the pictures of each batch that passes through a network from now on."""
+    """Count the images of each batch that passes through a network from now on."""
     counted, build = [], features.NETWORKS[network]
 
     def counting(device):

@@ -16,7 +16,7 @@ def evaluations_per_pair(solver: str, steps: int, guidance: float) -> int:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """Evaluations that a run spent: of the teacher for its pairs; of teacher, student and target network in training.
+    """Evaluations in a run: the teacher's for the pairs, and those of teacher, student and target network in training.
 
     The target network is the averaged student of Consistency Distillation.
     """

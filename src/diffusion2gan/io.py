@@ -96,7 +96,7 @@ def load_pickle(file: BinaryIO, name: str, allowed: dict[str, Callable], encodin
     """Read a pickle without executing it.
 
     `allowed` maps each global that the pickle may name (`module.name`) to the function that is called instead.
-    Raises UserError for any other global, and for a file that is not a pickle. Messages call the file `name`.
+    Raises UserError for any other global, and for a file that is not a pickle. Messages refer to the file as `name`.
     """
 
     class Unpickler(pickle.Unpickler):

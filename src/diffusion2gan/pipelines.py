@@ -40,6 +40,6 @@ def load_pipeline(path: str, dtype: torch.dtype, kinds: dict[str, dict], kind: s
                 f"'{path}' is gated: accept its terms at https://huggingface.co/{path} and log in with `hf auth login`"
             ) from error
         raise UserError(
-            f"'{path}' is neither a folder nor, as far as can be told from here, a pipeline on the hub: without a "
+            f"'{path}' is neither a folder nor a pipeline that could be found on the hub: without a "
             f"network, fetch it beforehand with `hf download {path}` ({reason})"
         ) from error

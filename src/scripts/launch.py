@@ -2,11 +2,11 @@
 
     python src/scripts/launch.py --nodes 2 --gpus 8 src/scripts/distill/train_gan.py --teacher …
 
-Replaces itself by `python`, by `torchrun --standalone`, or, within a SLURM allocation of the nodes, by
+Replaces its own process by `python`, by `torchrun --standalone`, or, within a SLURM allocation of the nodes, by
 `srun … torchrun`, so that signals reach the program and its exit code is returned.
 
-SLURM warns every process of a job with SIGUSR2 before the job's time limit or preemption. A training saves and exits
-on it; torchrun, which it would kill, is started so that it ignores it.
+SLURM warns every process of a job with SIGUSR2 before the job's time limit or preemption. A training then saves
+and exits. torchrun would be killed by the signal, so it is started with the signal ignored.
 """
 
 import argparse

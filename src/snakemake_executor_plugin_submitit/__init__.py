@@ -44,7 +44,9 @@ class ExecutorSettings(ExecutorSettingsBase):
     folder: Path = _setting(Path(".snakemake/submitit"), "Folder of submitit's scripts and logs, seen by all nodes.")
     poll_seconds: int = _setting(20, "Seconds between queries to SLURM, each about all jobs.")
     array_width: int = _setting(500, "Most jobs of one rule in one array; 1: no arrays.")
-    signal_delay: int = _setting(120, "Seconds before its time limit at which a job with `requeues` is told to save.")
+    signal_delay: int = _setting(
+        120, "Seconds before its time limit at which a job with `requeues` is warned, to save."
+    )
 
 
 common_settings = CommonSettings(
@@ -164,11 +166,11 @@ class Executor(RemoteExecutor):
             submitted = SlurmJob(folder=entry.folder, job_id=entry.job_id)
             running = states.get(entry.job_id, State("RUNNING")).alive
             if entry.work == work(job) and (running or _result(submitted) == "success" and _made(job)):
-                self.logger.info(f"{job.name}: found job {entry.job_id} of an earlier start again")
+                self.logger.info(f"{job.name}: found job {entry.job_id}, which an earlier start submitted")
                 self._watch(job, submitted)
                 continue
             if running:
-                self.logger.info(f"{job.name}: cancelled job {entry.job_id} of an earlier start, its settings differ")
+                self.logger.info(f"{job.name}: cancelled job {entry.job_id} of an earlier start: its settings differ")
                 subprocess.run(["scancel", "--", entry.job_id], capture_output=True)
             self.ledger.remove(job)
             new.append(job)

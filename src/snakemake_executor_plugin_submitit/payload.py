@@ -39,7 +39,7 @@ class Command:
             print(f"the command ended with exit code {code}", file=sys.stderr, flush=True)
             raise subprocess.CalledProcessError(code, "snakemake")
         if why := unwritable(Path(os.environ.get("SUBMITIT_FOLDER", "."))):
-            print(f"the command has succeeded, which cannot be written down: {why}", file=sys.stderr)
+            print(f"the command succeeded, but its result cannot be written: {why}", file=sys.stderr)
             sys.exit(0)  # record no result: SLURM reports the job as completed
 
     def checkpoint(self):

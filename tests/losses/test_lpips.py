@@ -293,7 +293,7 @@ def test_unscaled_latents_are_warned_of_once():
         ("latent", [(1, 3, 8, 8)] * 2, "the metric of the VAE"),
         ("latent", [(1, 4, 3, 8)] * 2, "at least 4"),
         ("pixel", [(1, 4, 8, 8)] * 2, "at least 16"),
-        ("latent", [(1, 4, 8, 8), (2, 4, 8, 8)], "like with like"),
+        ("latent", [(1, 4, 8, 8), (2, 4, 8, 8)], "inputs of the same shape"),
     ],
 )
 def test_latents_that_do_not_fit_are_told(space, shapes, told):

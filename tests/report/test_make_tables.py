@@ -163,7 +163,7 @@ def test_the_cost_of_a_run_is_all_that_it_could_not_do_without(tmp_path):
     with pytest.raises(UserError, match="nothing says how long generate_pairs took"):
         cost(timings=[tmp_path / "generate_pairs" / "9.tsv"])
     trainings[0].write_text(trainings[0].read_text().replace("cpu", "abacus"))
-    with pytest.raises(UserError, match="trained on abacus and cpu: their days do not add up"):
+    with pytest.raises(UserError, match="trained on abacus and cpu: days on different devices cannot be added"):
         cost()
 
 

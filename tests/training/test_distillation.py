@@ -321,9 +321,7 @@ def test_mistakes_are_one_line(stage, files, tmp_path):
 
     pairs(tmp_path / "wide", files["teacher"], torch.randn(4, 16, 8, 8))
     pairs(tmp_path / "other", "others/teacher", torch.randn(4, 4, 8, 8))
-    assert "16 × 8 × 8, the student makes 4 × 8 × 8: take pairs of its own teacher" in complaint(
-        pairs=tmp_path / "wide"
-    )
+    assert "16 × 8 × 8, the student makes 4 × 8 × 8: use pairs of its own teacher" in complaint(pairs=tmp_path / "wide")
     assert "made by the teacher 'others/teacher', not by" in complaint(pairs=tmp_path / "other")
     assert "there are no pairs in" in complaint(pairs=tmp_path / "nowhere")
     assert "a batch of 6 does not divide among 1 process with 4 micro-batches" in complaint(

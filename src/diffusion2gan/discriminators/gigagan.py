@@ -9,12 +9,13 @@ from torch.nn import functional as F
 
 
 class GigaGANDiscriminator(nn.Module):
-    """Multi-scale input and output: the latent enters a convolutional backbone at every scale of a
-    pyramid, and after every entry each of the following scales predicts logits.
+    """A convolutional discriminator with multi-scale input and output.
 
-    The sides of the scales halve from that of the latent (C, h, w) down to 4; `text_width` is the width of
-    the text embeddings. All sizes are ours: `width` channels at the finest scale, doubled at each halving up
-    to `max_width`, self-attention at sides up to `attention_side`, `text_layers` layers in the text branch.
+    The resized latent enters the backbone at every scale. From each entry, features pass through all coarser
+    scales, and every scale on the way predicts logits. For latents (C, h, h) the scales have sides h, h/2, …, down
+    to 4; `text_width` is the width of the text embeddings. All sizes are ours: `width` channels at the finest scale,
+    doubled at each halving up to `max_width`, self-attention at sides up to `attention_side`, `text_layers` layers in
+    the text branch.
     """
 
     def __init__(
@@ -100,8 +101,8 @@ class Residual(nn.Module):
 
 
 class L2Attention(nn.Module):
-    """Self-attention by distance: softmax(-‖q - k‖² / √d) v with tied q and k, which is Lipschitz where the
-    dot product is not (Kim et al., ICML 2021)."""
+    """Self-attention by L2 distance: softmax(-‖q - k‖² / √d) v with tied q and k. Unlike dot-product attention,
+    it is Lipschitz continuous (Kim et al., ICML 2021)."""
 
     def __init__(self, width: int, head_width: int = 64):
         super().__init__()
@@ -115,7 +116,7 @@ class L2Attention(nn.Module):
             return tensor.unflatten(1, (self.heads, -1)).flatten(3).transpose(2, 3)
 
         queries, values = split(self.queries(features)), split(self.values(features))
-        # ‖q‖² is constant along the softmax
+        # ‖q‖² is the same for every key, so it cancels in the softmax
         closeness = 2 * queries @ queries.mT - queries.square().sum(-1).unsqueeze(-2)
         attended = (closeness / queries.shape[-1] ** 0.5).softmax(-1) @ values
         attended = attended.transpose(2, 3).flatten(1, 2).unflatten(2, features.shape[-2:])

@@ -10,7 +10,7 @@ from diffusion2gan.errors import UserError
 
 @dataclass(frozen=True)
 class Fractions:
-    """Fractions of D's fake batch that become mismatched triples of each kind; the rest is generated.  # ours"""
+    """Fractions of D's fake batch that mismatched triples of each kind replace; the rest is generated.  # ours"""
 
     latent: float = 0.25
     text: float = 0.25
@@ -28,7 +28,7 @@ class Fractions:
 class Mix:
     """The triple in each row of the fake batch, as row indices (N,) into the batch's latents, noise and text.
 
-    Where `target` (N,) is true the latent is the teacher's x, elsewhere it is generated.
+    The latent is the teacher's x where `target` (N,) is true, and generated elsewhere.
     """
 
     target: torch.Tensor
@@ -38,9 +38,9 @@ class Mix:
 
 
 def mix_and_match(captions: Sequence[str], fractions: Fractions) -> Mix:
-    """Draw which rows of the fake batch become mismatched, with torch's default generator on the CPU.
+    """Sample which rows of the fake batch become mismatched, with torch's default generator on the CPU.
 
-    Each row is drawn independently, with the given fractions. A mismatched row has either an unrelated target
+    Rows are sampled independently; the fractions are the probabilities. A mismatched row has either an unrelated target
     latent with its own noise and text, or its own target latent with the text or the noise of another row: the
     teacher's latent with one thing wrong. Unrelated latents and texts belong to another caption; if the
     batch has no other caption, the row stays generated.
@@ -63,13 +63,13 @@ def mix_and_match(captions: Sequence[str], fractions: Fractions) -> Mix:
 
 
 def other_caption(captions: Sequence[str]) -> torch.Tensor:
-    """For each row (N,) the index of a random row with another caption, or its own index if there is none."""
+    """Indices (N,): a random row with another caption for each row, or the row itself if there is none."""
     number = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
     numbers = torch.tensor([number[caption] for caption in captions])
     return _partner(numbers[:, None] != numbers[None, :])
 
 
 def _partner(allowed: torch.Tensor) -> torch.Tensor:
-    """For each row of `allowed` (N, N) a random allowed column, or the diagonal if there is none."""
+    """Indices (N,): a random allowed column for each row of `allowed` (N, N), or the diagonal if there is none."""
     score = torch.rand(allowed.shape).masked_fill(~allowed, -1.0).fill_diagonal_(-0.5)
     return score.argmax(dim=1)

@@ -22,7 +22,7 @@ def single_sample_r1(
     `every` (Karras et al., CVPR 2020). D(x, z, c) is the mean of the logits over locations and heads, as in the
     loss.  # ours
     Batches are shuffled, so the first sample is a random one. Everything is computed in float32 or wider,
-    because second derivatives in lower precision are noise.
+    because second derivatives are too inaccurate in lower precision.
     """
     x, z, text_embeddings = (_first(tensor).detach() for tensor in (x, z, text_embeddings))
     x.requires_grad_()

@@ -8,7 +8,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.nn import functional as F
 
-TIMESTEP = 0  # ours: the U-Net takes x for a latent without noise
+TIMESTEP = 0  # ours: the timestep of a latent without noise
 
 
 class DiffusionDiscriminator(nn.Module):
@@ -19,7 +19,7 @@ class DiffusionDiscriminator(nn.Module):
     zero-initialised convolutions, and predicts logits at every scale of the decoder from three features: the
     skip feature, the upsampled feature before the skip is concatenated, and the output of the block. Without
     it, logits come from the decoder's last features alone. At initialisation the backbone computes exactly
-    what the teacher's does.
+    what the teacher's U-Net computes.
     """
 
     def __init__(self, unet: UNet2DConditionModel, z_conditioning: bool, multi_scale: bool):

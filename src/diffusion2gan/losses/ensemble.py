@@ -2,9 +2,9 @@
 
 The paper applies "random differentiable augmentations [ADA, DiffAugment], general geometric
 transformations, and cutout" to both latents and leaves the set to its supplement. The four parts and
-their distributions below are those of the authors' E-LatentLPIPS package. All geometry of a sample
-is one affine map and one bilinear sampling (theirs filters with wavelets; this does not, ours), all
-colour one affine map of the channels, cutout one mask.
+their distributions below are those of the authors' E-LatentLPIPS package. For each sample,
+geometry is one affine map with one bilinear resampling, colour is one affine map of the channels, and
+cutout is one mask. Their package filters with wavelets when it resamples; this one does not (ours).
 """
 
 import math
@@ -34,7 +34,7 @@ class Ensemble:
         return transform(x0), transform(x1)
 
     def draw(self, count: int, side: int, generator: torch.Generator | None = None) -> "Transform":
-        """`count` random transforms for latents of a side, drawn on the CPU, so the same on every machine."""
+        """Sample `count` transforms for latents of size `side`, on the CPU, so they are the same on every machine."""
 
         def uniform(low: float, high: float) -> torch.Tensor:
             return low + (high - low) * torch.rand(count, generator=generator)
@@ -66,9 +66,9 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class Transform:
-    """N transforms for latents of a side s.
+    """N transforms for latents (C, s, s).
 
-    `maps` (N, 3, 3) say where each pixel (x, y) goes, `colour` (N, 3) is brightness, contrast and
+    `maps` (N, 3, 3) move each pixel (x, y), `colour` (N, 3) is brightness, contrast and
     saturation, `mask` (N, 1, s, s) is 0 where cutout removes a pixel and 1 elsewhere.
     """
 
@@ -97,7 +97,7 @@ def warp(x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     from kornia.geometry.transform import warp_affine  # here, because importing kornia takes two seconds
 
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    with torch.autocast(x.device.type, enabled=False):  # 16 bits would round the places that are read
+    with torch.autocast(x.device.type, enabled=False):  # 16 bits would round the sampling coordinates
         moved = warp_affine(wide, maps[:, :2].to(wide), x.shape[2:], padding_mode="reflection", align_corners=False)
     return moved.to(x.dtype)
 
@@ -127,7 +127,7 @@ def recolour(
 ) -> torch.Tensor:
     """Add brightness, scale by contrast about the sample's mean and by saturation about the mean of the channels.
 
-    The three in a row are s c x + c (1 - s) grey + (1 - c) mean + b, where grey (N, 1, h, w) and
+    Together they give s c x + c (1 - s) grey + (1 - c) mean + b, where grey (N, 1, h, w) and
     mean (N, 1, 1, 1) are the means of x over channels and over everything.
     """
     grey = x.mean(1, keepdim=True)
@@ -138,7 +138,7 @@ def recolour(
 def cutout(centre: torch.Tensor, side: int) -> torch.Tensor:
     """Masks (N, 1, side, side), 0 in the square of half the side about (row, column) = centre (N, 2), else 1.
 
-    A centre is in [0, 1]², so that the square may reach over the edge.
+    A centre is in [0, 1]², so the square may extend over the edge.
     """
     places = (torch.arange(side, device=centre.device) + 0.5) / side
     outside = (places - centre[..., None]).abs() >= 0.25

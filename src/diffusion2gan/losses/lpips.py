@@ -22,7 +22,7 @@ VAES = {
     "flux": (0.1159, 0.3611),
 }  # fmt: skip
 SMALLEST = {"latent": 4, "pixel": 16}
-LARGEST_DEVIATION = 2.5  # scaled latents have about 1, raw ones of SD 5.5, of SDXL 7.7, of FLUX 2.8      # ours
+LARGEST_DEVIATION = 2.5  # about 1 if scaled; raw 5.5 (SD), 7.7 (SDXL), 2.8 (FLUX)                  # ours
 
 
 class LPIPS(nn.Module):
@@ -49,8 +49,8 @@ class LPIPS(nn.Module):
     def forward(self, x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
         """Distances (N,) ≥ 0 of x0 from x1, both (N, C, h, w): scaled latents, or images in [-1, 1].
 
-        Only x0 gets a gradient; x1 is the target. Raises UserError if the channels are not the trunk's, or
-        if latents are smaller than 4 × 4 or images smaller than 16 × 16, which its pools cannot halve.
+        Only x0 gets a gradient; x1 is the target. Raises UserError if the trunk takes another number of channels,
+        or if the inputs are too small for its pooling layers (latents below 4 × 4, images below 16 × 16).
         """
         self._check(x0, x1)
         features = self.trunk.features(x0)
@@ -61,11 +61,11 @@ class LPIPS(nn.Module):
     def _check(self, x0: torch.Tensor, x1: torch.Tensor) -> None:
         least = SMALLEST[self.space]
         if x0.shape != x1.shape:
-            raise UserError(f"LPIPS compares like with like, not {tuple(x0.shape)} with {tuple(x1.shape)}")
+            raise UserError(f"LPIPS compares inputs of the same shape, not {tuple(x0.shape)} with {tuple(x1.shape)}")
         if x0.dim() != 4 or x0.shape[1] != self.trunk.channels:
             raise UserError(
                 f"this metric takes {self.space}s (N, {self.trunk.channels}, h, w), not {tuple(x0.shape)}: "
-                "take the metric of the VAE that made them"
+                "use the metric of the VAE that made them"
             )
         if min(x0.shape[2:]) < least:
             raise UserError(f"{self.space}s of {tuple(x0.shape[2:])} are too small for the trunk: at least {least}")
@@ -76,9 +76,9 @@ class LPIPS(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> "LPIPS":
-        """The metric in a file: ours, or published weights (`published.py`).
+        """Load the metric from a file: ours, or published weights (`published.py`).
 
-        Raises UserError if there is no such file, or if its layout is another one.
+        Raises UserError if there is no such file, or if it has another layout.
         """
         if Path(path).suffix in published.SUFFIXES:
             trunk, heads = published.read(Path(path))
@@ -93,7 +93,7 @@ class LPIPS(nn.Module):
 class PixelLPIPS(nn.Module):
     """LPIPS of two decoded latents (Eq. 2); `decode` maps scaled latents to images in [-1, 1].
 
-    With a `side` the images are resized to it, bilinearly, as Consistency Models do before LPIPS (Song et al. 2023).
+    If `side` is given, the images are first resized to it, bilinearly, as for Consistency Models (Song et al. 2023).
     """
 
     def __init__(self, metric: LPIPS, decode: Callable[[torch.Tensor], torch.Tensor], side: int = 0):
@@ -114,7 +114,7 @@ class PixelLPIPS(nn.Module):
 class ELatentLPIPS(nn.Module):
     """d(x0, x1) = E_T[ℓ(F(T x0), F(T x1))], LatentLPIPS under random transforms T (Eq. 3).
 
-    Each call draws one T for each sample, and training averages over T in the course of its steps. With
+    Each call samples one T per sample; training averages over T as its steps go on. With
     `vae`, one of `VAES`, the latents are raw outputs of that autoencoder and are scaled here; without it
     they must be scaled already. `add_l1` adds the mean absolute difference, as the authors' package does
     and the paper does not. Raises UserError if there is no such autoencoder.
@@ -144,8 +144,8 @@ class ELatentLPIPS(nn.Module):
     ) -> torch.Tensor:  # fmt: skip
         """Distances (N,) of latents x0 from their targets x1, both (N, C, s, s); x0 = G(z, c) gives Eq. 4.
 
-        The transforms are drawn from `generator`, on the CPU. If x0 and x1 are only some `rows` of a larger
-        `batch`, all of its transforms are drawn, so that none depends on how the batch is cut.
+        The transforms are sampled with `generator`, on the CPU. If x0 and x1 are only some `rows` of a larger
+        `batch`, the transforms of the whole batch are sampled, so they do not depend on how it is split.
         Raises ValueError if the latents are not square.
         """
         if self.vae:
@@ -166,7 +166,7 @@ class ELatentLPIPS(nn.Module):
 
 
 def scaled(raw: torch.Tensor, vae: str) -> torch.Tensor:
-    """Raw latents (N, C, h, w) of an autoencoder of `VAES`, scaled to about unit deviation."""
+    """Raw latents (N, C, h, w) of an autoencoder of `VAES`, scaled to a standard deviation of about 1."""
     shift, factor = VAES[vae]
     return (raw - shift) * factor
 
@@ -176,8 +176,8 @@ def distance(
 ) -> torch.Tensor:
     """ℓ (N,) of the taps (N, C, h, w): squared differences, weighted by heads (C,), averaged over positions, added up.
 
-    At each position the feature vector is scaled to unit length. In calibration a share `dropout` of the
-    squared differences is dropped at random before the heads.
+    At each position the feature vector is scaled to unit length. During calibration, a fraction
+    `dropout` of the squared differences is zeroed at random before the heads.
     """
     taps = zip(features, targets, heads, strict=True)
     squared = ((F.dropout((_unit(f0) - _unit(f1)).square(), dropout), head) for f0, f1, head in taps)

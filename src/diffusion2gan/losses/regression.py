@@ -1,4 +1,4 @@
-"""The regression losses d(x0, x1) of Eq. 1 under their names in the study: the rows of Table 1."""
+"""The regression losses d(x0, x1) of Eq. 1 by name: the rows of Table 1."""
 
 import math
 from collections.abc import Callable
@@ -25,12 +25,12 @@ class Place:
 
 
 def mse(x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of two batches of one shape (Luhman & Luhman 2021), a scalar."""
+    """Mean squared error of two batches of the same shape (Luhman & Luhman 2021), a scalar."""
     return F.mse_loss(x0, x1)
 
 
 def pseudo_huber(x0: torch.Tensor, x1: torch.Tensor, c: float | None = None) -> torch.Tensor:
-    """√(‖x0 - x1‖² + c²) - c, the norm taken over each sample, mean over the batch; a scalar.
+    """Mean over the batch of √(‖x0 - x1‖² + c²) - c, with the norm of each sample; a scalar.
 
     Song & Dhariwal 2024 ("Improved techniques for training consistency models", Eq. 7); c defaults
     to their 0.00054 √d for samples of d numbers.
@@ -52,12 +52,13 @@ def regression_loss(
     device: torch.device | str = "cpu",
     side: int = 0,
 ) -> Loss:
-    """The loss of a name: (x0, x1, place) → scalar for scaled latents (N, C, h, w), where x1 is the target.
+    """The loss called `name`: (x0, x1, place) → scalar for scaled latents (N, C, h, w), where x1 is the target.
 
-    `place` says which rows of which batch x0 and x1 are; without it they are a whole batch.
+    `place` says which rows of a batch x0 and x1 are; without it they are a whole batch.
     A perceptual loss reads its calibrated metric from `metric_file`; `lpips` decodes with `decode`
-    (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` draws its
-    transforms from `preset`. Raises UserError if the name is unknown, or the metric is missing or of the other space.
+    (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` samples its
+    transforms from `preset`. Raises UserError if the name is unknown, the metric is missing, or it compares the other
+    space (latents or pixels).
     """
     if name in POINTWISE:
         return lambda x0, x1, place=None: POINTWISE[name](x0, x1)

@@ -26,7 +26,7 @@ from diffusion2gan.progress import track
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import ImageFiles
 
-SIDES = {"inception": 299, "dinov2": 224}  # input sides of networks that accept no other
+SIDES = {"inception": 299, "dinov2": 224}  # networks that accept only one input side
 BATCH = 50
 
 

@@ -40,8 +40,8 @@ def inside_manifolds(
 def realism(fake: torch.Tensor, real: torch.Tensor, k: int = 3) -> torch.Tensor:
     """Realism scores (N,) of generated samples: 1 on the edge of the real manifold, greater inside.
 
-    The largest ratio of a ball's radius to the distance from its centre, over the smaller half of the balls
-    (Kynkäänniemi et al. 2019, Sec. 5).
+    The score is the largest ratio of a ball's radius to the distance from its centre, over the smaller half of the
+    balls (Kynkäänniemi et al. 2019, Sec. 5).
     """
     fake, real = fake.double(), real.double()
     reach = radii(real, k)

@@ -27,12 +27,14 @@ from diffusion2gan.settings import SamplingSettings, ScoringSettings
 
 
 class ScoredImages(ScoringSettings):
-    """Which images are measured against which benchmark: folders."""
+    """The folders of the images and of the benchmark that they are measured against."""
 
     images: Path
     benchmark: Path
-    teacher_images: Path | None = Field(None, description="of the same prompts and noise, for dreamsim")
-    diversity: Path | None = Field(None, description="several of each prompt, for dreamdiv")
+    teacher_images: Path | None = Field(
+        None, description="the teacher's samples of the same prompts and noise, for dreamsim"
+    )
+    diversity: Path | None = Field(None, description="several samples of each prompt, for dreamdiv")
 
 
 class Scores:
@@ -117,7 +119,7 @@ class Scores:
                 self._mean("dreamdiv", diversities(network(several), repeats))
 
     def _time_model(self) -> None:
-        """Parameters, steps, and seconds per image as in the samples' recipe, text encoding and decoding included."""
+        """Parameters, steps, and seconds per image as sampled, text encoding and decoding included."""
         if not self.settings.time:
             return
         if self.sample is None:
@@ -216,7 +218,7 @@ class Scores:
         same = ("seed", "captions_sha256", "count")
         if any(theirs.get(name) != ours.get(name) for name in same):
             raise UserError(
-                f"{folder} and {self.settings.images} are not of the same noise and prompts: sample them alike"
+                f"{folder} and {self.settings.images} do not have the same noise and prompts: sample them alike"
             )
         return self._images(folder)
 

@@ -1,7 +1,7 @@
 """VGG16 with batch norm, for pixels or for latents, at any width: the trunk F of (Latent)LPIPS (Sec. 3.2).
 
-In the latent network the first three max-pools are gone, since latents are 8× downsampled already,
-and the first convolution takes the latent's channels (Sec. 3.2, "Learning LatentLPIPS").
+The latent network lacks the first three max-pools, because latents are already downsampled 8×, and its
+first convolution takes the latent's channels (Sec. 3.2, "Learning LatentLPIPS").
 """
 
 import json
@@ -20,7 +20,7 @@ from diffusion2gan.io import atomic
 SPACES = ("latent", "pixel")
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (channels, convolutions): configuration D of VGG
 REMOVED_POOLS = 3
-# mean and deviation of ImageNet's colours for images in [-1, 1], with the digits that LPIPS was calibrated with
+# ImageNet's mean and standard deviation for images in [-1, 1], rounded as in the `lpips` package
 IMAGENET_MEAN, IMAGENET_DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
@@ -126,7 +126,7 @@ def write(path: Path, weights: dict[str, torch.Tensor], settings: dict) -> None:
 
 
 def read(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """The weights and settings in a file of `write`. For any other file raises UserError, which asks for `kind`."""
+    """Weights and settings from a file of `write`. Raises UserError for any other file; the message asks for `kind`."""
     try:
         with safe_open(path, "pt") as file:
             settings = json.loads((file.metadata() or {})["settings"])

@@ -1,4 +1,4 @@
-"""How many pairs a shard holds, and what they take on the disk. It imports no torch."""
+"""The number of pairs in a shard, and their size on disk. This module does not import torch."""
 
 import math
 from collections.abc import Sequence
@@ -10,5 +10,5 @@ def shard_range(shard: int, shards: int, count: int) -> range:
 
 
 def bytes_of(pairs: int, shape: Sequence[int]) -> int:
-    """What pairs with latents of a shape take on the disk: an fp16 latent, a seed and a prompt's id each."""
+    """Bytes on disk of `pairs` pairs with latents of a shape: an fp16 latent, a seed and a prompt id each."""
     return pairs * (2 * math.prod(shape) + 16)

@@ -22,7 +22,7 @@ def load_images(source: str, count: int, seed: int = 0) -> np.ndarray:
     """The training images of a source, uint8 (N, 32, 32, 3).
 
     `source` is the official Python archive, a folder of images, or the name of a registered source. All images are
-    loaded; a registered source, which is endless, gives `count`, dependent on `seed`.
+    loaded; a registered source is endless, so it gives `count` images that depend on `seed`.
     Raises UserError if there is no such source, the checksum is wrong, or an image has another size.
     """
     if registered := sources.find_source(source):

@@ -28,9 +28,9 @@ from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining
 class ConsistencyTraining(StudentTraining):
     """Make f consistent along the teacher's ODE: minimise d(f(x + σ' z, σ'), f⁻(x̂, σ)) for neighbouring levels σ < σ'.
 
-    x̂ is one step of Heun's method from x + σ' z; σ' is drawn from all noise levels but the lowest; d is the loss. The
+    x̂ is one step of Heun's method from x + σ' z; σ' is sampled from all noise levels but the lowest; d is the loss. The
     target f⁻ is a moving average of the student with decay μ = `settings.target_decay`; 0 makes it the student itself.
-    `pairs` are real images x. Raises UserError if they have another shape, or if the student is to be sharded.
+    `pairs` are real images x. Raises UserError if they have another shape, or if `shard` is set.
     """
 
     def __init__(
@@ -45,7 +45,8 @@ class ConsistencyTraining(StudentTraining):
         if fitting and fitting.shard:
             raise UserError("Consistency Distillation keeps whole networks: leave out --shard")
         super().__init__(student, teacher, pairs, loss, settings, fitting)
-        self.optimizers = {"student": torch.optim.RAdam(student.parameters(), settings.learning_rate)}  # their Table 3
+        # RAdam: Song et al. 2023, Table 3
+        self.optimizers = {"student": torch.optim.RAdam(student.parameters(), settings.learning_rate)}
         self.levels = noise_levels(settings.noise_levels)
         self.target = copy.deepcopy(student).to(self.device).requires_grad_(False)
         self.modules["target"] = self.target
@@ -78,7 +79,7 @@ class ConsistencyTraining(StudentTraining):
         return {"loss": mean_loss.item()} | self.speed(step, start)
 
     def read(self, indices: torch.Tensor, place: Place) -> MicroBatch:
-        """The images at `indices`, each with the noise of its place in the batch."""
+        """The images at `indices`, each with noise that depends on its position in the batch."""
         batch = super().read(indices, place)
         generator = torch.Generator().manual_seed(place.seed)
         z = torch.randn(place.whole, *batch.x.shape[1:], generator=generator)[place.rows]

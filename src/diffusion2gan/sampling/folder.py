@@ -19,7 +19,7 @@ from diffusion2gan.seeds import mix
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 FILTERS = {name.lower(): value for name, value in Image.Resampling.__members__.items()}
-_STREAM = 0x53414D504C45  # separates these seeds from those of the pairs: no score is on training noise
+_STREAM = 0x53414D504C45  # keeps these seeds apart from the pairs': no model is scored on its training noise
 
 
 def noise_seeds(seed: int, images: Iterable[int]) -> list[int]:

@@ -53,14 +53,15 @@ class AdversarialTraining(StudentTraining):
 
     @property
     def evaluations(self) -> Evaluations:
-        """Network evaluations of a step. With several micro-batches G computes each twice, for D and for itself."""
+        """Network evaluations of a step. With several micro-batches, G runs twice on each, for D and for G."""
         count, times = self.settings.batch_size, 1 if len(self.parts) == 1 else 2
         return Evaluations(student_forward=times * count, student_backward=count)
 
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
         batches = self.batches(step)
-        with torch.set_grad_enabled(len(batches) == 1):  # the graphs of several would not fit: G computes them again
+        # the graphs of several micro-batches would not fit in memory, so G runs again on each
+        with torch.set_grad_enabled(len(batches) == 1):
             generated = [self.generate(batch) for batch in batches]
         numbers = self.discriminator_step(step, batches, generated)
         numbers |= self.generator_step(batches, generated)
@@ -103,7 +104,7 @@ class AdversarialTraining(StudentTraining):
     def generator_step(
         self, batches: Sequence[MicroBatch], generated: Sequence[torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """Improve G once on Eq. 4 + λ_GAN · Eq. 6, judged by the D of this step. Returns its losses."""
+        """Improve G once on Eq. 4 + λ_GAN · Eq. 6, scored by the updated D. Returns its losses."""
         optimizer, numbers = self.optimizers["student"], Counter()
         # not wrapped: its weights get no gradient, so there is nothing to average
         discriminator = self.modules["discriminator"].requires_grad_(False)
@@ -137,14 +138,14 @@ class AdversarialTraining(StudentTraining):
     def matching_loss(
         self, batch: MicroBatch, generated: torch.Tensor, other: torch.Tensor, captions: Sequence[str]
     ) -> torch.Tensor:
-        """GigaGAN's matching-aware loss: real and generated latents are fake with the text of another sample.
+        """GigaGAN's matching-aware loss: D learns to call any latent fake when its text is another sample's.
 
-        `other` (batch_size,) are the samples whose text is taken; one that is itself has no other text and is left out.
+        `other` (batch_size,) are the samples that give their text. A sample that would keep its own text is left out.
         """
         rows, mismatched = batch.place.rows, other != torch.arange(len(other))
         if not mismatched.any():
             return generated.new_zeros(())
-        share = mismatched[rows].float().mean() / mismatched.float().mean()  # the mean is over those of the whole batch
+        share = mismatched[rows].float().mean() / mismatched.float().mean()  # of the mean over the whole batch
         here = mismatched[rows] if share else torch.ones(len(batch.x), dtype=torch.bool)  # every process has to call D
         text = self.text([captions[row] for row in other[rows][here].tolist()])
         with self.precision():

@@ -20,7 +20,7 @@ from diffusion2gan.training import distributed
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.student import StudentTraining
 
-SAMPLE_GRIDS = 10  # written in a training                                                        # ours
+SAMPLE_GRIDS = 10  # per training                                                                 # ours
 
 
 class Arguments(DistillationSettings, Fitting):
@@ -28,8 +28,10 @@ class Arguments(DistillationSettings, Fitting):
 
     teacher: str = Field(description="pipeline of the teacher: a folder or a hub id")
     lpips: Path | None = Field(None, description="calibrated metric of a perceptual loss")
-    lpips_side: int = Field(0, ge=0, description="pixels that images are resized to before LPIPS; 0: as they are")
-    checkpoints: Path = Field(description="folder of the checkpoint, from which a killed training goes on")
+    lpips_side: int = Field(
+        0, ge=0, description="side in pixels that images are resized to before LPIPS; 0: not resized"
+    )
+    checkpoints: Path = Field(description="folder of the checkpoint; a killed training resumes from it")
     out: Path = Field(description="folder of the trained student")
     history: Path = Field(description="CSV of losses and speed")
     metrics: Path = Field(description="JSON of speed, memory and network evaluations")
@@ -40,7 +42,7 @@ class PairArguments(Arguments):
     """The arguments of the stages that train on pairs."""
 
     pairs: Path = Field(description="folder of the pairs")
-    first: int = Field(0, ge=0, description="use only so many pairs, from the first on; 0: all")
+    first: int = Field(0, ge=0, description="number of pairs to use, from the first; 0: all")
 
 
 # Settings not compared on resume: the loop compares its own; files and machines may change
@@ -54,7 +56,7 @@ def open_pairs(args: PairArguments) -> PairDataset:
     origin = shard_recipe(shard)["teacher"] if shard else args.teacher
     if origin != args.teacher and Path(origin).resolve() != Path(args.teacher).resolve():
         raise UserError(
-            f"the pairs in {args.pairs} were made by the teacher '{origin}', not by '{args.teacher}': take its own"
+            f"the pairs in {args.pairs} were made by the teacher '{origin}', not by '{args.teacher}': use its own"
         )
     return PairDataset(args.pairs, args.first)
 

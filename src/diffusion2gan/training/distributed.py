@@ -1,6 +1,6 @@
 """Training in several processes (accelerate): each computes its rows of every batch, and gradients are averaged.
 
-Everything random in a step is drawn for the whole batch, the same in every process, and each process takes its
+Random numbers of a step are sampled for the whole batch, the same in every process, and each process uses its own
 rows. So N processes or micro-batches compute the same as one process on the whole batch.
 """
 
@@ -21,7 +21,7 @@ FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)  # whole tensors
 
 
 def processes() -> PartialState:
-    """The processes as accelerate sees them. Without a GPU it has to be told to connect them on the CPU."""
+    """accelerate's state of all processes. Without a GPU, they have to be connected on the CPU explicitly."""
     return PartialState(cpu=not torch.cuda.is_available())
 
 
@@ -31,7 +31,7 @@ def device() -> torch.device:
 
 
 def count() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return processes().num_processes
 
 
@@ -62,7 +62,7 @@ def parts(batch_size: int, accumulation: int = 1) -> list[slice]:
 
 
 def wrap(module: nn.Module, shard: bool = False) -> nn.Module:
-    """Wrap in DDP, or FSDP per block if `shard`; no-op for one process. Make the optimizer after this."""
+    """Wrap in DDP, or FSDP per block if `shard`; no-op for one process. Create the optimizer afterwards."""
     if count() == 1:
         return module
     if not shard:
@@ -70,7 +70,7 @@ def wrap(module: nn.Module, shard: bool = False) -> nn.Module:
     unet = getattr(module, "unet", None)
     for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks] if unet else []:
         fully_shard(block)
-    # also the outermost: between passes no process then holds whole weights that an update has made old
+    # reshard the outermost module too: else whole weights would remain, out of date after the next update
     return fully_shard(module, reshard_after_forward=True)
 
 
@@ -80,15 +80,12 @@ def no_sync(network: nn.Module, wanted: bool = True) -> AbstractContextManager:
 
 
 def replicated(module: nn.Module, shard: bool = False) -> nn.Module:
-    """The module as every process computes it on its own, without averaging. Call before `wrap`.
-
-    Every process has to compute the same.
-    """
+    """The module for calls without gradient averaging, which must be the same in all processes. Call before `wrap`."""
     return Replicated(module) if shard and count() > 1 else module
 
 
 class Replicated(nn.Module):
-    """A network sharded by FSDP, computed on whole weights, because FSDP has no second derivatives.
+    """A network sharded by FSDP that runs on whole weights, because FSDP has no second derivatives.
 
     Each process keeps the gradient of its shard.
     """
@@ -96,7 +93,8 @@ class Replicated(nn.Module):
     def __init__(self, module: nn.Module):
         super().__init__()
         self.skeleton = copy.deepcopy(module).to("meta")
-        self.weights = module.parameters  # a function: no submodule, and never out of date
+        # the method, so that weights are not registered twice and are always current
+        self.weights = module.parameters
 
     def forward(self, *args, **kwargs):
         names = [name for name, _ in self.skeleton.named_parameters()]

@@ -58,7 +58,7 @@ class Schedule:
 
 
 class Training(Protocol):
-    """What the loop needs of a training. `averaged` names the module whose EMA is the result."""
+    """The interface that the loop expects of a training. `averaged` names the module whose EMA is the result."""
 
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
@@ -82,9 +82,9 @@ def train(
 ) -> pd.DataFrame:
     """Train to the end, resuming from the checkpoint in `folder`. Returns the history.
 
-    With `ema_decay` > 0 the averaged module ends as the exponential moving average of its weights. It also has
-    the average while `show` is called with the number of steps done, every `show_every` steps. After sharded
-    training only the main process has whole weights.
+    With `ema_decay` > 0 the averaged module ends as the exponential moving average of its weights. `show` is
+    called every `show_every` steps with the number of finished steps; during the call the module has its averaged
+    weights. After sharded training only the main process has whole weights.
     Raises Diverged when a loss is not finite, UserError when the checkpoint in `folder` was made under
     other settings, and SystemExit(143) after saving on SIGTERM or SIGUSR2.
     """

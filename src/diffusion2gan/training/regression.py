@@ -14,7 +14,7 @@ class RegressionTraining(StudentTraining):
 
     @property
     def evaluations(self) -> Evaluations:
-        """Network evaluations of a step. What gradient checkpointing computes again is not counted."""
+        """Network evaluations of a step. Recomputation by gradient checkpointing is not counted."""
         count = self.settings.batch_size
         return Evaluations(student_forward=count, student_backward=count)
 

@@ -20,7 +20,7 @@ from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
 from diffusion2gan.training.text_cache import TextEmbeddings
 
-MAX_NORM = 1.0  # of a network's gradient, clipped to this                                            # ours
+MAX_NORM = 1.0  # gradients are clipped to this norm                                                  # ours
 GRID_COLUMNS = 8  # pairs in a sample grid                                                            # ours
 
 
@@ -41,8 +41,8 @@ class MicroBatch:
 class StudentTraining:
     """Base of the trainings of a student, on pairs or on real images.
 
-    `loss` is d(x0, x1, place) of Eq. 1, a scalar. Raises UserError when the pairs are not of the student's
-    shape, or when the batch does not divide among processes and micro-batches.
+    `loss` is d(x0, x1, place) of Eq. 1, a scalar. Raises UserError when the pairs do not have the student's
+    latent shape, or when the batch does not divide among processes and micro-batches.
     """
 
     averaged = "student"
@@ -69,7 +69,7 @@ class StudentTraining:
         self.optimizers = {"student": adamw(student, settings.learning_rate)}
 
     def add(self, name: str, module: nn.Module) -> nn.Module:
-        """Add a network to those that train; returns it wrapped for all processes. Make its optimizer after this."""
+        """Add a network to train; returns it wrapped for all processes. Create its optimizer afterwards."""
         if self.fitting.gradient_checkpointing and hasattr(module, "unet"):
             module.unet.enable_gradient_checkpointing()
         self.modules[name] = module.to(self.device).train()
@@ -124,5 +124,5 @@ def _check_shapes(student: Generator, pairs: PairDataset) -> None:
     if [channels, *sides] != [config.in_channels, config.sample_size, config.sample_size]:
         raise UserError(
             f"the pairs are latents of {channels} × {' × '.join(map(str, sides))}, the student makes "
-            f"{config.in_channels} × {config.sample_size} × {config.sample_size}: take pairs of its own teacher"
+            f"{config.in_channels} × {config.sample_size} × {config.sample_size}: use pairs of its own teacher"
         )

@@ -1,4 +1,4 @@
-"""The frozen text encoder, with a table of the captions' embeddings where these are few."""
+"""The frozen text encoder, which caches the embeddings of all captions if there are few."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from diffusion2gan.teacher import Teacher
 
 
 class TextEmbeddings:
-    """The frozen text encoder, with a table of all captions' embeddings where these are few.
+    """The frozen text encoder, which caches the embeddings of all captions if there are few.
 
-    The table is filled before training, not as captions come: an embedding's last bits depend on
-    what it was encoded beside, which would then depend on where a training was resumed.
+    The cache is filled before training. The last bits of an embedding depend on the batch in which it is encoded;
+    a cache filled during training would therefore depend on where the training was resumed.
     """
 
     most_in_table = 4096  # 1 GB of Stable Diffusion's embeddings

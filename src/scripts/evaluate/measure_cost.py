@@ -28,7 +28,9 @@ def main(args: Arguments):
     trainings = [json.loads(path.read_text(encoding="utf-8")) for path in args.trainings]
     devices = {record["device"] for record in trainings}
     if len(devices) > 1:
-        raise UserError(f"{args.run} was trained on {' and '.join(sorted(devices))}: their days do not add up")
+        raise UserError(
+            f"{args.run} was trained on {' and '.join(sorted(devices))}: days on different devices cannot be added"
+        )
     (device,) = devices
     days = {"training": sum(record["seconds"] * record["processes"] for record in trainings) / DAY}
     for path in args.timings:

@@ -27,9 +27,9 @@ from diffusion2gan.study import cli
 
 class Arguments(Seeded, SamplingSettings):
     out: Path = Field(description="a folder, or a .png file for a single image")
-    prompt: list[str] = Field([], description="one or several, each in quotes")
-    prompts: Path | None = Field(None, description="or a parquet file of them, as a benchmark's")
-    count: Size = Field(0, description="how many of that file; 0: all")
+    prompt: list[str] = Field([], description="one or several prompts, each in quotes")
+    prompts: Path | None = Field(None, description="or a parquet file of prompts, such as a benchmark's")
+    count: Size = Field(0, description="number of prompts to use from that file; 0: all")
     repeats: Count = Field(1, description="images of each prompt, one after the other")
     batch_size: Count = Field(16, description="images sampled at once")
 

@@ -1,4 +1,4 @@
-"""Write a metric that others published as this project keeps metrics."""
+"""Convert a published metric to this project's file format."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ class Arguments:
 def main(args: Arguments):
     metric = LPIPS.load(args.metric)
     if metric.space != args.space.split("-")[0]:
-        raise UserError(f"{args.metric} compares {metric.space}s, and stands under `metrics` for {args.space}")
+        raise UserError(f"{args.metric} compares {metric.space}s, but `metrics` lists it for {args.space}")
     metric.save(args.out)
 
 

@@ -1,4 +1,4 @@
-"""Figure 3: find a latent again from noise, by gradient descent on one loss; write its curves and where it ends."""
+"""Figure 3: recover a latent from noise by gradient descent on one loss; write the curves and the final latent."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def main(args: Arguments):
                 for i, (d, e) in enumerate(zip(distances, errors, strict=True))
             ]
         optimizer.zero_grad()
-        (loss(x, target) * len(x)).backward()  # the sum: every latent descends as if it were alone
+        (loss(x, target) * len(x)).backward()  # the sum, so that every latent descends as if it were alone
         optimizer.step()
 
     args.curves.parent.mkdir(parents=True, exist_ok=True)

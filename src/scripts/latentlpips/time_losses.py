@@ -1,7 +1,7 @@
 """Figure 2: time and memory of one step of each perceptual loss, as a whole and part by part.
 
 A step is the loss of a batch and its gradient to the student's latents. The trunks have random weights,
-on which speed does not depend.
+because speed does not depend on them.
 """
 
 import json
@@ -26,7 +26,7 @@ PRESET = "bgco"
 
 class Arguments(LossTimingSettings):
     teacher: str
-    width: Positive = Field(description="of the VGG, as a multiple of VGG-16's")
+    width: Positive = Field(description="width of the VGG, as a multiple of VGG-16's")
     out: Path
     hardware: Path
 

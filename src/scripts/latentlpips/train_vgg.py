@@ -78,7 +78,7 @@ def main(args: Arguments):
 
 
 def read_pictures(source: str, split: str, args: Arguments) -> LabelledImages:
-    """The labelled pictures of a split, of as many classes as --classes says."""
+    """The labelled images of a split. Raises UserError unless they have --classes classes."""
     pictures = LabelledImages(source, split, args.size, args.seed)
     if len(pictures.classes) != args.classes:
         raise UserError(

@@ -22,9 +22,9 @@ SOLVERS = {"ddim": "ddim, eta 0", "heun": "heun, edm noise levels"}
 class Arguments(SolvingSettings, Seeded):
     teacher: str
     prompts: Path
-    count: Count = Field(description="pairs of the dataset")
-    shards: Count = Field(description="files that they are divided among")
-    shard: Size = Field(description="number of this one, from 0")
+    count: Count = Field(description="number of pairs in the dataset")
+    shards: Count = Field(description="number of shards (files) of the dataset")
+    shard: Size = Field(description="index of this shard, from 0")
     out: Path
 
 

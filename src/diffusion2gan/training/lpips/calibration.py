@@ -34,7 +34,7 @@ def encode(
     judgements: Sequence[Judgement], count: int, seed: int, to_space: Callable[[torch.Tensor], torch.Tensor],
     batch_size: int = 64,
 ) -> Triplets:  # fmt: skip
-    """`count` judgements (at most all of BAPPS), their images in [-1, 1] encoded by `to_space` for the metric."""
+    """Encode `count` judgements (at most all of BAPPS); `to_space` maps images in [-1, 1] to the metric's input."""
     chosen = list(range(count))
     if isinstance(judgements, BAPPS):  # sorted by subset
         count = min(count, len(judgements))
@@ -50,7 +50,7 @@ def encode(
 
 
 class Ranking(nn.Module):
-    """Distances d0 and d1 (N,) to the logit (N,) that p1 is preferred: an MLP with two layers of 32 units."""
+    """Maps distances d0 and d1 (N,) to the logit (N,) that p1 is preferred: an MLP with two layers of 32 units."""
 
     def __init__(self):
         super().__init__()

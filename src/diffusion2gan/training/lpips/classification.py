@@ -22,7 +22,7 @@ class VGGTraining:
     """Fit a VGG to labelled batches, `batches(step)`, by cross-entropy with AdamW (Loshchilov & Hutter 2019).
 
     Optimizer and weight decay are ours; the paper says only that the network is trained on ImageNet.
-    Batch norm takes the statistics of a process's own rows of the batch.
+    Batch norm uses the statistics of the rows of its own process, not of the whole batch.
     """
 
     averaged = "vgg"
@@ -50,8 +50,8 @@ class VGGTraining:
 class LatentBatches:
     """Batches of encoded images, each latent shifted by at most an eighth of its side.
 
-    `latents` (M, C, h, w) and `labels` (M,). Flips and changes of colour have to be made before the encoder, so
-    they are in the latents already. Reflection fills the border that a shift leaves. Gives the `rows` of a batch.
+    `latents` (M, C, h, w) and `labels` (M,). Flips and colour changes must happen before encoding, so the
+    latents already include them. Reflection fills the border that a shift uncovers. Returns the `rows` of a batch.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LatentBatches:
 class ImageBatches:
     """Batches of labelled images (N, 3, size, size) in [-1, 1], read and cropped by worker processes.
 
-    Images and crops depend on the step alone; a folder is shuffled anew every epoch. Gives the `rows` of a batch.
+    Images and crops depend on the step alone; a folder is shuffled anew every epoch. Returns the `rows` of a batch.
     """
 
     def __init__(self, pictures: LabelledImages, batch_size: int, seed: int, workers: int, rows: slice = slice(None)):
@@ -92,7 +92,7 @@ class ImageBatches:
 
 
 def picture_indices(pictures: LabelledImages, step: int, batch_size: int, seed: int) -> list[int]:
-    """The images of a step. A folder is shuffled; scenes are random already and never end."""
+    """The images of a step. A folder is shuffled; generated scenes are already random and never end."""
     positions = range(step * batch_size, (step + 1) * batch_size)
     if pictures.count is None:
         return list(positions)
