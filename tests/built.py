@@ -1,4 +1,4 @@
-"""The training that a script builds, caught before its first step, and what its parts show of themselves."""
+"""Capture the training that a script builds, before its first step, and read its parts."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a
 
 
 class _Caught(Exception):
-    """Ends a script where its training would begin."""
+    """Stops a script where its training would begin."""
 
 
 @dataclass
 class Built:
-    """A training and what the loop is given with it. All that a test reads of their insides is read here."""
+    """A training and the arguments of its loop. Tests read internals only through this class."""
 
     training: object
     loop: dict
@@ -40,7 +40,7 @@ class Built:
 
     @property
     def seeds(self) -> set[int]:
-        """The seeds of the order of the data and of the loop."""
+        """The seeds of the data order and of the loop."""
         return {self.training.settings.seed, self.loop["seed"]}
 
     @property
@@ -62,7 +62,7 @@ class Built:
 
     @property
     def gradient_checkpointing(self) -> set[bool]:
-        """Whether each trained U-Net, and the codec that a loss may decode with, keeps few activations."""
+        """Whether gradient checkpointing is on for each trained U-Net, and for the VAE that a loss may decode with."""
         unets = [module.unet for module in self.training.modules.values() if hasattr(module, "unet")]
         codec = [self.training.teacher.vae] if hasattr(self.training.teacher, "vae") else []
         return {module.is_gradient_checkpointing for module in [*unets, *codec]}
@@ -95,7 +95,7 @@ class Built:
 
     @property
     def fractions(self) -> Fractions | None:
-        """Of mix-and-match."""
+        """The fractions of mix-and-match."""
         return self.training.fractions
 
     @property
@@ -112,7 +112,7 @@ class Built:
         return self.training.settings.target_decay
 
     def logits(self, noise_seed: int = 0) -> list[torch.Tensor]:
-        """What D would say of a fixed x and text beside the noise of a seed, if none of its weights were zero."""
+        """D's logits for a fixed x and text and the noise of a seed, after all its weights are made non-zero."""
         kept = {name: value.clone() for name, value in self.discriminator.state_dict().items()}
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():
@@ -131,7 +131,7 @@ class Built:
 
     @property
     def heads(self) -> int:
-        """How many logit maps D has."""
+        """The number of logit maps of D."""
         return len(self.logits())
 
     def loss_of(self, x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
@@ -139,7 +139,7 @@ class Built:
 
 
 def built(main: Callable, options) -> Built:
-    """What `main(options)` of a training script builds."""
+    """The training that `main(options)` of a script builds."""
     caught = []
 
     def catch(*args, **kwargs):
@@ -156,7 +156,7 @@ def built(main: Callable, options) -> Built:
 
 
 def pairs(folder: Path, teacher: str | Path, latents: torch.Tensor, captions: Sequence[str] = CAPTIONS) -> Path:
-    """A folder of pairs of a teacher with these latents, whose captions take turns."""
+    """A folder of pairs of a teacher with these latents; captions are used in turn."""
     folder.mkdir()
     prompts = pd.DataFrame({"prompt_id": range(len(captions)), "caption": captions})
     prompts.to_parquet(folder / "prompts.parquet")
@@ -170,7 +170,7 @@ def pairs(folder: Path, teacher: str | Path, latents: torch.Tensor, captions: Se
 
 
 def metric(path: Path, space: str) -> Path:
-    """A file with a metric of random weights, `latent` or `pixel`."""
+    """A file with a metric of random weights; `space` is `latent` or `pixel`."""
     torch.manual_seed(0)
     vgg = VGG(space, 4 if space == "latent" else 3, 0, width=0.125)
     LPIPS(vgg, [torch.rand(width) for width in vgg.widths]).save(path)
@@ -178,7 +178,7 @@ def metric(path: Path, space: str) -> Path:
 
 
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """A list that grows by what is given to the perceptual metric, (x0, x1), from now on."""
+    """A list to which every later call of the perceptual metric appends its inputs (x0, x1)."""
     seen, forward = [], LPIPS.forward
 
     def watched(metric, x0, x1):
@@ -190,9 +190,9 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, torch.
 
 
 def loss_name(training: Built, shape: tuple[int, int, int], side: int = 0) -> str:
-    """Which of Table 1's losses a training has, told by its values and by what reaches the metric.
+    """The loss of Table 1 that a training uses, identified by its values and by the inputs of the metric.
 
-    `shape` is that of a latent; of `lpips`, the pictures must reach the metric at `side` pixels.
+    `shape` is the shape of a latent; for `lpips`, images must reach the metric at `side` pixels.
     """
     x0, x1 = torch.randn(2, 6, *shape, generator=torch.Generator().manual_seed(0))
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
@@ -214,7 +214,7 @@ def loss_name(training: Built, shape: tuple[int, int, int], side: int = 0) -> st
 
 
 def _ensemble(training: Built, shape: tuple[int, int, int]) -> str:
-    """Which parts an ensemble has, told by what it makes of two simple latents."""
+    """The preset of an ensemble, identified by its effect on two simple latents."""
     channels, side, _ = shape
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         seen = compared(patch)

@@ -1,4 +1,4 @@
-"""What every test shares: a repaired torchvision, one thread, and a random toy pipeline."""
+"""Shared by all tests: a repaired torchvision, one thread, and a random toy pipeline."""
 
 import diffusion2gan  # noqa: F401, I001  (before anything that imports torchvision)
 
@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items):
-    """A long test that is marked so comes first: the others fill what it leaves of the cores."""
+    """Run long tests (marked `first`) first, so that the others fill the remaining cores."""
     items.sort(key=lambda item: item.get_closest_marker("first") is None)
 
 
@@ -36,7 +36,7 @@ def teacher_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_teacher_folder(tmp_path_factory):
-    """The same with a U-Net of a twelfth of the weights, for trainings."""
+    """The same with a U-Net that has a twelfth of the weights, for trainings."""
     config = {**toy.unet().config, "block_out_channels": (16, 32), "norm_num_groups": 4}
     return _pipeline(tmp_path_factory, lambda: UNet2DConditionModel.from_config(config))
 
@@ -70,7 +70,7 @@ def xl_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pixart_folder(tmp_path_factory, teacher_folder):
-    """A PixArt-α in miniature: a T5 of 16 dimensions, a transformer of one block, the toy codec."""
+    """A PixArt-α in miniature: a T5 of 16 dimensions, a transformer of one block, the toy VAE."""
     torch.manual_seed(0)
     words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), ("▁a", -1.0), ("▁fox", -1.0), ("▁apple", -1.0)]
     tokenizer = T5Tokenizer(vocab=words, extra_ids=0)
@@ -92,7 +92,7 @@ def pixart_folder(tmp_path_factory, teacher_folder):
 
 @pytest.fixture(scope="session")
 def lcm_folder(tmp_path_factory, small_teacher_folder):
-    """A latent consistency model: its U-Net is told the guidance."""
+    """A latent consistency model, whose U-Net takes the guidance as a condition."""
     torch.manual_seed(0)
     sd = StableDiffusionPipeline.from_pretrained(small_teacher_folder, safety_checker=None)
     unet = UNet2DConditionModel.from_config({**sd.unet.config, "time_cond_proj_dim": 8})

@@ -1,4 +1,4 @@
-"""The student is the teacher's U-Net read at one timestep, and plain diffusers samples with it."""
+"""The student is the teacher's U-Net at one timestep, and plain diffusers samples with it."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ PROMPTS = ["a red apple on a blue background", "a fox on a gray background"]
 
 @pytest.fixture(params=["v_prediction", "epsilon"])
 def teacher_of_either_kind(request, teacher_folder, tmp_path):
-    """The toy pipeline with its U-Net said to predict v, and said to predict ε."""
+    """The toy pipeline, once with a U-Net that predicts v and once with one that predicts ε."""
     folder = shutil.copytree(teacher_folder, tmp_path / "teacher")
     path = folder / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": request.param}))
@@ -157,7 +157,7 @@ def test_a_failed_save_leaves_the_old_student(teacher_folder, tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
 
 
-def test_mistakes_are_told(tmp_path):
+def test_mistakes_are_errors(tmp_path):
     with pytest.raises(UserError, match="no student can start from .*nowhere") as raised:
         Generator.from_teacher(tmp_path / "nowhere")
     assert "\n" not in str(raised.value)

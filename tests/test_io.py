@@ -37,7 +37,7 @@ def test_checksums_are_those_of_the_bytes(tmp_path):
     assert file_sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
 
 
-def test_no_room_is_told_in_one_line(tmp_path):
+def test_no_room_is_a_one_line_error(tmp_path):
     with pytest.raises(UserError, match="GB left and this shard needs 1,000,000.0 GB"):
         check_disk(tmp_path / "not" / "yet", 10**15, "this shard")
     check_disk(tmp_path / "not" / "yet", 1, "this shard")

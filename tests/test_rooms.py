@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
         ("new_room.py", "json", "new_room"),
     ],
 )
-def test_an_import_that_goes_up_is_told(tmp_path, module, imported, told):
+def test_an_import_that_goes_up_is_an_error(tmp_path, module, imported, told):
     shutil.copytree(ROOT / "src" / "diffusion2gan", tmp_path / "diffusion2gan")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     with open(tmp_path / "diffusion2gan" / module, "a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""From a row of Tables 1 to 6 to the training that is built for it, by the very command of its rule.
+"""Each row of Tables 1 to 6 builds the right training, through the command of its own rule.
 
 The commands are those that the workflow plans: the smoke scale with the paper's batches and iterations. A setting
 whose value in the paper's scale is also its script's default has another value here, so that it shows when it is lost.
@@ -107,7 +107,7 @@ def commands(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, small_teacher_folder, xl_folder):
-    """What stands for the files of the commands: the teacher, its pairs, a student, and metrics; all of it random."""
+    """Random stand-ins for the files of the commands: the teacher, its pairs, a student, and metrics."""
     folder = tmp_path_factory.mktemp("rows")
     teachers = {"sd15": small_teacher_folder, "sdxl": xl_folder, "edm-cifar10": ROOT / "assets/toy/edm"}
     students = {name: _other(teachers[name], folder / name) for name in ("sd15", "sdxl")}

@@ -57,7 +57,7 @@ def test_dpm_solver_is_that_of_diffusers(teacher, monkeypatch):
     assert (found - ddim).abs().max() > 1e-3
 
 
-def test_without_guidance_the_text_alone_is_asked(teacher):
+def test_without_guidance_only_the_conditional_branch_is_evaluated(teacher):
     asked = []
     handle = teacher.unet.register_forward_pre_hook(lambda module, inputs: asked.append(len(inputs[0])))
     for guidance in (0.0, 1.0, 1.5):
@@ -66,7 +66,7 @@ def test_without_guidance_the_text_alone_is_asked(teacher):
     assert asked == [2, 2, 2, 2, 4, 4]
 
 
-def test_sdxl_s_codec_stays_in_float32(xl_folder):
+def test_sdxl_s_vae_stays_in_float32(xl_folder):
     half = Teacher(str(xl_folder), dtype=torch.float16)
     assert (half.unet.dtype, half.vae.dtype) == (torch.float16, torch.float32)
 
@@ -82,7 +82,7 @@ def test_a_student_takes_its_one_step(small_teacher_folder, tmp_path):
 
 
 @pytest.mark.parametrize("zeros", [True, False])
-def test_no_text_is_what_the_xl_pipeline_says(xl, monkeypatch, zeros):
+def test_the_unconditional_embedding_is_that_of_the_xl_pipeline(xl, monkeypatch, zeros):
     xl.pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)
     xl.__dict__.pop("unconditional", None)
     _, embeddings, _, pooled = xl.pipeline.encode_prompt("a fox", do_classifier_free_guidance=True)
@@ -100,7 +100,7 @@ def test_schedulers_that_cannot_clip_do_not_make_ddim_clip(teacher, monkeypatch,
     assert x.abs().max() > 2
 
 
-def test_spacing_says_where_the_solver_starts(teacher, monkeypatch):
+def test_spacing_sets_where_the_solver_starts(teacher, monkeypatch):
     seen = []
     unet = teacher.unet
 
@@ -177,7 +177,7 @@ def test_latents_are_scaled_on_the_way_in_and_out(teacher):
     torch.testing.assert_close(teacher.decode(latents), teacher.vae.decode(raw).sample, rtol=1e-4, atol=1e-4)
 
 
-def test_a_missing_pipeline_is_told_in_one_line(tmp_path, monkeypatch):
+def test_a_missing_pipeline_is_a_one_line_error(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for path in (str(tmp_path / "nowhere"), "nobody/nothing-of-this-name"):
         with pytest.raises(UserError, match="is neither a folder nor, .*`hf download") as raised:
@@ -187,7 +187,7 @@ def test_a_missing_pipeline_is_told_in_one_line(tmp_path, monkeypatch):
         Teacher(str(tmp_path))
 
 
-def test_a_pipeline_of_another_kind_is_told_in_one_line(teacher_folder, tmp_path):
+def test_a_pipeline_of_another_kind_is_a_one_line_error(teacher_folder, tmp_path):
     folder = tmp_path / "other"
     shutil.copytree(teacher_folder, folder)
 

@@ -1,4 +1,4 @@
-"""The reader against files written here."""
+"""The BAPPS reader, against files that this test writes."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_reads_the_layout_of_bapps(folder):
     assert read[0].ref.shape == (32, 32, 3) and read[0].ref.dtype == np.uint8
 
 
-def test_a_missing_or_incomplete_folder_is_told(folder):
+def test_a_missing_or_incomplete_folder_is_an_error(folder):
     with pytest.raises(UserError, match="2afc.*6.6 GB"):
         BAPPS(folder, "train", 64)
     (folder / "val" / "cnn" / "p1" / "000000.png").unlink()
@@ -44,7 +44,7 @@ def test_a_missing_or_incomplete_folder_is_told(folder):
 
 
 @pytest.mark.parametrize("judge", [np.array([0.5, 0.5]), np.array([1.5]), np.array([])])
-def test_a_judgement_of_another_shape_is_told(folder, judge):
+def test_a_judgement_of_another_shape_is_an_error(folder, judge):
     np.save(folder / "val" / "cnn" / "judge" / "000000.npy", judge)
     with pytest.raises(UserError, match="cnn/judge/000000.npy must be one fraction"):
         [BAPPS(folder, "val", 64)[i] for i in range(3)]

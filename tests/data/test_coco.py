@@ -51,7 +51,7 @@ def test_the_prompts_are_fixed_one_per_image_and_independent_of_the_files_order(
     assert not chosen.equals(coco.choose_prompts(captions, 30, seed=1))
 
 
-def test_this_choice_never_changes(val2014):
+def test_the_choice_of_prompts_never_changes(val2014):
     """Numbers are only comparable on the same prompts: whoever changes the choice must see this fail."""
     chosen = coco.choose_prompts(coco.read_coco(val2014)[1], 30, seed=0)
     assert json_sha256(chosen["caption"].tolist())[:16] == "905c9217f29795ae"
@@ -77,7 +77,7 @@ def test_val2017_is_read_too(tmp_path):
     assert len(pd.read_parquet(tmp_path / "out/prompts.parquet")) == 5
 
 
-def test_what_is_wrong_with_it_is_one_line(val2014, tmp_path):
+def test_a_mistake_in_the_folder_is_a_one_line_error(val2014, tmp_path):
     def complaint(source, count=30):
         with pytest.raises(UserError) as error:
             make_benchmark.main(make_benchmark.Arguments(str(source), count, 256, tmp_path / "out"))

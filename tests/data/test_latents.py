@@ -18,7 +18,7 @@ def test_shards_are_one_table(tmp_path):
     assert torch.equal(table[chosen], whole[chosen]) and torch.equal(table.labels[chosen], labels[chosen])
 
 
-def test_what_holds_no_latents_is_told(tmp_path):
+def test_a_folder_without_latents_is_an_error(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "other")
     for path in (tmp_path / "other", tmp_path / "missing"):
         with pytest.raises(UserError, match="encode_latents.py"):

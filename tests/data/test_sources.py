@@ -85,7 +85,7 @@ def test_images_are_attributed_by_their_captions():
     assert attribution() == attribution(["dark", "a red apple on a blue background"])
 
 
-def test_a_path_is_no_registered_source():
+def test_a_path_is_not_a_registered_source():
     assert find_source("data/imagenet") is None and find_source(None) is None
 
 

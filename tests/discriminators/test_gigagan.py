@@ -44,7 +44,7 @@ def test_a_late_entry_sees_the_resized_latent_alone(discriminator):
 
 
 @torch.no_grad()
-def test_text_is_heeded_and_noise_is_not(discriminator):
+def test_logits_depend_on_the_text_and_not_on_the_noise(discriminator):
     x, z, text = inputs()
     logits = discriminator(x, z, text)
     torch.testing.assert_close(discriminator(x, z.flip(0), text), logits, rtol=0, atol=0)
@@ -93,8 +93,8 @@ def leaky(x):
 
 
 @torch.no_grad()
-def test_the_walk_through_the_scales(discriminator):
-    """A residual block and, at sides of 8 and less, attention; a prediction with and without the text; the way down."""
+def test_features_pass_through_the_parts_of_each_scale_in_order(discriminator):
+    """Each scale: a residual block, attention at sides of 8 or less, predictions, downsampling."""
     x, z, text = inputs()
     descriptor = discriminator.text(text)
     logits = iter(discriminator(x, z, text))
@@ -120,14 +120,14 @@ def test_the_walk_through_the_scales(discriminator):
 
 
 @torch.no_grad()
-def test_the_text_is_read_at_a_token_of_its_own(discriminator):
-    """There are no positions beside the encoder's: whichever token comes last, the descriptor is the same."""
+def test_the_text_descriptor_is_the_output_of_the_learnt_token(discriminator):
+    """The branch adds no position embedding, so the order of the tokens does not change the descriptor."""
     x, z, text = inputs()
     for a, b in zip(discriminator(x, z, text.flip(1)), discriminator(x, z, text), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_channels_double_at_each_halving_up_to_the_most_there_are():
+def test_channels_double_at_each_halving_up_to_max_width():
     with torch.device("meta"):
         discriminator = GigaGANDiscriminator((4, 64, 64), 768)
     assert [scale.enter.out_channels for scale in discriminator.scales] == [128, 256, 512, 512, 512]

@@ -1,4 +1,4 @@
-"""Every triple that mix-and-match makes has one thing wrong, and never a thing in its own place."""
+"""Every triple that mix-and-match makes has exactly one mismatched part."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_partners_are_uniform_over_the_other_captions():
         )
 
 
-def test_noise_is_of_any_other_example_the_same_caption_included():
+def test_mismatched_noise_may_come_from_any_other_row_even_with_the_same_caption():
     noises = torch.stack([mix.noise for mix in draws(Fractions(0.0, 0.0, 1.0), count=6000)])
     for i in range(len(CAPTIONS)):
         shares = torch.bincount(noises[:, i], minlength=len(CAPTIONS)) / 6000
@@ -55,14 +55,14 @@ def test_noise_is_of_any_other_example_the_same_caption_included():
         torch.testing.assert_close(shares[i != OWN], torch.full((len(CAPTIONS) - 1,), 1 / 7), atol=0.03, rtol=0)
 
 
-def test_places_become_mismatched_each_for_itself():
-    """Else a batch would be mismatched as a whole, or always at the same places."""
+def test_rows_become_mismatched_independently():
+    """Otherwise whole batches would be mismatched, or always the same rows."""
     targets = torch.stack([mix.target for mix in draws(Fractions(0.2, 0.2, 0.1), count=4000)]).double()
     assert targets.mean(0).sub(0.5).abs().max() < 0.04
     assert targets.T.corrcoef().fill_diagonal_(0).abs().max() < 0.08
 
 
-def test_where_no_partner_exists_the_place_stays_generated():
+def test_a_row_without_a_partner_stays_generated():
     (mix,) = draws(Fractions(0.5, 0.5, 0.0), captions=["apple"] * 4, count=1)
     assert not mix.target.any()
     (mix,) = draws(Fractions(0.0, 0.0, 1.0), captions=["apple"] * 4, count=1)
@@ -71,6 +71,6 @@ def test_where_no_partner_exists_the_place_stays_generated():
     assert not mix.target.any()
 
 
-def test_impossible_fractions_are_told():
+def test_impossible_fractions_are_an_error():
     with pytest.raises(UserError, match="sum to at most 1"):
         Fractions(0.5, 0.5, 0.1)

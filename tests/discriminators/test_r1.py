@@ -12,7 +12,7 @@ from diffusion2gan.toy import networks as toy
 
 
 class Quadratic(torch.nn.Module):
-    """Two heads, a/2 x² + b z at each place and c x at each place of the first channel."""
+    """Two heads, a/2 x² + b z at each location, and c x at each location of the first channel."""
 
     def __init__(self):
         super().__init__()
@@ -25,7 +25,7 @@ class Quadratic(torch.nn.Module):
 def test_closed_form_and_its_gradient_to_the_weights():
     discriminator, x, z = Quadratic(), torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
     penalty = single_sample_r1(discriminator, x, z, torch.randn(3, 1, 1), gamma=0.7, every=16)
-    # verdict: (mean of a x²/2 over 32 numbers + mean of c x over 16) / 2
+    # score: (mean of a x²/2 over 32 numbers + mean of c x over 16) / 2
     gradient = 3 * x[0] / 32 / 2
     gradient[0] += 2 / 16 / 2
     torch.testing.assert_close(penalty, 16 * 0.35 * gradient.square().sum())
@@ -90,13 +90,13 @@ def test_the_gradient_is_that_of_functional_differentiation(name):
         torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-10)
 
 
-def test_laziness_costs_nothing_on_average():
+def test_lazy_r1_equals_r1_at_every_step_on_average():
     discriminator, x, z, text = Quadratic(), *(torch.randn(3, 2, 4, 4) for _ in range(2)), torch.randn(3, 1, 1)
     eager, lazy = (single_sample_r1(discriminator, x, z, text, gamma=0.7, every=every) for every in (1, 16))
     assert lazy.item() == pytest.approx(sum(eager.item() for _ in range(16)))
 
 
-def test_only_the_first_sample_counts_and_half_precision_is_left():
+def test_only_the_first_sample_counts_and_it_is_computed_in_float32():
     discriminator, x, z, text = (
         networks()["unet"],
         torch.randn(3, 4, 8, 8),

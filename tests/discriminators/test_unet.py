@@ -1,4 +1,4 @@
-"""The discriminator's walk through the U-Net is the teacher's own, and its readouts are where Fig. 5 puts them."""
+"""The discriminator's U-Net computes the teacher's features, and its readouts are where Fig. 5 puts them."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def unet_and_inputs(layout, side=16):
 
 
 def places_of_diffusers(unet, x, conditions):
-    """Skip, trunk before it, and output (upsampled but at the end) of each decoder block, by hooks."""
+    """Skip, backbone feature before it, and output (upsampled but in the last) of each decoder block, by hooks."""
     skips, befores, outputs = [], [], []
 
     def enter(module, args, kwargs):
@@ -52,7 +52,7 @@ def places_of_diffusers(unet, x, conditions):
 @torch.no_grad()
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("side", [16, 24])  # 24 does not halve evenly thrice: sizes must be forwarded
-def test_at_initialisation_the_trunk_is_the_teacher_s(layout, side):
+def test_at_initialisation_the_backbone_is_the_teacher_s(layout, side):
     unet, x, z, conditions = unet_and_inputs(layout, side)
     skips, befores, outputs = places_of_diffusers(unet, x, conditions)
     discriminator = DiffusionDiscriminator.from_teacher(unet, z_conditioning=True, multi_scale=True)
@@ -62,12 +62,12 @@ def test_at_initialisation_the_trunk_is_the_teacher_s(layout, side):
         torch.testing.assert_close(skip, expected_skip, rtol=0, atol=0)
         torch.testing.assert_close(before, expected_before, rtol=0, atol=0)
     torch.testing.assert_close(scales[-1][2], outputs[-1], rtol=0, atol=0)
-    for scale in scales:  # three places of one resolution
+    for scale in scales:  # three features of one resolution
         assert len({place.shape[-2:] for place in scale}) == 1
 
 
 @torch.no_grad()
-def test_resized_latents_join_the_trunk_between_encoder_blocks_and_z_at_the_input():
+def test_resized_latents_join_the_backbone_between_encoder_blocks_and_z_at_the_input():
     """The same merges, made on the teacher by hooks, give the same features."""
     unet, x, z, conditions = unet_and_inputs("sd15")
     discriminator = DiffusionDiscriminator.from_teacher(unet, z_conditioning=True, multi_scale=True)
@@ -93,7 +93,7 @@ def test_resized_latents_join_the_trunk_between_encoder_blocks_and_z_at_the_inpu
 
 
 @torch.no_grad()
-def test_readouts_read_the_places_of_fig_5():
+def test_readouts_read_the_features_of_fig_5():
     unet, x, z, conditions = unet_and_inputs("toy", side=8)
     discriminator = DiffusionDiscriminator.from_teacher(unet, z_conditioning=False, multi_scale=True)
     places = [place for scale in discriminator.features(x, z, **conditions) for place in scale]
@@ -147,7 +147,7 @@ def test_gradient_checkpointing_of_the_unet_changes_no_gradient():
         resnet = discriminator.unet.up_blocks[0].resnets[0]
         resnet.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         torch.stack([head.mean() for head in discriminator(x, z, **conditions)]).sum().backward()
-        assert len(calls) == 1 + enabled  # run again on the way back
+        assert len(calls) == 1 + enabled  # run again in the backward pass
         gradients.append([weight.grad for weight in discriminator.parameters()])
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
 

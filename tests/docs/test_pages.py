@@ -1,4 +1,4 @@
-"""README and docs are true of the tree: their paths and commands exist, and the README's snippet draws a picture."""
+"""Paths and commands in README and docs exist, and the README's snippet samples an image."""
 
 import contextlib
 import io
@@ -38,7 +38,7 @@ def inline_code(text: str) -> list[str]:
 
 
 def commands(program: str) -> list[str]:
-    """What the pages say to type that begins with a program, each once; not those with a word to fill in."""
+    """The distinct commands of a program in the pages, except those with a placeholder."""
     texts = [page.read_text(encoding="utf-8") for page in PAGES]
     found = [line for text in texts for line in [*code_lines(text), *inline_code(text)]]
     typed = [line for line in found if line.startswith(f"{program} ")]
@@ -49,7 +49,7 @@ def test_the_readme_has_at_most_120_lines():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 120
 
 
-def test_the_readme_s_snippet_is_printed_by_the_demo_and_draws_a_picture(small_teacher_folder, tmp_path):
+def test_the_readme_s_snippet_is_printed_by_the_demo_and_samples_an_image(small_teacher_folder, tmp_path):
     snippet = re.search(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[1]
     demo = runpy.run_path(str(ROOT / "src/scripts/report/make_demo.py"))
     assert demo["SNIPPET"].format(student=STUDENT) == snippet
@@ -62,7 +62,7 @@ def test_the_readme_s_snippet_is_printed_by_the_demo_and_draws_a_picture(small_t
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page):
+def test_every_link_has_a_target(page):
     text = page.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
     for link in links:
@@ -118,7 +118,7 @@ def test_every_snakemake_command_can_be_planned(tmp_path):
     listed = re.findall(r"^\| (`.*?) \|", (ROOT / "docs/tables.md").read_text(encoding="utf-8"), re.MULTILINE)
     listed = [word for line in listed for word in re.findall(r"`(results/[^`{]+)`", line)]
     assert len(listed) > 10
-    targets = {("--cores", "all"): listed}  # of equal options, which are planned together
+    targets = {("--cores", "all"): listed}  # commands with equal options are planned together
     for command in commands("snakemake"):
         words = shlex.split(command)[1:]
         wanted = [word for word in words if word.startswith(("results/", "work/"))]

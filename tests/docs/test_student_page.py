@@ -24,7 +24,7 @@ def save_student(teacher, folder):
 
 @pytest.fixture
 def ran(small_teacher_folder, xl_folder, tmp_path, monkeypatch):
-    """The names that all snippets leave behind, run one after the other where the students lie."""
+    """The variables left by all snippets, run in order in a folder with the students."""
     save_student(small_teacher_folder, tmp_path / "work/demo/runs/diffusion2gan/student")
     save_student(xl_folder, tmp_path / "work/paper/runs/sdxl-diffusion2gan/student")
     monkeypatch.chdir(tmp_path)
@@ -77,7 +77,7 @@ def test_half_precision_costs_what_the_page_says(tmp_path, dtype, errors):
         assert (drawn - exact).square().mean().sqrt() / exact.std() == pytest.approx(error, rel=0.3)
 
 
-def test_each_picture_of_a_batch_has_its_own_seed(ran):
+def test_each_image_of_a_batch_has_its_own_seed(ran):
     alone = ran["student"](
         ran["prompts"][2], generator=torch.Generator().manual_seed(2), num_inference_steps=1, guidance_scale=0
     ).images[0]

@@ -34,7 +34,7 @@ class Job:
 
 @pytest.fixture
 def executor(tmp_path, monkeypatch):
-    """An executor whose `says` is SLURM's answer, and whose `reported` is what Snakemake receives."""
+    """An executor with a fake SLURM: `says` is SLURM's answer, `reported` is what Snakemake receives."""
     monkeypatch.chdir(tmp_path)
     made = object.__new__(Executor)
     made.cluster, made.folder, made.settings = "slurm", tmp_path / "folder", ExecutorSettings()
@@ -79,7 +79,7 @@ def test_success_is_seen_without_asking_slurm(executor):
     assert not executor.watched and not list(executor.ledger.folder.iterdir())
 
 
-def test_a_failure_is_told_in_words_with_its_resources(executor):
+def test_a_failure_is_explained_with_its_resources(executor):
     submit(executor, Job("score", ["a"], resources={"mem_mb": 900}), "1")
     executor.says = {"1": State("OUT_OF_MEMORY", "0:125", "node1")}
     assert look(executor) == []
@@ -88,7 +88,7 @@ def test_a_failure_is_told_in_words_with_its_resources(executor):
     assert "is that folder shared between the nodes?" in message, "it left no log"
 
 
-def test_slurm_is_silent_then_knows_the_job_no_more(executor):
+def test_a_job_fails_only_when_slurm_answers_and_no_longer_knows_it(executor):
     submit(executor, Job("score", ["a"]), "1")
     assert look(executor) == ["1"]
     executor.says = {"1": State(GONE)}
@@ -96,7 +96,7 @@ def test_slurm_is_silent_then_knows_the_job_no_more(executor):
     assert look(executor) == [] and "no longer known" in executor.reported[-1][1]
 
 
-def test_a_job_that_slurm_starts_again_goes_on(executor):
+def test_a_job_that_slurm_requeues_keeps_running(executor):
     submitted = submit(executor, Job("train_gan", ["a"]), "1")
     ends(submitted, "error")  # its node failed
     executor.says = {"1": State("PENDING")}
@@ -126,7 +126,7 @@ def test_jobs_with_equal_parameters_become_arrays_of_at_most_the_width(executor)
     assert executor.submitted == [["0", "1", "2"], ["3", "4"], ["big"], ["s"]]
 
 
-def test_what_cannot_be_submitted_has_failed_in_one_line(executor, monkeypatch):
+def test_a_job_that_cannot_be_submitted_fails_with_one_line(executor, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -145,7 +145,7 @@ def _srun(folder: Path) -> Path:
     return folder
 
 
-def test_one_call_cancels_all(executor):
+def test_one_scancel_cancels_all_jobs(executor):
     for number in range(3):
         submit(executor, Job("score", [str(number)]), str(number))
     executor.cancel_jobs([])

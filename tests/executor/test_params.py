@@ -51,18 +51,18 @@ def test_the_command_of_several_nodes_runs_on_one_of_them_with_all_its_cpus():
     assert any(line.startswith("srun ") and "--cpus-per-task=64 --nodes=1 --ntasks=1 " in line for line in lines)
 
 
-def test_here_there_is_one_node_and_no_partition():
+def test_without_slurm_there_is_one_node_and_no_partition():
     local = parameters("train_gan", TRAINING, 2, "local")
     assert local["nodes"] == 1 and not any(key.startswith("slurm_") for key in local)
 
 
-def test_a_job_that_asks_for_nothing():
+def test_a_job_without_resources_gets_the_defaults():
     asked = parameters("make_table", {}, 0, "slurm")
     assert (asked["cpus_per_task"], asked["timeout_min"]) == (1, 60)
     assert "gpus_per_node" not in asked and not any("mem" in line for line in script(asked))
 
 
-def test_a_job_that_cannot_go_on_is_not_queued_again():
+def test_a_job_that_cannot_resume_is_not_queued_again():
     lines = script(parameters("score", {"requeues": 0}, 1, "slurm"))
     assert "#SBATCH --requeue" not in lines and "#SBATCH --signal=USR2@0" in lines, "and is not warned"
 
@@ -75,12 +75,12 @@ def test_a_job_that_cannot_go_on_is_not_queued_again():
         ({"slurm_extra": "-x node1"}, "score: slurm_extra takes options.*not '-x'"),
     ],
 )
-def test_what_is_not_known_is_said_in_one_line(resources, message):
+def test_an_unknown_resource_is_a_one_line_error(resources, message):
     with pytest.raises(ApiError, match=message):
         parameters("score", resources, 1, "slurm")
 
 
-def test_submitit_takes_them(tmp_path):
+def test_submitit_accepts_the_parameters(tmp_path):
     executor = AutoExecutor(tmp_path, cluster="local")
     executor.update_parameters(**parameters("train_gan", TRAINING, 2, "local"))
     assert executor.parameters["timeout_min"] == 2880

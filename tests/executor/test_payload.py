@@ -74,7 +74,7 @@ def test_only_the_first_process_handles_the_warning(start, tmp_path):
     assert process.wait(60) == 0 and (tmp_path / "ended").exists()
 
 
-def test_a_job_that_is_ended_leaves_no_result(start):
+def test_a_terminated_job_leaves_no_result(start):
     """submitit writes a result for exceptions, not for an exit."""
     process = start("touch started; sleep 1; exit 5", "ends")
     process.send_signal(signal.SIGTERM)

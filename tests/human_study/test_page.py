@@ -1,4 +1,4 @@
-"""The page of the human study: blind, balanced, whole in itself, and the same for the same seed."""
+"""The page of the human study: blind, balanced, self-contained, and the same for the same seed."""
 
 import base64
 import io
@@ -23,7 +23,7 @@ CAPTIONS = ["a fox </script><b>", 'a "red" apple & more', "a snail", "an owl", "
 
 @pytest.fixture
 def drawn(tmp_path):
-    """Each row's pictures are of one colour, with the row's name in their metadata."""
+    """The images of each row have one colour, and the row's name in their metadata."""
     pd.DataFrame({"prompt_id": range(6), "caption": CAPTIONS}).to_parquet(tmp_path / "prompts.parquet")
     for place, row in enumerate(ROWS):
         prepare_folder(tmp_path / row, {"count": 6, "captions_sha256": json_sha256(CAPTIONS)})
@@ -66,7 +66,7 @@ def test_the_page_shows_what_the_key_says(drawn):
         assert trial.get("caption") == (line.caption if line.question == "alignment" else None)
 
 
-def test_every_question_asks_of_the_same_pictures_in_blocks_with_balanced_sides(drawn):
+def test_questions_come_in_blocks_about_the_same_images_with_balanced_sides(drawn):
     _, key = make(drawn)
     assert key["question"].tolist() == ["realism"] * 8 + ["alignment"] * 8
     asked = {pair: set(group["picture"]) for pair, group in key.groupby(["question", "against"])}
@@ -84,8 +84,8 @@ def test_the_page_is_blind_and_needs_nothing_else(drawn):
     assert page.count("</script>") == 2 and "default-src 'none'" in page
 
 
-def test_ids_do_not_tell_sides(drawn):
-    """The same id of another seed is of another trial, and sorted by id the sides are in no order."""
+def test_ids_do_not_reveal_sides(drawn):
+    """Another seed gives an id to another trial, and sorting by id does not sort by side."""
     _, key = make(drawn, count=6)
     sides = (key.sort_values("trial")["left"] == key["row"][0]).tolist()
     assert sides != sorted(sides) and sides != sorted(sides, reverse=True)
@@ -93,14 +93,14 @@ def test_ids_do_not_tell_sides(drawn):
     assert not set(key["trial"]) & set(other["trial"])
 
 
-def test_a_seed_is_a_page(drawn):
+def test_the_same_seed_makes_the_same_page(drawn):
     first, again, (other, key) = make(drawn), make(drawn), make(drawn, seed=1)
     assert first[0] == again[0] and first[1].equals(again[1])
     columns = ["question", "against", "left", "picture"]
     assert other != first[0] and not key[columns].equals(first[1][columns])
 
 
-def test_other_pictures_have_other_ids(drawn):
+def test_other_images_have_other_ids(drawn):
     _, key = make(drawn)
     for number in range(6):
         Image.new("RGB", (12, 12), "white").save(drawn / "instaflow" / f"{number:05d}.png")

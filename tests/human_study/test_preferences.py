@@ -16,7 +16,7 @@ HEADER = "rater,question,trial,choice,seconds\n"
 
 @pytest.fixture
 def key(tmp_path):
-    """Six trials of realism, two of alignment; the first row is left in those of even number."""
+    """Six trials of realism, two of alignment; the first row is on the left in those with even numbers."""
     lines = []
     for number in range(8):
         rows = ("ours", "theirs") if number % 2 == 0 else ("theirs", "ours")
@@ -29,7 +29,7 @@ def key(tmp_path):
 
 
 def file(folder, rater, choices, question="realism", first=0):
-    """A rater's file: l, r and t for left, right and tie, of one trial after the other."""
+    """A rater's file: one letter per trial in order, l, r or t for left, right or tie."""
     words = {"l": "left", "r": "right", "t": "tie"}
     path = folder / f"{rater}.csv"
     lines = [f"{rater},{question},t{first + number},{words[each]},1.5\n" for number, each in enumerate(choices)]
@@ -60,7 +60,7 @@ def test_wins_ties_and_intervals(key, tmp_path):
 
 
 def closed_form(wins, n, z=1.959964):
-    """Wilson 1927: the centre is drawn towards a half."""
+    """Wilson 1927: the centre is pulled towards a half."""
     share = wins / n
     centre, width = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return (centre - width) / (1 + z**2 / n), (centre + width) / (1 + z**2 / n)
@@ -71,7 +71,7 @@ def test_wilson(wins, n):
     assert wilson(wins, n) == pytest.approx((wins / n, *closed_form(wins, n)), abs=1e-6)
 
 
-def test_nothing_but_ties_has_no_rate(key, tmp_path):
+def test_ties_alone_give_no_win_rate(key, tmp_path):
     rates, _ = aggregate(key, [file(tmp_path, "Ann", "tt")])
     assert rates["ties"].item() == 2 and rates[["win_rate", "win_rate_low", "alpha"]].isna().all(axis=None)
 
@@ -145,7 +145,7 @@ def test_the_same_answers_in_two_files_are_refused(key, tmp_path):
         aggregate(key, [first, copy])
 
 
-def test_nobody_and_no_key_are_said(key, tmp_path):
+def test_missing_answers_and_a_missing_key_are_errors(key, tmp_path):
     with pytest.raises(UserError, match="nobody has answered"):
         aggregate(key)
     with pytest.raises(UserError, match="is not a key, it lacks against"):
@@ -161,7 +161,7 @@ def test_the_automatic_rater_takes_the_side_of_the_higher_score(key):
     assert chosen == ["left", "right", "right", "left", "tie", "tie", "tie", "tie"]
 
 
-def test_the_papers_rates_are_no_measured_ones(key, tmp_path, monkeypatch):
+def test_reported_rates_are_never_shown_as_measured(key, tmp_path, monkeypatch):
     """Each source has panels of its own, and says who answered."""
     drawn = []
     monkeypatch.setattr(figures, "save", lambda figure, *rest: drawn.append(figure))
@@ -178,7 +178,7 @@ def test_the_papers_rates_are_no_measured_ones(key, tmp_path, monkeypatch):
     assert automatic[0].collections and not paper[0].collections  # only what was measured has an interval
 
 
-def test_a_pair_that_one_question_alone_decided_keeps_its_bar_in_a_line(key):
+def test_a_pair_with_answers_to_one_question_keeps_its_bar_in_line(key):
     frame = pd.DataFrame({"question": ["realism", "realism", "alignment"], "row": ["a", "b", "b"], "against": "c"})
     left, right = figures.preferences({"people": frame.assign(win_rate=[0.1, 0.2, 0.3])}).axes
     places = {bar.get_width(): bar.get_y() for bar in (*left.patches, *right.patches)}

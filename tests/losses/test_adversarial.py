@@ -13,7 +13,7 @@ def probability(logit):
 
 
 def mean(heads, term):
-    """Over samples and places of each head, then over heads, with loops."""
+    """Mean over samples and locations of each head, then over heads, with loops."""
     return sum(sum(term(v) for v in head.flatten().tolist()) / head.numel() for head in heads) / len(heads)
 
 
@@ -33,7 +33,7 @@ def test_losses_are_the_logarithms_of_eq_5_and_6(heads):
     assert discriminator_loss(real, fake).item() == pytest.approx(accepted + rejected, rel=1e-5)
 
 
-def test_each_head_has_the_same_say_whatever_its_size():
+def test_each_head_has_the_same_weight_whatever_its_size():
     small, large = torch.zeros(2, 1, 1, 1, requires_grad=True), torch.zeros(2, 1, 8, 8, requires_grad=True)
     generator_loss([small, large]).backward()
     assert small.grad.sum().item() == pytest.approx(large.grad.sum().item())

@@ -21,7 +21,7 @@ def turn(angle: torch.Tensor):
 
 
 def shift(right: torch.Tensor, down: torch.Tensor):
-    """By shares of the side."""
+    """A map that shifts by fractions of the side."""
     return lambda side: affine(side, ONE, ONE, 0 * ONE, side * right, side * down)
 
 
@@ -61,20 +61,20 @@ def test_whole_shifts_mirror_the_edges(right, down):
     torch.testing.assert_close(moved, shifted(x, right, down), atol=1e-5, rtol=0)
 
 
-def test_maps_are_done_in_their_order():
+def test_maps_are_applied_in_order():
     x = torch.randn(1, 3, 8, 8)
     both = resampled(x, stretch(-ONE, ONE), shift(ONE / 8, 0 * ONE))
     torch.testing.assert_close(both, shifted(x.flip(3), 1, 0), atol=1e-5, rtol=0)
 
 
 def mirrored(place: np.ndarray, side: int) -> np.ndarray:
-    """Coordinates of pixels mirrored about the borders of the picture, at -1/2 and side - 1/2."""
+    """Coordinates of pixels mirrored about the borders of the image, at -1/2 and side - 1/2."""
     place = (place + 0.5) % (2 * side)
     return np.clip(np.minimum(place, 2 * side - place) - 0.5, 0, side - 1)
 
 
 def read_at(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The picture x (C, s, s) at places (s, s), bilinearly, by numpy."""
+    """The image x (C, s, s) sampled bilinearly at positions (s, s), by numpy."""
     side = x.shape[-1]
     rows, columns = mirrored(rows, side), mirrored(columns, side)
     top, left = (np.minimum(np.floor(place), side - 2).astype(int) for place in (rows, columns))
@@ -121,8 +121,8 @@ def undone(side: int, flip, quarters, whole, scale, first, stretched, second, sh
 
 
 @pytest.mark.parametrize("side, tolerance", [(8, 1e-5), (64, 1e-4)])
-def test_geometry_is_adas_chain_drawn_in_its_order(side, tolerance):
-    """Every number is drawn here again in the documented order; a seed must go on giving the same transforms."""
+def test_geometry_is_adas_chain_sampled_in_order(side, tolerance):
+    """Every number is sampled again here in the documented order: a seed must always give the same transforms."""
     count = 6
     x = 2 * torch.rand(count, 2, side, side, generator=torch.Generator().manual_seed(1)) - 1
     transformed, _ = Ensemble("bg")(x, x, torch.Generator().manual_seed(2))
@@ -152,7 +152,7 @@ def test_autocast_does_not_round_the_transforms():
     assert torch.equal(under, exact)
 
 
-def test_half_precision_rounds_the_values_and_not_the_places():
+def test_half_precision_rounds_the_values_and_not_the_coordinates():
     x = torch.randn(4, 4, 64, 64).bfloat16()
     half, _ = Ensemble("bg")(x, x, torch.Generator().manual_seed(0))
     exact, _ = Ensemble("bg")(x.float(), x.float(), torch.Generator().manual_seed(0))
@@ -217,7 +217,7 @@ def test_colour_is_brightness_then_contrast_then_saturation():
     torch.testing.assert_close(recolour(x, b, c, s), y)
 
 
-def test_colour_is_drawn_from_diffaugments_ranges():
+def test_colour_is_sampled_from_diffaugments_ranges():
     transform = Ensemble("bgc").draw(20_000, 8)
     for values, low, high in zip(transform.colour.T, (-0.5, 0.5, 0.0), (0.5, 1.5, 2.0), strict=True):
         assert low <= values.min() < low + 0.01 and high - 0.01 < values.max() <= high
@@ -235,7 +235,7 @@ def test_cutout_is_a_box_of_half_the_side():
     assert (1 - drawn).mean().item() == pytest.approx((7 / 16) ** 2, abs=0.01)  # half of a side, cut at the edges
 
 
-def test_both_get_the_same_draw_and_samples_different_ones():
+def test_both_latents_get_the_same_transform_and_samples_get_different_ones():
     x = torch.randn(1, 4, 8, 8).expand(6, -1, -1, -1)
     t0, t1 = Ensemble("bgco")(x, x)
     assert torch.equal(t0, t1)
@@ -248,7 +248,7 @@ def drawn_alike(*presets: str, x: torch.Tensor) -> list[torch.Tensor]:
 
 
 def test_cutout_comes_after_colour():
-    """What is cut out is 0, not the brightness."""
+    """Removed pixels are 0, not the brightness."""
     x = torch.randn(200, 4, 8, 8, dtype=torch.float64)
     coloured, cut = drawn_alike("bgc", "bgco", x=x)
     kept = (cut != 0).any(1, keepdim=True).expand_as(cut)
@@ -257,7 +257,7 @@ def test_cutout_comes_after_colour():
 
 
 def test_each_sample_has_a_box_of_its_own():
-    """Rows and columns that reach to no edge are half of the side; centres are uniform, each for itself."""
+    """Boxes that touch no edge have half the side; centres are uniform and independent."""
     (cut,) = drawn_alike("bgco", x=torch.full((4000, 1, 16, 16), 3.0))
     gone = (cut == 0)[:, 0]
     rows, columns = gone.any(2), gone.any(1)
@@ -294,7 +294,7 @@ def test_colour_is_read_off_what_the_ensemble_does():
         quarters = values.sub(low).div(high - low).quantile(torch.tensor([0.25, 0.5, 0.75]).double())
         assert quarters.sub(torch.tensor([0.25, 0.5, 0.75])).abs().max() < 0.03
     together = torch.stack([brightness, contrast, saturation]).corrcoef() - torch.eye(3)
-    assert together.abs().max() < 0.08  # each drawn for itself
+    assert together.abs().max() < 0.08  # sampled independently
 
 
 def forward_maps(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -319,7 +319,7 @@ def test_every_part_of_g_is_there():
     """Turn before and after the stretch, each by any angle, and a shift of a deviation of 1/8 beside b's."""
     forward, shift = forward_maps(10_000)
     after, stretched, before = torch.linalg.svd(forward)
-    clear = (stretched[:, 0] / stretched[:, 1]).log2() > 0.1  # else the directions are anyone's
+    clear = (stretched[:, 0] / stretched[:, 1]).log2() > 0.1  # otherwise the directions are arbitrary
     for axes in (after[:, :, 0], before[:, 0]):
         angles = torch.atan2(axes[:, 1], axes[:, 0])[clear] % math.pi
         shares = torch.histc(angles, 6, 0, math.pi) / len(angles)
@@ -334,7 +334,7 @@ def test_every_part_of_g_is_there():
     assert torch.cat([shift.T, area[None]]).corrcoef().fill_diagonal_(0).abs().max() < 0.05
 
 
-def test_a_generator_fixes_the_draw_whatever_the_precision():
+def test_a_generator_fixes_the_transforms_whatever_the_precision():
     x = torch.randn(3, 4, 8, 8)
     first, _ = Ensemble("bgco")(x, x, torch.Generator().manual_seed(1))
     again, _ = Ensemble("bgco")(x, x, torch.Generator().manual_seed(1))
@@ -360,7 +360,7 @@ def test_the_gradient_goes_through_the_sampling():
     assert torch.autograd.gradcheck(transformed, torch.randn(2, 4, 4, 4, dtype=torch.float64).requires_grad_())
 
 
-def test_mistakes_are_told():
+def test_mistakes_are_errors():
     with pytest.raises(UserError, match="b, bg, bgc, bgco"):
         Ensemble("all")
     x = torch.zeros(1, 4, 8, 16)

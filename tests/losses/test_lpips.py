@@ -20,7 +20,7 @@ def metric(space="latent", channels=4, seed=0) -> LPIPS:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """The packages draw 138 million weights and more, at every start; here they keep what memory holds."""
+    """Skip initialisation: the packages would initialise 138 million weights at every start."""
     for initialise in ("kaiming_normal_", "normal_", "constant_"):
         monkeypatch.setattr(nn.init, initialise, lambda *_, **__: None)
     monkeypatch.setattr(nn.Linear, "reset_parameters", lambda _: None)
@@ -94,7 +94,7 @@ def test_agrees_with_lpips_in_pixels(tmp_path, quick):
 
 
 def test_the_gradient_flows_to_x0_alone():
-    """The second argument is the target, so nothing is kept for a way back through it."""
+    """The second argument is the target, so nothing is kept for a backward pass through it."""
     decoder = nn.ConvTranspose2d(4, 3, 8, stride=8).requires_grad_(False)
     with_graph = []
 
@@ -112,13 +112,13 @@ def test_the_gradient_flows_to_x0_alone():
 @pytest.mark.parametrize(
     "weights", [{}, {"conv.weight": torch.zeros(2)}, {"features.0.weight": torch.zeros(64, 4, 3, 3)}]
 )
-def test_weights_of_another_layout_are_told(weights, tmp_path):
+def test_weights_of_another_layout_are_an_error(weights, tmp_path):
     torch.save(weights, tmp_path / "other.pth")
     with pytest.raises(UserError, match="another layout"):
         LPIPS.load(tmp_path / "other.pth")
 
 
-def test_a_missing_file_is_told_with_where_to_get_it(tmp_path):
+def test_the_error_for_a_missing_file_says_where_to_get_it(tmp_path):
     with pytest.raises(UserError, match="no .*vgg16.pth': .*download.pytorch.org"):
         LPIPS.load(tmp_path / "vgg16.pth")
 
@@ -133,7 +133,7 @@ def test_nothing_but_tensors_is_unpickled(tmp_path):
         LPIPS.load(tmp_path / "evil.pth")
 
 
-def test_is_zero_at_home_positive_elsewhere_and_symmetric():
+def test_is_zero_for_equal_inputs_positive_otherwise_and_symmetric():
     d = metric()
     x0, x1 = torch.randn(2, 4, 4, 8, 8)
     assert (d(x0, x0) == 0).all()
@@ -141,7 +141,7 @@ def test_is_zero_at_home_positive_elsewhere_and_symmetric():
     torch.testing.assert_close(d(x0, x1), d(x1, x0))
 
 
-def test_a_sample_is_judged_alone():
+def test_a_distance_does_not_depend_on_the_other_samples():
     d = metric()
     x0, x1 = torch.randn(2, 4, 4, 8, 8)
     torch.testing.assert_close(d(x0, x1)[2:3], d(x0[2:3], x1[2:3]))
@@ -155,7 +155,7 @@ def test_the_gradient_is_that_of_finite_differences():
     for seed in range(3):
         direction = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         with torch.no_grad():
-            step = 1e-7  # no ReLU changes its side within it
+            step = 1e-7  # small enough that no ReLU changes sign
             expected = (d(x0 + step * direction, x1) - d(x0 - step * direction, x1)).item() / (2 * step)
         assert (slope * direction).sum().item() == pytest.approx(expected, rel=1e-4, abs=1e-8)
 
@@ -209,7 +209,7 @@ def test_pixel_lpips_compares_what_is_decoded():
     torch.testing.assert_close(distance, d(decoder(x0), decoder(x1)))
     distance.sum().backward()
     assert x0.grad.abs().sum() > 0
-    halved = [nn.functional.avg_pool2d(decoder(x), 2) for x in (x0, x1)]  # as bilinear at half the side
+    halved = [nn.functional.avg_pool2d(decoder(x), 2) for x in (x0, x1)]  # equals bilinear resizing to half the side
     torch.testing.assert_close(PixelLPIPS(d, decoder, side=16)(x0, x1), d(*halved))
 
 
@@ -228,7 +228,7 @@ def test_the_ensemble_transforms_both_alike():
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("autocast", [False, True])
 def test_the_ensembled_distance_is_a_distance_whatever_the_transform(preset, autocast):
-    """On three: zero at home, positive elsewhere, symmetric, the same for the same generator, differentiable."""
+    """Zero for equal inputs, positive otherwise, symmetric, the same for the same generator, differentiable."""
     loss = ELatentLPIPS(metric(), Ensemble(preset))
     torch.manual_seed(1)
     x0, x1 = torch.randn(2, 3, 4, 8, 8)
@@ -260,7 +260,7 @@ def test_the_ensembled_gradient_is_that_of_finite_differences(preset):
     )
 
 
-def test_the_public_loss_is_read_in_one_line(tmp_path):
+def test_the_public_loss_loads_in_one_line(tmp_path):
     metric().save(tmp_path / "lpips.safetensors")
     torch.manual_seed(1)
     x0, x1 = torch.randn(2, 2, 4, 8, 8)
@@ -296,12 +296,12 @@ def test_unscaled_latents_are_warned_of_once():
         ("latent", [(1, 4, 8, 8), (2, 4, 8, 8)], "inputs of the same shape"),
     ],
 )
-def test_latents_that_do_not_fit_are_told(space, shapes, told):
+def test_latents_of_a_wrong_shape_are_an_error(space, shapes, told):
     with pytest.raises(UserError, match=told):
         metric(space)(*(torch.zeros(shape) for shape in shapes))
 
 
-def test_unknown_names_are_told(tmp_path):
+def test_unknown_names_are_an_error(tmp_path):
     with pytest.raises(UserError, match="no autoencoder 'sd4'"):
         ELatentLPIPS(metric(), Ensemble("b"), vae="sd4")
     with pytest.raises(UserError, match="is not a calibrated metric"):

@@ -81,7 +81,7 @@ def test_the_ensemble_has_the_parts_of_its_preset(metric_files, preset):
 
 
 @pytest.mark.parametrize("preset", ["b", "bgco"])
-def test_the_ensemble_of_a_batch_does_not_depend_on_how_it_is_cut(metric_files, preset):
+def test_the_ensemble_of_a_batch_does_not_depend_on_how_it_is_split(metric_files, preset):
     loss = regression_loss("e_latent_lpips", metric_files / "latent.safetensors", preset=preset)
     x0, x1 = torch.randn(2, 6, 4, 8, 8)
     whole = loss(x0, x1, Place(slice(0, 6), 6, seed=3))
@@ -92,7 +92,7 @@ def test_the_ensemble_of_a_batch_does_not_depend_on_how_it_is_cut(metric_files, 
     assert same != loss(x0[:1].expand(6, -1, -1, -1)[:2], x1[:2], Place(slice(2, 4), 6, seed=3))
 
 
-def test_mistakes_are_told(metric_files):
+def test_mistakes_are_errors(metric_files):
     with pytest.raises(UserError, match="use one of mse"):
         regression_loss("l1")
     with pytest.raises(UserError, match="--lpips"):

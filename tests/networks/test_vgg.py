@@ -109,7 +109,7 @@ def test_full_width_has_torchvisions_size():
     assert latent(torch.empty(1, 4, 64, 64, device="meta")).shape == (1, 1000)
 
 
-def test_mistakes_are_told(tmp_path):
+def test_mistakes_are_errors(tmp_path):
     with pytest.raises(UserError, match="train_vgg.py"):
         VGG.load(tmp_path / "missing.safetensors")
     with pytest.raises(UserError, match="latent or pixel"):

@@ -1,4 +1,4 @@
-"""generate_pairs.py: the same pairs however they are made, and however often the making is killed."""
+"""generate_pairs.py: the same pairs however they are made, and however often the job is killed."""
 
 import os
 import random
@@ -51,7 +51,7 @@ def index(folder):
 
 
 def killed(work, delay=None):
-    """Do the work in another process and kill it after a delay in seconds; whether it was still at it."""
+    """Do the work in another process and kill it after a delay in seconds; returns whether it was still running."""
     process = fork.Process(target=work)
     process.start()
     if delay is not None:
@@ -84,7 +84,7 @@ def test_a_pair_is_the_solution_of_its_own_noise_and_caption_as_its_recipe_says(
             "fewer steps": teacher.solve(z, texts, 2, 4.0, **solve),
             "another spacing": teacher.solve(z, texts, 3, 4.0),
         }
-        for name, other in others.items():  # what the comparison above tells apart
+        for name, other in others.items():  # the comparison above would notice each change
             assert ((x - other).abs().flatten(1).amax(1) > 0.02).all(), name
         pair = numbers.stop
     assert pair == COUNT
@@ -123,7 +123,7 @@ def test_killed_twenty_times_the_shards_are_those_of_an_undisturbed_run(make, tm
     assert all((folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in names)
 
 
-def test_a_killed_shard_goes_on_from_its_last_finished_batch(make, teacher, tmp_path, monkeypatch):
+def test_a_killed_shard_resumes_from_its_last_finished_batch(make, teacher, tmp_path, monkeypatch):
     make("whole", [0])
     solve, calls = teacher.solve, []
 
@@ -172,6 +172,6 @@ def test_a_flipped_byte_costs_one_shard(make, tmp_path):
     assert (folder / "shard-00000.safetensors").stat().st_mtime_ns == kept.st_mtime_ns
 
 
-def test_more_shards_than_pairs_are_told_in_one_line(make):
+def test_more_shards_than_pairs_are_one_line_errors(make):
     with pytest.raises(UserError, match="shard 0 of 9 holds none of the 2 pairs"):
         make("pairs", [0], shards=9, count=2)

@@ -52,7 +52,7 @@ def test_the_command_takes_the_folder_alone(folder, monkeypatch, capsys):
     assert sheet.shape[1] > 300 and np.ptp(sheet) > 100
 
 
-def test_a_folder_without_pairs_is_told_in_one_line(tmp_path, monkeypatch):
+def test_a_folder_without_pairs_is_a_one_line_error(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["inspect_pairs.py", str(tmp_path)])
     with pytest.raises(SystemExit, match="error: there are no pairs in"):
         cli.run(main)

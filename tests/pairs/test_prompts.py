@@ -44,7 +44,7 @@ def laion(tmp_path):
     return folder
 
 
-def test_laion_is_filtered_by_score_and_length_and_freed_of_doubles(laion):
+def test_laion_is_filtered_by_score_and_length_without_duplicates(laion):
     chosen = choose_prompts(str(laion), 37, 0, PromptFilter(min_score=6.25))["caption"]
     assert sorted(chosen) == sorted(f"picture {i}" for i in range(63, 100))
     assert len(choose_prompts(str(laion), 100, 0)) == 100
@@ -75,7 +75,7 @@ def test_columns_may_be_named(tmp_path):
         ("other.parquet", {"words": ["a"]}, "has the columns words: none is named caption or TEXT or text"),
     ],
 )
-def test_a_bad_source_is_told_in_one_line(tmp_path, name, content, message):
+def test_a_bad_source_is_a_one_line_error(tmp_path, name, content, message):
     path = tmp_path / name
     if isinstance(content, bytes):
         path.write_bytes(content)

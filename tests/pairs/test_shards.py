@@ -1,4 +1,4 @@
-"""Pairs come back as they were made, however they are cut, and a damaged shard is named."""
+"""Pairs are read back as they were made, however they are sharded, and a damaged shard is named."""
 
 import hashlib
 import json
@@ -61,7 +61,7 @@ def parts(path):
 
 
 def test_the_parts_of_a_shard_are_where_they_are_said_to_be(tmp_path):
-    """What the test of flipped bytes takes for granted."""
+    """The test of flipped bytes assumes this."""
     _, (path,) = make_dataset(tmp_path / "pairs", 1)
     content, held, place = path.read_bytes(), load_file(path), parts(path)
     for name, tensor in held.items():
@@ -71,7 +71,7 @@ def test_the_parts_of_a_shard_are_where_they_are_said_to_be(tmp_path):
 
 
 @pytest.mark.parametrize("shards", [1, 3, 4])
-def test_pairs_do_not_depend_on_how_they_are_cut(tmp_path, shards):
+def test_pairs_do_not_depend_on_how_they_are_sharded(tmp_path, shards):
     dataset = PairDataset(make_dataset(tmp_path / "pairs", shards)[0])
     assert len(dataset) == COUNT
     indices = torch.tensor([9, 0, 4, 4])
@@ -241,7 +241,7 @@ def test_finished_batches_survive_and_nothing_else_does(tmp_path):
     assert not beside.exists()
 
 
-def test_bad_lists_of_prompts_are_told_in_one_line(tmp_path):
+def test_bad_lists_of_prompts_are_one_line_errors(tmp_path):
     path = tmp_path / "prompts.parquet"
     for columns, message in [
         ({"prompt_id": [0], "text": ["a"]}, "has the columns prompt_id, text, not prompt_id and caption"),
@@ -257,6 +257,6 @@ def test_bad_lists_of_prompts_are_told_in_one_line(tmp_path):
     assert "\n" not in str(raised.value)
 
 
-def test_no_pairs_are_told_in_one_line(tmp_path):
+def test_no_pairs_are_one_line_errors(tmp_path):
     with pytest.raises(UserError, match="there are no pairs in"):
         PairDataset(tmp_path)

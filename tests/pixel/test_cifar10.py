@@ -91,7 +91,7 @@ def test_scenes_stand_in_for_it():
     assert np.array_equal(found, load_images("openmoji", 3, seed=1))
 
 
-def test_there_is_none(tmp_path):
+def test_a_missing_source_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"there is no CIFAR-10 at .*: fetch it .* \(170 MB\)"):
         load_images(str(tmp_path / "cifar.tar.gz"), 1)
     with pytest.raises(UserError, match="there are no images in"):

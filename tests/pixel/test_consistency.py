@@ -18,11 +18,11 @@ from diffusion2gan.settings import ConsistencySettings, Fitting, RegressionSetti
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.regression import RegressionTraining
 
-MEAN, DEVIATION = 0.6, 0.3  # of the one-dimensional pictures
+MEAN, DEVIATION = 0.6, 0.3  # of the one-dimensional images
 
 
 class Counting(nn.Module):
-    """D(x; σ) of the normal pictures, exactly; counts what it is asked."""
+    """The exact D(x; σ) of normally distributed images; counts its evaluations."""
 
     def __init__(self):
         super().__init__()
@@ -55,7 +55,7 @@ class Student(nn.Module):
 
 
 class Data:
-    """Pictures of one pixel: what the ODE makes of noise z, or drawn on their own."""
+    """Images of one pixel: the ODE's solutions for noise z, or independent samples."""
 
     captions = [""]
 
@@ -71,7 +71,7 @@ class Data:
 
 
 def solution(z):
-    """Where the ODE leads 80 z, down to σ = 0."""
+    """The exact solution of the ODE from 80 z at σ = 80 to σ = 0."""
     return MEAN + (SIGMA_MAX * z - MEAN) * DEVIATION / math.sqrt(DEVIATION**2 + SIGMA_MAX**2)
 
 
@@ -110,7 +110,7 @@ def test_the_target_and_its_neighbour():
     noisy, sigma, target = training.neighbours(batch)
     levels = noise_levels(18)
     numbers = (levels[None] - sigma[:, None]).abs().argmin(1)
-    assert set(numbers.tolist()) == set(range(17))  # every interval is drawn, the lowest level never for σ'
+    assert set(numbers.tolist()) == set(range(17))  # every interval is sampled, the lowest level never for σ'
     for i in (0, 7, 63):
         s, t = levels[numbers[i]].item(), levels[numbers[i] + 1].item()
         x = batch.x[i : i + 1].double() + s * batch.z[i : i + 1].double()
@@ -121,12 +121,12 @@ def test_the_target_and_its_neighbour():
         wanted = training.target.unet(solved.float(), t)
         torch.testing.assert_close(target[i : i + 1], wanted, rtol=1e-4, atol=1e-4)
         assert sigma[i].item() == pytest.approx(s)
-    lowest = (numbers == 16).nonzero()[0, 0]  # there the target is the solved picture itself
+    lowest = (numbers == 16).nonzero()[0, 0]  # there the target is the solution itself
     solved = heun_step(training.teacher.unet, noisy, sigma, levels[numbers + 1].float())
     assert torch.equal(target[lowest], solved[lowest])
 
 
-def test_noise_and_levels_are_of_the_step_s_seed_and_each_pictures_own():
+def test_noise_and_levels_depend_on_the_step_s_seed_and_differ_between_images():
     training = training_of("consistency")
 
     def drawn(seed):
@@ -141,7 +141,7 @@ def test_noise_and_levels_are_of_the_step_s_seed_and_each_pictures_own():
 
 
 def test_the_student_descends_towards_what_the_target_says():
-    """The loss is told which is which, for a perceptual one has a gradient for its first argument alone."""
+    """The order of the arguments matters, because a perceptual loss has a gradient for its first one only."""
     seen = []
 
     def loss(x0, x1, place):
@@ -172,7 +172,7 @@ def test_the_target_follows_with_its_decay():
 
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("kind", ["regression", "consistency"])
-def test_evaluations_are_those_that_happen(kind, accumulation):
+def test_evaluations_are_counted_as_they_happen(kind, accumulation):
     training = training_of(kind, fitting=Fitting(accumulation=accumulation))
     backward = []
     training.modules["student"].register_forward_hook(

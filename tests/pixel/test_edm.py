@@ -16,7 +16,7 @@ def small(**changes) -> EDM:
 
 
 def shaken(module: torch.nn.Module) -> torch.nn.Module:
-    """With weights far from their start, where some are nearly nought and would hide a mistake."""
+    """Randomise the weights: some are nearly zero at the start and would hide a mistake."""
     torch.manual_seed(0)
     for weight in module.parameters():
         torch.nn.init.normal_(weight, std=0.3)

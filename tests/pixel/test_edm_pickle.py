@@ -106,7 +106,7 @@ def test_code_within_a_tensors_storage_is_refused(ours, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_is_no_unconditional_ddpmpp(ours, tmp_path):
+def test_a_network_other_than_an_unconditional_ddpmpp_is_refused(ours, tmp_path):
     theirs = laid_out(ours)
     theirs.model.map_label = Persistent()
     theirs.model.map_label.weight = nn.Parameter(torch.zeros(16, 10))

@@ -13,14 +13,14 @@ DEVIATION = 0.5
 
 
 def gaussian(x, sigma):
-    """D(x; σ) of pictures that are normal with mean 1: the conditional expectation in closed form."""
+    """D(x; σ) of images that are normal with mean 1: the conditional expectation in closed form."""
     variance = torch.as_tensor(sigma).to(x) ** 2
     variance = variance[..., None, None, None] if variance.dim() else variance
     return (DEVIATION**2 * x + variance) / (DEVIATION**2 + variance)
 
 
 def solution(x, sigma, after):
-    """Of the ODE, exactly: x - 1 shrinks with its deviation."""
+    """The exact solution of the ODE: x - 1 shrinks with its deviation."""
     return 1 + (x - 1) * math.sqrt((DEVIATION**2 + after**2) / (DEVIATION**2 + sigma**2))
 
 

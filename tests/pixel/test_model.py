@@ -108,7 +108,7 @@ def test_the_benchmark_without_captions(folder):
     assert x.shape == (2, 3, 32, 32) and (to_uint8(x)[1] == pictures.images[4]).all()
 
 
-def test_mistakes_are_one_line(folder, tmp_path):
+def test_mistakes_are_one_line_errors(folder, tmp_path):
     teacher = PixelTeacher(folder / "teacher")
     with pytest.raises(UserError, match="solve it with heun and no guidance, not with 'ddim' and 1"):
         teacher.solve(torch.zeros(1, 3, 32, 32), [""], 2, 1.0, "ddim")

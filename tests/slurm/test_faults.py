@@ -112,7 +112,7 @@ def test_a_full_disk_loses_no_success(faults):
         works(f"umount --lazy {folder}")
 
 
-def test_a_folder_that_a_node_does_not_see_is_told(faults, slurm):
+def test_a_folder_that_a_node_does_not_see_is_an_error(faults, slurm):
     plain = slurm.commands["node2"]
     hidden = f"mount -t tmpfs tmpfs {faults.folder} && exec {' '.join(plain)}"
     slurm.stop("node2")

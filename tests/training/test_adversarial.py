@@ -1,4 +1,4 @@
-"""Two steps of adversarial training on the random toy pipeline: who learns, who is left alone, what is counted."""
+"""Two steps of adversarial training on the random toy pipeline: what learns, what stays frozen, what is counted."""
 
 import copy
 import inspect
@@ -71,13 +71,13 @@ def gan(teacher, kind="diffusion", **changes):
 
 
 def fractions(latent=0.0, text=0.0, noise=0.0):
-    """Settings of mix-and-match with these shares."""
+    """Settings of mix-and-match with these fractions."""
     return {"mix_fraction_latent": latent, "mix_fraction_text": text, "mix_fraction_noise": noise}
 
 
 @dataclass
 class Verdict:
-    """What D was asked in a call, and its logits."""
+    """The inputs of one call of D, and its logits."""
 
     x: torch.Tensor
     z: torch.Tensor
@@ -86,7 +86,7 @@ class Verdict:
 
 
 def watched(training, step):
-    """D's verdicts in a step in their order, the latents that G made first, and the step's numbers."""
+    """All calls of D in a step, in order, the latents that G made first, and the step's numbers."""
     discriminator, verdicts, made = training.modules["discriminator"], [], []
 
     def record(module, args, kwargs, logits):
@@ -106,7 +106,7 @@ def watched(training, step):
 
 
 def triples(teacher, step):
-    """Latents, noise and text embeddings of a step's pairs, read past the training."""
+    """Latents, noise and text embeddings of a step's pairs, read without the training."""
     pairs = Memory().batch(batch_indices(step, 4, 8, seed=0))
     return pairs.x, pairs.z, teacher.encode_text(pairs.captions)["text_embeddings"]
 
@@ -153,7 +153,7 @@ def test_two_steps_teach_both_and_leave_the_teacher_alone(teacher, kind, autocas
 
 
 def test_losses_of_a_step_are_those_of_the_paper(teacher):
-    """λ_GAN joins Eq. 4 and 6; D judged the generated latents of its own step before G moved."""
+    """λ_GAN joins Eq. 4 and 6; D scored the generated latents before G's update."""
     training = gan(teacher, mix_and_match=False, r1=False, lambda_gan=0.25)
     (batch,) = training.batches(0)
     with torch.no_grad():
@@ -165,7 +165,7 @@ def test_losses_of_a_step_are_those_of_the_paper(teacher):
     assert numbers["discriminator_loss"] == pytest.approx(judged.item() / len(real), rel=1e-4)
     assert numbers["regression_loss"] == pytest.approx(squared(generated, batch.x).item(), rel=1e-5)
     assert numbers["loss"] == pytest.approx(numbers["regression_loss"] + 0.25 * numbers["gan_loss"], rel=1e-6)
-    with torch.no_grad():  # G was judged by D after its update
+    with torch.no_grad():  # G is scored by D after D's update
         logits = training.discriminator(generated, batch.z, **batch.conditions)
     fooled = sum(-each.sigmoid().log().mean() for each in logits).item() / len(logits)
     assert numbers["gan_loss"] == pytest.approx(fooled, rel=1e-4)
@@ -204,8 +204,8 @@ def test_r1_and_mismatched_triples_reach_the_discriminator_s_gradient(teacher):
 
 
 @pytest.mark.parametrize("kind", ["latent", "text", "noise"])
-def test_mismatched_triples_are_the_target_s_with_one_thing_of_another_pair(teacher, kind):
-    """And D's loss is that of calling them fake."""
+def test_mismatched_triples_are_target_latents_with_one_part_from_another_pair(teacher, kind):
+    """D's loss counts them as fake."""
     (real, fake, fooled), generated, numbers = watched(gan(teacher, r1=False, **fractions(**{kind: 1.0})), 1)
     x, z, text = triples(teacher, 1)
     assert_asked(real, x, z, text)
@@ -238,7 +238,7 @@ def test_the_rest_of_the_fake_batch_is_generated(teacher):
     assert mixed > 4 and rest > 1
 
 
-def test_the_matching_aware_loss_takes_the_text_of_another_caption(teacher):
+def test_the_matching_aware_loss_uses_the_text_of_another_caption(teacher):
     (real, fake, wrong_real, wrong_fake, fooled), generated, numbers = watched(gan(teacher, "gigagan"), 1)
     x, z, text = triples(teacher, 1)
     assert_asked(real, x, z, text)
@@ -253,7 +253,7 @@ def test_the_matching_aware_loss_takes_the_text_of_another_caption(teacher):
     assert numbers["discriminator_loss"] == pytest.approx(wanted.item(), rel=1e-5)
 
 
-def test_r1_is_of_the_first_pair_of_the_step(teacher, monkeypatch):
+def test_r1_is_computed_on_the_first_pair_of_the_step(teacher, monkeypatch):
     seen = []
 
     def r1(judge, x, z, **settings):

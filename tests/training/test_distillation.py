@@ -1,4 +1,4 @@
-"""Both stages by their scripts: killed at will they end in the same bits; plain diffusers draws with the student."""
+"""Both stages by their scripts: a killed run ends in the same bits; plain diffusers samples with the student."""
 
 import functools
 import json
@@ -39,7 +39,7 @@ def files(small_teacher_folder, tmp_path_factory):
 
 
 def arguments(stage, files, folder, **changes):
-    """The script of a stage and what it is told."""
+    """The script of a stage and its options."""
     options = {
         "loss": "e_latent_lpips", "iterations": STEPS, "batch_size": 4, "learning_rate": 1e-3, "warmup": 2,
         "ema_decay": 0.9, "seed": 3, "checkpoints": folder / "checkpoints", "out": folder / "student",
@@ -55,7 +55,7 @@ def arguments(stage, files, folder, **changes):
 
 
 def run(stage, files, folder, killed_at=None, while_saving=False) -> int:
-    """Run a stage in a process of its own, which may be killed at the start of a step, or as it saves after it."""
+    """Run a stage in its own process, which may be killed at the start of a step or while it saves."""
     process = os.fork()
     if process:
         return os.waitpid(process, 0)[1]
@@ -85,7 +85,7 @@ def half_a_file(state, path):
 
 @pytest.fixture(scope="module")
 def on_the_cpu():
-    """The same bits are promised there, and so trainings go there also where there is a GPU."""
+    """Train on the CPU even if there is a GPU, because only there the bits are reproducible."""
     PartialState._reset_state()  # it remembers the device of an earlier test
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: False)
@@ -95,14 +95,14 @@ def on_the_cpu():
 
 @pytest.fixture(scope="module", params=["regression", "gan"])
 def undisturbed(request, on_the_cpu, files, tmp_path_factory):
-    """A stage, and the folder of a run of it that nobody disturbed."""
+    """A stage, and the folder of an uninterrupted run of it."""
     folder = tmp_path_factory.mktemp(f"undisturbed-{request.param}")
     main, options = arguments(request.param, files, folder)
     main(options)
     return request.param, folder
 
 
-def test_five_times_killed_the_student_is_the_same_to_the_byte(undisturbed, files, tmp_path):
+def test_a_training_killed_five_times_gives_the_same_student_to_the_byte(undisturbed, files, tmp_path):
     stage, whole = undisturbed
     steps = sorted(random.Random(stage).sample(range(1, STEPS), 5))
     for number, step in enumerate(steps):
@@ -120,7 +120,7 @@ def test_five_times_killed_the_student_is_the_same_to_the_byte(undisturbed, file
     pd.testing.assert_frame_equal(resumed, history)
 
 
-def test_plain_diffusers_draws_what_sample_draws(undisturbed, tmp_path):
+def test_plain_diffusers_samples_what_sample_py_samples(undisturbed, tmp_path):
     _, folder = undisturbed
     pd.DataFrame({"caption": CAPTIONS}).to_parquet(tmp_path / "prompts.parquet")
     student = folder / "student"
@@ -134,7 +134,7 @@ def test_plain_diffusers_draws_what_sample_draws(undisturbed, tmp_path):
         assert abs(picture - load_image(tmp_path / "drawn" / f"{i:05d}.png")).max() <= 1
 
 
-def test_speed_memory_and_sample_grids_are_left(undisturbed, files):
+def test_speed_memory_and_sample_grids_are_written(undisturbed, files):
     _, folder = undisturbed
     result = json.loads((folder / "metrics/training.json").read_text())
     assert result["metrics"]["images_per_second"] > 0 and result["metrics"]["peak_memory_gib"] > 0.05
@@ -193,7 +193,7 @@ def test_the_saved_student_is_the_average_of_its_weights(stage, files, tmp_path,
 
 
 @pytest.mark.parametrize("stage", ["regression", "gan"])
-def test_every_step_and_sample_is_compared_under_a_transform_of_its_own(stage, files, tmp_path, monkeypatch):
+def test_every_step_and_sample_gets_its_own_transform(stage, files, tmp_path, monkeypatch):
     """The pairs' latents are all the same, so that only transforms tell them apart."""
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     same = files | {"pairs": pairs(tmp_path / "same", files["teacher"], x.repeat(16, 1, 1, 1))}
@@ -258,7 +258,7 @@ def test_latents_are_compared_as_they_are_stored(files, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stage", ["regression", "gan"])
-def test_what_a_script_is_told_reaches_the_training_and_the_loop(stage, files, tmp_path):
+def test_options_of_a_script_reach_the_training_and_the_loop(stage, files, tmp_path):
     def of(**changes):
         return built(*arguments(stage, files, tmp_path, **changes))
 
@@ -311,7 +311,7 @@ def test_a_checkpoint_of_other_settings_is_refused(undisturbed, files, change):
 
 
 @pytest.mark.parametrize("stage", ["regression", "gan"])
-def test_mistakes_are_one_line(stage, files, tmp_path):
+def test_mistakes_are_one_line_errors(stage, files, tmp_path):
     def complaint(**changes):
         main, options = arguments(stage, files | changes, tmp_path)
         with pytest.raises(UserError) as error:

@@ -1,4 +1,4 @@
-"""Two processes, micro-batches and cut weights compute what one process computes of the whole batch."""
+"""Two processes, micro-batches and sharded weights compute what one process computes on the whole batch."""
 
 import os
 import runpy
@@ -40,7 +40,7 @@ def alone(files):
 
 @pytest.fixture(scope="module")
 def together(files):
-    """The folder in which two processes, as the launcher starts them, have left theirs."""
+    """The folder with the results of two processes, started as by the launcher."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(ROOT / "src/scripts/launch.py"), "--gpus", "2", str(WORKER), *map(str, files)]
     ran = subprocess.run(command, env=environment, text=True, capture_output=True)
@@ -50,7 +50,7 @@ def together(files):
 
 
 def check(result, expected, drawn=1):
-    """Equal weights and numbers; `drawn` is how often G draws a batch for a step that draws once undivided."""
+    """Equal weights and numbers; `drawn` is how often G runs on a batch in a step."""
     torch.testing.assert_close(result["weights"], expected["weights"], rtol=0, atol=1e-6)
     for term, values in expected["history"].items():
         times = drawn if term == "generator_evaluations" else 1
@@ -85,7 +85,7 @@ def test_a_vgg_trains_in_two_processes(files, together):
 
 
 def test_the_trainings_moved(alone, small_teacher_folder):
-    """What is compared above is not the start."""
+    """The weights compared above differ from the initial ones."""
     fresh = runpy.run_path(str(WORKER))["Generator"].from_teacher(small_teacher_folder).state_dict()
     for kind in KINDS:
         moved = [not torch.allclose(alone[kind]["weights"]["student"][name].float(), fresh[name]) for name in fresh]
@@ -109,6 +109,6 @@ def test_rows_cover_the_batch_once(monkeypatch):
 
 
 @pytest.mark.parametrize(("size", "accumulation"), [(9, 2), (2, 4)])
-def test_a_batch_that_does_not_divide_is_told(size, accumulation):
+def test_a_batch_that_does_not_divide_is_an_error(size, accumulation):
     with pytest.raises(UserError, match=f"a batch of {size} does not divide among 1 process with {accumulation} micro"):
         distributed.parts(size, accumulation)

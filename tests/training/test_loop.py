@@ -95,7 +95,7 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path, change):
         run(Noisy(), tmp_path, **change)
 
 
-def test_the_average_is_the_mean_of_the_weights_by_their_age(tmp_path):
+def test_the_average_is_the_exponential_moving_average_of_the_weights(tmp_path):
     """w̄ ← d w̄ + (1 - d) w with d = min(decay, (1 + k) / (10 + k)) at the k-th update."""
     training, path = Noisy(), []
     step = training.step
@@ -116,7 +116,7 @@ def test_the_average_is_the_mean_of_the_weights_by_their_age(tmp_path):
     torch.testing.assert_close(run(Noisy(), tmp_path / "plain", ema_decay=0.0)[0]["weight"], path[-1], rtol=0, atol=0)
 
 
-def test_what_is_shown_is_the_average_and_nothing_moves_for_it(tmp_path):
+def test_show_sees_the_average_and_does_not_change_the_training(tmp_path):
     expected, _ = run(Noisy(), tmp_path / "unseen")
     training, shown = Noisy(), {}
     weight = training.modules["line"].weight
@@ -166,7 +166,7 @@ def test_every_step_has_random_numbers_of_its_own(tmp_path):
     assert len({*drawn(3), *drawn(4)}) == 40
 
 
-def test_history_and_checkpoints_are_as_often_as_asked(tmp_path):
+def test_history_and_checkpoints_are_written_at_their_intervals(tmp_path):
     training, saved = Noisy(), []
     step = training.step
 
@@ -182,7 +182,7 @@ def test_history_and_checkpoints_are_as_often_as_asked(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "batch"), [(10, 4), (7, 7), (3, 8)])
-def test_an_epoch_has_each_example_once(size, batch):
+def test_an_epoch_visits_each_example_once(size, batch):
     drawn = torch.cat([batch_indices(step, batch, size, seed=5) for step in range(4 * size)]).tolist()
     epochs = [drawn[i : i + size] for i in range(0, len(drawn), size)]
     assert all(Counter(epoch) == Counter(range(size)) for epoch in epochs)

@@ -18,7 +18,7 @@ from scripts.distill import train_gan
 
 @pytest.fixture(scope="module")
 def told(small_teacher_folder, tmp_path_factory):
-    """The script's arguments, with whatever is changed of them."""
+    """The script's arguments, with the given changes."""
     folder, teacher = tmp_path_factory.mktemp("gan"), str(small_teacher_folder)
     x = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     base = {"teacher": teacher, "init": teacher, "pairs": pairs(folder / "pairs", teacher, x), "loss": "mse"}
@@ -65,7 +65,7 @@ def test_each_number_arrives(told):
     assert training.learning_rates == {"student": 1e-3, "discriminator": 6e-4}
 
 
-def test_the_history_tells_of_r1_and_of_how_much_the_student_heeds_the_discriminator(told, tmp_path, monkeypatch):
+def test_the_history_shows_r1_and_the_effect_of_lambda_gan(told, tmp_path, monkeypatch):
     monkeypatch.setattr(distillation, "train", functools.partial(train, log_every=1))
 
     def history(name, **changes):

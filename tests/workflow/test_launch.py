@@ -52,7 +52,7 @@ def test_the_first_node_is_where_they_meet(listed, first):
     assert endpoint.split(":")[0] == first
 
 
-def test_nodes_without_slurm_are_told():
+def test_nodes_without_slurm_are_errors():
     with pytest.raises(SystemExit, match="error: 2 nodes are reached through SLURM"):
         launch.command(2, 8, ["train.py"], {})
 

@@ -1,4 +1,4 @@
-"""What Snakemake does: it reruns what a change touches and nothing else, and says in a line what went wrong."""
+"""What Snakemake does: a change reruns only what depends on it, and a failure is one line."""
 
 from contextlib import contextmanager
 
@@ -7,13 +7,13 @@ TARGETS = ("--", "results/table1.csv", "results/table2.csv", "results/figures/fi
 
 
 def replan(workflow, *changes):
-    """What would run again, were the configuration changed so."""
+    """The jobs that would run again after a change of the configuration."""
     return workflow.plan("--config", "scale=smoke", *changes, *TARGETS)
 
 
 @contextmanager
 def written(path, text):
-    """Within, the file says something else."""
+    """Inside the block, the file has another content."""
     before = path.read_text()
     path.write_text(text)
     yield
@@ -31,7 +31,7 @@ def test_a_change_reruns_what_it_touches(made):
     assert replan(made, "evaluation={feature_side: 96}") == {"score": 13, "make_table": 2}
 
 
-def test_a_change_of_hardware_or_an_ablation_more_reruns_nothing(made):
+def test_a_change_of_hardware_or_one_more_ablation_reruns_nothing(made):
     more = "runs={gan-2: {stage: gan, init: regression-mse, discriminator: gigagan}}"
     assert replan(made, "gan={batch: {base: {nodes: 2, gpus: 2}}}", more) == {}
     assert replan(made, "regression={batch: {large: {nodes: 2, gpus: 2, accumulation: 2}}}") == {}
@@ -68,7 +68,7 @@ def test_the_demo_trains_one_student_and_its_starting_point(workflow):
     }  # fmt: skip
 
 
-def test_what_the_scripts_are_told(made):
+def test_the_options_of_the_scripts(made):
     runs = made.folder / "work/smoke/runs"
     told = (runs / "gan-diffusion-z/student/made.txt").read_text()
     assert "--init work/smoke/runs/regression-elatentlpips-large-batch/student" in told

@@ -1,4 +1,4 @@
-"""Calibration finds the channels that judges look at, keeps heads ≥ 0, and 2AFC is counted rightly."""
+"""Calibration finds the channels that decide the judgements, keeps heads ≥ 0, and 2AFC is computed correctly."""
 
 import json
 
@@ -16,7 +16,7 @@ from scripts.latentlpips import calibrate_lpips
 
 
 def judged_by(metric, count):
-    """Triplets of noise in the preference of a metric."""
+    """Triplets of noise, judged by a metric."""
     ref = torch.randn(count, 4, 8, 8)
     p0, p1 = (ref + torch.rand(count, 1, 1, 1) * torch.randn(count, 4, 8, 8) for _ in range(2))
     patches = torch.stack([ref, p0, p1], 1).half()
@@ -49,7 +49,7 @@ def test_heads_move_towards_the_judges_and_stay_non_negative(tmp_path):
 
 @pytest.fixture
 def alike():
-    """A training on 3000 judgements of the same three latents, with a learning rate of nothing."""
+    """A training on 3000 judgements of the same three latents, with a learning rate of zero."""
     torch.manual_seed(0)
     patches = torch.randn(1, 3, 4, 4, 4).half().expand(3000, -1, -1, -1, -1)
     triplets = Triplets(patches, torch.ones(3000), ["noise"] * 3000)
@@ -58,7 +58,7 @@ def alike():
 
 
 def test_half_of_the_differences_are_dropped(alike):
-    """Of a sum Σ wᵢ, each term doubled or dropped, the mean is the sum and the variance Σ wᵢ²."""
+    """If each term of Σ wᵢ is doubled or dropped, the mean is Σ wᵢ and the variance Σ wᵢ²."""
     given = []
     alike.modules["ranking"].register_forward_pre_hook(lambda module, distances: given.append(distances))
     alike.step(0)

@@ -1,4 +1,4 @@
-"""The classifier learns, its batches are what they say, and accuracy is counted rightly."""
+"""The classifier learns, its batches are correct, and so is the accuracy."""
 
 from copy import deepcopy
 
@@ -54,7 +54,7 @@ def test_learns_and_ends_in_the_same_weights_when_cut_in_two(tmp_path):
 
 
 def one_step(labels=(0, 1, 2, 3), rate=1e-30, **changes):
-    """A training of four latents after a step, its network before, the latents, and what the step said."""
+    """A training on four latents after one step, its network before, the latents, and the step's numbers."""
     torch.manual_seed(0)
     network, x = VGG("latent", 4, 4, width=0.125), torch.randn(4, 4, 8, 8)
     before, settings = deepcopy(network), {"classes": 4, "iterations": 1, "batch_size": 4, "label_smoothing": 0.1}
@@ -137,7 +137,7 @@ def test_latents_are_shifted_by_at_most_an_eighth():
     assert set(inner[:, 0, 0].tolist()) == {8.0 * down + right for down in (-1, 0, 1) for right in (-1, 0, 1)}
 
 
-def test_pictures_of_a_step_do_not_depend_on_where_training_began(tmp_path):
+def test_images_of_a_step_do_not_depend_on_where_training_began(tmp_path):
     for label, grey in enumerate((0, 100, 200)):
         (tmp_path / "train" / str(label)).mkdir(parents=True)
         for number in range(3):

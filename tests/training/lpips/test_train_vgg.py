@@ -44,7 +44,7 @@ def test_trains_on_scenes(tmp_path):
     assert VGG.load(args.out).space == "pixel" and json.loads(args.metrics.read_text())["count"] == 5
 
 
-def test_mistakes_are_told(latents):
+def test_mistakes_are_errors(latents):
     with pytest.raises(UserError, match="encode_latents.py"):
         train_vgg.main(arguments(latents, data=[str(latents / "missing.safetensors")]))
     with pytest.raises(UserError, match="--classes is 2"):
