@@ -1,7 +1,8 @@
 """Every setting, declared once: its name, type, range, default and unit, and one line of help.
 
-The configuration (`study.config`), the options of the scripts, and the trainings themselves take these models, so
-that a new setting is declared here, used where it acts, and given a value in a scale. It imports no torch.
+The configuration (`study.config`), the scripts and the trainings all use these models. To add a setting, declare it
+here, use it in the code, and give it a value in a scale. This module does not import torch, because every job of the
+workflow reads it.
 """
 
 import re
@@ -14,7 +15,7 @@ from diffusion2gan.errors import UserError, nearest
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
-Size = Annotated[int, Field(ge=0)]  # 0 stands for none, or for all there are
+Size = Annotated[int, Field(ge=0)]  # the help of a setting says what 0 means
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -22,13 +23,13 @@ Loss = Literal["mse", "pseudo_huber", "lpips", "latent_lpips", "e_latent_lpips"]
 Ensemble = Literal["b", "bg", "bgc", "bgco"]  # b: blit, g: geometry, c: colour, o: cutout
 Space = Literal["pixel", "latent"]
 Solver = Literal["ddim", "dpm-solver", "heun"]
-Spacing = Literal["own", "leading", "linspace", "trailing"]  # own: the pipeline's
+Spacing = Literal["own", "leading", "linspace", "trailing"]  # own: as the pipeline's scheduler says
 ResizeFilter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 PictureMetric = Literal[
     "fid", "kid", "precision", "recall", "fid_second", "kid_second", "clip_score", "dreamsim", "dreamdiv"
 ]
-SpeedMetric = Literal["steps", "params_billion", "inference_seconds"]  # of the model itself
-CostMetric = Literal[  # of how a run was made
+SpeedMetric = Literal["steps", "params_billion", "inference_seconds"]  # of sampling with a model
+CostMetric = Literal[  # of training a run
     "images_per_second",
     "batch_size",
     "device_days",
@@ -41,14 +42,14 @@ METRICS, SPEED, COST = get_args(PictureMetric), get_args(SpeedMetric), get_args(
 
 @dataclass(frozen=True)
 class OnlyIf:
-    """Marks a setting that is read only where the setting `name` has this `value`; elsewhere it is left out."""
+    """Marks a setting that is used only if the setting `name` has this `value`."""
 
     name: str
     value: object
 
 
 class SettingsModel(BaseModel):
-    """Frozen settings. A wrong, unknown or missing one is a UserError of one line."""
+    """Settings that cannot be changed. A wrong, unknown or missing setting raises a UserError of one line."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,14 +59,14 @@ class SettingsModel(BaseModel):
         except ValidationError as error:
             raise UserError(explain(error, type(self))) from error
 
-    __init__.__pydantic_base_init__ = True  # within another model it is not called: that one explains, with the place
+    __init__.__pydantic_base_init__ = True  # pydantic skips it for nested models: the outer one explains
 
     def said(self) -> dict:
-        """The settings that were given a value, as plain values."""
+        """The settings that were given explicitly, as plain values."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     def used(self) -> dict:
-        """The settings that are read, as plain values: those whose `OnlyIf` is not met are left out."""
+        """The settings in use, as plain values. Those whose `OnlyIf` is not met are left out."""
         conditions = {
             name: [mark for mark in field.metadata if isinstance(mark, OnlyIf)]
             for name, field in type(self).model_fields.items()
@@ -80,7 +81,7 @@ class SettingsModel(BaseModel):
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """One line that says which setting is wrong, and what would be right."""
-    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a misspelt one is also missing
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a misspelt name is also missing
     name = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"unknown setting '{name}', {nearest(name, model.model_fields)}"
@@ -92,7 +93,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def wrong(error: dict) -> str:
-    """What is wrong with one value, an entry of `ValidationError.errors()`: "is 'x', it must be a whole number"."""
+    """Explain one entry of `ValidationError.errors()`, for example "is 'x', it must be a whole number"."""
     value, kind = error["input"], KINDS.get(error["type"].split("_")[0])
     if error["type"] == "literal_error":
         return f"is '{value}', {nearest(str(value), re.findall(QUOTED, error['ctx']['expected']))}"
@@ -116,15 +117,15 @@ KINDS = {
 
 
 class Fitting(SettingsModel):
-    """How a batch is made to fit the machines. It changes no result by more than rounding."""
+    """How a batch fits into memory. These settings change results only by rounding errors."""
 
-    accumulation: Count = Field(1, description="micro-batches of each process in a step")
+    accumulation: Count = Field(1, description="micro-batches of each process per step")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
     shard: bool = Field(False, description="shard weights, gradients and optimizer states among the processes (FSDP)")
 
 
 class DistillationSettings(SettingsModel):
-    """What every stage has. The paper states none of the optimizer's settings."""
+    """Settings of every training stage. The paper does not state the optimizer's settings."""
 
     loss: Loss = Field(description="regression loss d of Eq. 1")
     ensemble: Annotated[Ensemble, OnlyIf("loss", "e_latent_lpips")] = Field(
@@ -132,12 +133,12 @@ class DistillationSettings(SettingsModel):
         description="transforms of E-LatentLPIPS. b: blit, g: geometry, c: colour, o: cutout",  # ours
     )
     iterations: Count = Field(description="training steps")
-    batch_size: Count = Field(description="samples of a step, in all processes and micro-batches together")
-    learning_rate: Positive = Field(1e-5, description="of the student's AdamW")  # ours
-    warmup: int = Field(0, ge=0, description="steps in which the learning rate rises linearly")  # ours
-    ema_decay: Fraction = Field(0.999, description="of the moving average of the student's weights; 0: none")  # ours
+    batch_size: Count = Field(description="samples per step, over all processes and micro-batches")
+    learning_rate: Positive = Field(1e-5, description="learning rate of the student's AdamW")  # ours
+    warmup: int = Field(0, ge=0, description="steps during which the learning rate rises linearly")  # ours
+    ema_decay: Fraction = Field(0.999, description="decay of the student's averaged weights; 0: no average")  # ours
     autocast: bool = Field(False, description="run the networks in bfloat16")
-    seed: Seed = Field(0, description="of the order of the data and of everything random in a step")
+    seed: Seed = Field(0, description="seed of the data order and of everything random in a step")
 
 
 class RegressionSettings(DistillationSettings):
@@ -145,13 +146,13 @@ class RegressionSettings(DistillationSettings):
 
 
 class GANSettings(DistillationSettings):
-    """Regression and adversarial loss together (Sec. 3.3). Only R1's interval of 16 is the paper's."""
+    """Regression and adversarial loss together (Sec. 3.3). The only number from the paper is `r1_every` = 16."""
 
     discriminator: Literal["diffusion", "gigagan"] = Field("diffusion", description="architecture of D")
-    d_learning_rate: Positive = Field(1e-5, description="of D's AdamW")  # ours
+    d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
     lambda_gan: float = Field(0.1, ge=0, description="weight of the GAN loss beside the regression loss")  # ours
     z_conditioning: bool = Field(False, description="D sees the noise z")
-    multi_scale: bool = Field(False, description="D takes resized latents and gives logits at every scale")
+    multi_scale: bool = Field(False, description="D takes resized latents and predicts logits at every scale")
     r1: bool = Field(False, description="penalise D's gradient on a single real sample")
     r1_gamma: Annotated[float, OnlyIf("r1", True)] = Field(1.0, ge=0, description="weight γ of R1")  # ours
     r1_every: Annotated[Count, OnlyIf("r1", True)] = Field(16, description="steps from one R1 penalty to the next")
@@ -173,8 +174,8 @@ class GANSettings(DistillationSettings):
     def _check(self) -> "GANSettings":
         if self.discriminator == "gigagan" and (self.z_conditioning or self.multi_scale):
             raise ValueError(
-                "the gigagan discriminator never sees z and is always multi-scale: leave z_conditioning and "
-                "multi_scale to the diffusion discriminator"
+                "the gigagan discriminator never sees z and is always multi-scale: set z_conditioning and "
+                "multi_scale only for the diffusion discriminator"
             )
         if self.mix_and_match:
             fractions = self.mix_fraction_latent, self.mix_fraction_text, self.mix_fraction_noise
@@ -185,8 +186,8 @@ class GANSettings(DistillationSettings):
                 )
             if self.mix_fraction_noise and not self.z_conditioning:
                 raise ValueError(
-                    "a discriminator that does not see z cannot tell noise that was substituted: set z_conditioning: "
-                    "true or mix_fraction_noise: 0"
+                    "a discriminator that does not see z cannot detect substituted noise: set z_conditioning: true or "
+                    "mix_fraction_noise: 0"
                 )
         return self
 
@@ -194,132 +195,132 @@ class GANSettings(DistillationSettings):
 class ConsistencySettings(DistillationSettings):
     """Consistency Distillation (Song et al. 2023), the baseline of Table 6."""
 
-    noise_levels: int = Field(18, ge=2, description="N: noise levels σ of the teacher's ODE")
-    target_decay: Fraction = Field(0.0, description="μ: decay of the target network; 0: it is the student itself")
+    noise_levels: int = Field(18, ge=2, description="N: number of noise levels σ of the teacher's ODE")
+    target_decay: Fraction = Field(0.0, description="μ: decay of the target network; 0: the target is the student")
 
 
 class Seeded(SettingsModel):
-    """Settings of anything random."""
+    """Settings with a seed."""
 
-    seed: Seed = Field(0, description="of everything random")
+    seed: Seed = Field(0, description="seed of everything random")
 
 
 class VGGSettings(SettingsModel):
-    """Training of the VGG that LPIPS sees through, on ImageNet's task in pixels or latents."""
+    """Training of LPIPS's VGG to classify labelled images, in pixels or in latents."""
 
-    classes: Count = Field(description="labels to tell apart")
+    classes: Count = Field(description="number of classes")
     width: Positive = Field(0.25, description="channels, as a multiple of VGG-16's")
-    size: Count = Field(64, description="side of a picture in pixels; latents keep theirs")
+    size: Count = Field(64, description="side of the images in pixels; latents are not resized")
     iterations: Count = Field(description="training steps")
-    batch_size: Count = Field(description="samples of a step, in all processes together")
-    learning_rate: Positive = Field(description="of AdamW")
-    weight_decay: float = Field(0.05, ge=0, description="of AdamW")  # ours
-    label_smoothing: Fraction = Field(0.0, description="share of a label that all classes divide")  # ours
-    warmup: Size = Field(200, description="steps in which the learning rate rises linearly")  # ours
-    validation_count: Count = Field(2000, description="pictures that the accuracy is measured on; latents: all")  # ours
-    workers: Size = Field(0, description="processes that read pictures; 0: the training itself")
+    batch_size: Count = Field(description="samples per step, over all processes")
+    learning_rate: Positive = Field(description="learning rate of AdamW")
+    weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW")  # ours
+    label_smoothing: Fraction = Field(0.0, description="share of the label spread over all classes")  # ours
+    warmup: Size = Field(200, description="steps during which the learning rate rises linearly")  # ours
+    validation_count: Count = Field(2000, description="validation images; latents: all are used")  # ours
+    workers: Size = Field(0, description="processes that read images; 0: the training process")
     autocast: bool = Field(False, description="run the network in bfloat16")
 
 
 class CalibrationSettings(SettingsModel):
     """Calibration of LPIPS on judgements of similarity (Zhang et al. 2018)."""
 
-    count: Count = Field(5000, description="judgements to learn from")
-    held_out: Count = Field(2000, description="judgements to measure on")
+    count: Count = Field(5000, description="number of training judgements")
+    held_out: Count = Field(2000, description="number of held-out judgements to evaluate on")
     iterations: Count = Field(description="training steps")
-    batch_size: Count = Field(50, description="judgements of a step")
-    learning_rate: Positive = Field(1e-4, description="of Adam")
+    batch_size: Count = Field(50, description="judgements per step")
+    learning_rate: Positive = Field(1e-4, description="learning rate of Adam")
 
 
 class LossTimingSettings(SettingsModel):
     """Figure 2: time and memory of a step of each perceptual loss."""
 
-    batch_size: Count = Field(4, description="latents of a step")
-    repeats: Several = Field(10, description="measured calls, of which the median is taken")
+    batch_size: Count = Field(4, description="latents per step")
+    repeats: Several = Field(10, description="number of measured calls; the median is reported")
     autocast: bool = Field(False, description="run the losses in bfloat16")  # ours
 
 
 class ReconstructionSettings(SettingsModel):
-    """Figure 3: latents found again by gradient descent on a loss."""
+    """Figure 3: latents reconstructed from noise by gradient descent on a loss."""
 
-    pictures: Count = Field(2, description="pictures to find again")
-    seeds: Count = Field(3, description="starts from noise for each picture")  # ours
-    iterations: Count = Field(description="steps of the descent")
-    learning_rate: Positive = Field(description="of Adam")
-    log_every: Count = Field(100, description="steps from one point of the curves to the next")
+    pictures: Count = Field(2, description="number of images to reconstruct")
+    seeds: Count = Field(3, description="starts from other noise for each image")  # ours
+    iterations: Count = Field(description="steps of gradient descent")
+    learning_rate: Positive = Field(description="learning rate of Adam")
+    log_every: Count = Field(100, description="steps between two points of the curves")
 
 
 class PromptFilter(SettingsModel):
-    """Which captions of a table are taken for prompts."""
+    """Which captions of a table become prompts."""
 
-    caption_column: str | None = Field(None, description="name of the captions' column; none: the known ones")
-    score_column: str | None = Field(None, description="name of the aesthetic score's column; none: the known ones")
-    min_score: float | None = Field(None, description="lowest aesthetic score; none: any")
-    shortest: Count = Field(1, description="characters of the shortest caption")
-    longest: Count = Field(1000, description="characters of the longest caption; CLIP reads 77 tokens")  # ours
+    caption_column: str | None = Field(None, description="column with the captions; none: try the known names")
+    score_column: str | None = Field(None, description="column with the aesthetic score; none: try the known names")
+    min_score: float | None = Field(None, description="lowest aesthetic score; none: no limit")
+    shortest: Count = Field(1, description="shortest caption, in characters")
+    longest: Count = Field(1000, description="longest caption, in characters; CLIP reads 77 tokens")  # ours
 
 
 class SolvingSettings(SettingsModel):
     """How the teacher's ODE is solved for pairs (Sec. 3.1)."""
 
-    solver: Solver = Field("ddim", description="of the ODE, without added noise")
-    spacing: Spacing = Field("own", description="of the steps in time")
-    steps: Count = Field(description="of the solver")
+    solver: Solver = Field("ddim", description="solver of the ODE, without added noise")
+    spacing: Spacing = Field("own", description="spacing of the timesteps")
+    steps: Count = Field(description="steps of the solver")
     guidance: float = Field(ge=1, description="classifier-free guidance scale; 1: none")
     batch_size: Count = Field(description="pairs solved at once")
 
 
 class SamplingSettings(SettingsModel):
-    """What a picture depends on besides its caption and its noise."""
+    """Everything that an image depends on besides its caption and its noise."""
 
     model: str = Field(description="a student, a teacher or a published pipeline: a folder or a hub id")
     scheduler: Literal["student", Solver, "own", "euler", "lcm", "rectified-flow"] = Field(
         "student",
-        description="student: its own single step; ddim, dpm-solver, heun: a teacher's; "
-        "own, euler, lcm, rectified-flow: a published pipeline's",
+        description="student: the single step of a student; ddim, dpm-solver, heun: a solver of a teacher; "
+        "own, euler, lcm, rectified-flow: a scheduler of a published pipeline",
     )
-    steps: Count = Field(1, description="of the scheduler")
-    guidance: float = Field(0.0, ge=0, description="classifier-free guidance scale; up to 1: none")
-    spacing: Spacing = Field("own", description="of the steps in time")
-    timesteps: list[Size] = Field([], description="of a published pipeline, in place of steps")
+    steps: Count = Field(1, description="steps of the scheduler")
+    guidance: float = Field(0.0, ge=0, description="classifier-free guidance scale; 1 or less: none")
+    spacing: Spacing = Field("own", description="spacing of the timesteps")
+    timesteps: list[Size] = Field([], description="timesteps of a published pipeline, instead of steps")
     prediction: Literal["own", "epsilon", "v_prediction", "sample"] = Field(
-        "own", description="what a published U-Net predicts, if not what its scheduler says"
+        "own", description="what a published U-Net predicts; own: as its scheduler says"
     )
     unet: str = Field("", description="other weights for a published U-Net: a file, or REPOSITORY/FILE on the hub")
-    resolution: Size = Field(0, description="side of a published pipeline's pictures in pixels; 0: its own")
+    resolution: Size = Field(0, description="side of a published pipeline's images in pixels; 0: its default")
 
 
 class FeatureSettings(SettingsModel):
-    """The networks that the metrics see through."""
+    """The networks that the metrics use."""
 
-    features: Literal["efficientnet-lite0", "inception"] = Field("inception", description="of FID, KID, precision")
-    second_features: Literal["clip", "dinov2"] = Field("dinov2", description="of a second FID and KID")  # ours
-    feature_side: Count = Field(224, description="side in pixels that pictures are resized to for the features")
-    clip: str = Field("ViT-g-14/laion2b_s12b_b42k", description="of the CLIP score: MODEL/WEIGHTS of open_clip")  # ours
-    clip_prefix: str = Field("", description="words before every caption")  # ours
-    dreamsim: str = Field("ensemble", description="DreamSim's network, or a CLIP that stands in for it")  # ours
-    resamples: Several = Field(100, description="resamples of the pictures, for the intervals")  # ours
+    features: Literal["efficientnet-lite0", "inception"] = Field("inception", description="for FID, KID and precision")
+    second_features: Literal["clip", "dinov2"] = Field("dinov2", description="for a second FID and KID")  # ours
+    feature_side: Count = Field(224, description="side in pixels of the images that these networks see")
+    clip: str = Field("ViT-g-14/laion2b_s12b_b42k", description="CLIP network: MODEL/WEIGHTS of open_clip")  # ours
+    clip_prefix: str = Field("", description="text put before every caption")  # ours
+    dreamsim: str = Field("ensemble", description="DreamSim's network, or a CLIP that replaces it")  # ours
+    resamples: Several = Field(100, description="number of bootstrap resamples for the intervals")  # ours
 
 
 class ScoringSettings(FeatureSettings, Seeded):
-    """What is measured of a folder of pictures."""
+    """How a folder of images is measured."""
 
-    metrics: list[PictureMetric] = Field(["fid", "clip_score", "precision", "recall"], description="of the pictures")
-    resolution: Count = Field(256, description="side in pixels that pictures are resized to first")
-    resize_filter: ResizeFilter = Field("lanczos", description="of that resizing")
-    time: bool = Field(False, description="sample once more, to say how long a picture takes")
+    metrics: list[PictureMetric] = Field(["fid", "clip_score", "precision", "recall"], description="what to measure")
+    resolution: Count = Field(256, description="side in pixels that images are first resized to")
+    resize_filter: ResizeFilter = Field("lanczos", description="filter of that resizing")
+    time: bool = Field(False, description="sample again, to measure the time per image")
 
 
 class ToySettings(Seeded):
-    """Training of a small network that the small scales start from. Every value is ours."""
+    """Training of a small network for the small scales. All values are ours."""
 
     iterations: Count = Field(description="training steps")
-    batch_size: Count = Field(description="samples of a step")
-    learning_rate: Positive = Field(description="of AdamW")
+    batch_size: Count = Field(description="samples per step")
+    learning_rate: Positive = Field(description="learning rate of AdamW")
 
 
 class ToyVAESettings(ToySettings):
-    """The codec: pictures to latents and back."""
+    """The VAE, which encodes images as latents and decodes them."""
 
     autocast: bool = Field(False, description="run the networks in bfloat16")
 
@@ -327,10 +328,10 @@ class ToyVAESettings(ToySettings):
 class ToyTeacherSettings(ToySettings):
     """A latent diffusion model of captioned scenes."""
 
-    scenes: Count = Field(description="different pictures to learn from")
+    scenes: Count = Field(description="number of different training images")
 
 
 class ToyEDMSettings(ToyTeacherSettings):
     """A diffusion model in pixels."""
 
-    images: str = Field(description="openmoji, or CIFAR-10's archive")
+    images: str = Field(description="openmoji, or the archive of CIFAR-10")

@@ -110,7 +110,7 @@ def test_a_scale_is_over_another_and_all_are_over_the_shared_values(tmp_path):
     assert smoke.datasets["sd-cfg-3"].pairs != toy.datasets["sd-cfg-3"].pairs
     shutil.copytree(ROOT / "scales", tmp_path / "scales")
     (tmp_path / "scales/tiny.yaml").write_text("over: smoek")
-    with pytest.raises(UserError, match="^scales/tiny.yaml: no scale 'smoek' to be over, did you mean 'smoke'?"):
+    with pytest.raises(UserError, match="^scales/tiny.yaml: over: no scale 'smoek', did you mean 'smoke'?"):
         load(configured({"scale": "tiny"}), tmp_path)
 
 
@@ -136,7 +136,7 @@ def test_the_schema_for_editors_takes_what_the_study_takes(scale):
             {"teachers": {"sdxl": {"training": {"images": "openmoji"}}}},
             "config.yaml: teachers.sdxl is in latents: its training takes no `images`",
         ),
-        ({"tables": {"table1": {"rows": ["a", "a"]}}}, "tables.table1.rows is ['a', 'a']: every one may stand there"),
+        ({"tables": {"table1": {"rows": ["a", "a"]}}}, "tables.table1.rows is ['a', 'a']: each may appear only once"),
         (
             {"teachers": {"sdxl": {"training": {"scnes": 3}}}},
             "config.yaml: unknown key 'scnes' in teachers.sdxl.training, did you mean 'scenes'?",

@@ -54,7 +54,7 @@ def test_an_unknown_hour_is_empty_and_said_to_be_unknown(paper):
     table = cost.plan(paper, jobs)
     assert math.isnan(table.loc[table["rule"] == "train_vgg", "gpu_hours"].item())
     text = plan.markdown(paper, table, ["results/table2.csv"], free=1e15)
-    assert "**2,158 GPU-hours** (90 GPU-days), and train_vgg, whose time nobody has measured yet" in text
+    assert "**2,158 GPU-hours** (90 GPU-days), and train_vgg, whose time has not been measured yet" in text
     assert "`results/table2.csv`" in text and "nan" not in text
 
 

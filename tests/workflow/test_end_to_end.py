@@ -76,7 +76,7 @@ def test_coco_at_the_papers_paths(real):
     target += ("work/paper/benchmarks/coco2014/prompts.parquet",)
     ran = real.run("--cores", "1", *target)
     assert ran.returncode == 1 and not (real.folder / "work/paper/benchmarks").exists()
-    assert "the pictures data/coco/val2014: unpack http://images.cocodataset.org/zips/val2014.zip (6 GB)" in ran.stdout
+    assert "the images data/coco/val2014: unpack http://images.cocodataset.org/zips/val2014.zip (6 GB)" in ran.stdout
     assert "Traceback" not in ran.stdout
 
     folder = real.folder / "data/coco/val2014"

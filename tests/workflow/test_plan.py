@@ -72,7 +72,7 @@ def test_what_does_not_fit_the_disk_is_refused_before_the_first_job(workflow):
     ran = workflow.run("--cores", "1", "--config", "scale=smoke", *target)
     assert ran.returncode == 1
     assert (
-        "GB left and what is to be made" in ran.stdout
+        "GB left and the planned output (`snakemake" in ran.stdout
         and "needs 528,000.0 GB: free some" in ran.stdout
         and "Traceback" not in ran.stdout
     )

@@ -1,4 +1,4 @@
-"""Command lines: a script's options are the fields of its settings, and a user's mistake is one line."""
+"""Command lines: the options of a script are the fields of its settings. A user's mistake is reported in one line."""
 
 import argparse
 import dataclasses
@@ -36,10 +36,10 @@ def run(main: Callable) -> None:
 
 
 def parse(kind: type, words: Sequence[str], description: str | None = None):
-    """The settings, of a pydantic model or a dataclass, that a command line gives.
+    """Parse a command line into settings of the type `kind`, a pydantic model or a dataclass.
 
     A field `batch_size` is the option `--batch_size` or `--batch-size`. A list takes several words. A first word that
-    is no option is the first field's. Raises UserError for an unknown, missing or wrong option.
+    is not an option is the value of the first field. Raises UserError for an unknown, missing or wrong option.
     """
     options, words = _options(kind), list(words)
     if words and not words[0].startswith("-"):
@@ -75,7 +75,7 @@ def settings_of(settings, names: Sequence[str]) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class _Option:
-    """One field: its type, whether it must be given, and its line of help."""
+    """One field: its type, whether it is required, its default and its help."""
 
     kind: object
     required: bool

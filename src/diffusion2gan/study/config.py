@@ -1,6 +1,6 @@
-"""The configuration: config.yaml over the values of its scale, checked against the models of its entries.
+"""The configuration: config.yaml merged over its scale, then checked against the models in `study.entries`.
 
-Whatever is wrong with it is a UserError of one line: which file, which key, and what would be right.
+A mistake raises a UserError of one line that names the file, the key, and what would be right.
 
     python -m diffusion2gan.study.config > schemas/config.schema.json   # for editors
 """
@@ -16,13 +16,13 @@ from diffusion2gan.errors import UserError, nearest
 from diffusion2gan.settings import wrong
 from diffusion2gan.study.entries import Configuration
 
-SHARED = "default"  # the scale below all others
+SHARED = "default"  # every scale starts from this one
 
 
 def load(config: dict, root: Path) -> Configuration:
-    """`config` (config.yaml and what overrides it) merged over its scale under `root`.
+    """Merge `config` (config.yaml and its overrides) over its scale, a file under `root`, and check the result.
 
-    Raises UserError when there is no such scale, or when a key is unknown, missing or of the wrong kind.
+    Raises UserError if there is no such scale, or if a key is unknown, missing or of the wrong type.
     """
     layers = {"config.yaml": _typed(config), **read_scale(config.get("scale"), root)}
     merged = {}
@@ -35,14 +35,15 @@ def load(config: dict, root: Path) -> Configuration:
 
 
 def read(path: Path) -> Configuration:
-    """A whole configuration that the workflow wrote as JSON."""
+    """Read a complete configuration that the workflow wrote as JSON."""
     return Configuration.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def read_scale(name: object, root: Path) -> dict[str, dict]:
-    """The values of a scale, then of the one that it is said to be `over`, and so on to those that all share: by file.
+    """The values of a scale and of the scales that it starts from, by file, the scale itself first.
 
-    Raises UserError when there is none of that name.
+    A scale starts from the one that its key `over` names, otherwise from scales/default.yaml. Raises UserError if a
+    scale does not exist.
     """
     known = sorted(path.stem for path in (root / "scales").glob("*.yaml") if path.stem != SHARED)
     if name not in known:
@@ -52,12 +53,12 @@ def read_scale(name: object, root: Path) -> dict[str, dict]:
         layers[file] = values = yaml.safe_load((root / file).read_text(encoding="utf-8"))
         name = values.pop("over", None if name == SHARED else SHARED)
         if name not in (*known, SHARED, None):
-            raise UserError(f"{file}: no scale '{name}' to be over, {nearest(str(name), known)}")
+            raise UserError(f"{file}: over: no scale '{name}', {nearest(str(name), known)}")
     return layers
 
 
 def merge(below: dict, above: dict) -> dict:
-    """`above` over `below`, mappings merged key by key, anything else replaced."""
+    """Merge `above` over `below`: mappings are merged key by key, anything else is replaced."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -66,14 +67,14 @@ def merge(below: dict, above: dict) -> dict:
 
 
 def schema() -> dict:
-    """The JSON schema of config.yaml and of a scale: of either alone, so nothing is required."""
+    """The JSON schema of config.yaml and of the scales. Each file holds only a part, so no key is required."""
     tree = Configuration.model_json_schema()
-    tree["properties"]["over"] = {"type": "string", "description": "of a scale: the one whose values it starts from"}
+    tree["properties"]["over"] = {"type": "string", "description": "only in a scale: the scale that it starts from"}
     return _pruned(tree)
 
 
 def _pruned(tree: object) -> object:
-    """Without what is required, and without the titles, which repeat the names."""
+    """Remove the lists of required keys, and the titles, which only repeat the names."""
     if isinstance(tree, dict):
         dropped = {"required": list, "title": str}
         return {key: _pruned(value) for key, value in tree.items() if not isinstance(value, dropped.get(key, ()))}
@@ -81,7 +82,7 @@ def _pruned(tree: object) -> object:
 
 
 def _typed(tree: object) -> object:
-    """Snakemake reads every value within `--config 'gan={lambda_gan: 2.0}'` as a word: numbers and truths again."""
+    """Convert words back to numbers and booleans: Snakemake reads `--config 'gan={lambda_gan: 2.0}'` as words."""
     if isinstance(tree, dict):
         return {key: _typed(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -92,7 +93,7 @@ def _typed(tree: object) -> object:
 
 def _explain(error: ValidationError, merged: dict, layers: dict[str, dict]) -> str:
     """One line that says which key of which file is wrong, and what would be right."""
-    # a misspelt key is usually also a missing one: the misspelling is what helps
+    # a misspelt key is usually reported as missing too: the message about the misspelling helps more
     first = min(error.errors(), key=lambda each: (each["type"] != "extra_forbidden", list(map(str, each["loc"]))))
     path = _path(first["loc"], merged)
     file = next((file for file, layer in layers.items() if _reaches(layer, path)), "config.yaml")
@@ -110,7 +111,7 @@ def _explain(error: ValidationError, merged: dict, layers: dict[str, dict]) -> s
 
 
 def _path(place: tuple, tree: object) -> list[str]:
-    """The keys of an error's place, without the names of models that pydantic adds in a union."""
+    """The keys that lead to an error, without the names of models that pydantic adds in a union."""
     keys = []
     for number, key in enumerate(place):
         inside = isinstance(tree, list) or (isinstance(tree, dict) and key in tree)
@@ -126,11 +127,11 @@ def _at(kind: object, path: list[str]) -> type[BaseModel]:
         return _at(kind.model_fields[path[0]].annotation, path[1:]) if path else kind
     if get_origin(kind) in (dict, list):
         return _at(get_args(kind)[-1], path[1:])
-    return _at(get_args(kind)[0], path)  # Annotated, or one of several
+    return _at(get_args(kind)[0], path)  # Annotated or a union
 
 
 def _decimal_point(error: dict) -> str:
-    """YAML reads 1e-5 as a word and 1.0e-5 as a number."""
+    """What to write for 1e-5, which YAML reads as a word; it reads 1.0e-5 as a number."""
     try:
         number = float(error["input"]) if error["type"] == "float_type" and isinstance(error["input"], str) else None
     except ValueError:

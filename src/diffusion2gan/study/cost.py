@@ -1,7 +1,7 @@
-"""What the study costs before it is paid for: jobs, hours, disk and files of each rule.
+"""Estimate the cost of a study before it runs: jobs, hours, disk space and files of each rule.
 
-Hours come from what jobs of the same kind took on this hardware, where some have run; else from the
-seconds that the scale states (at the paper's scale, the paper's own on an A100); else they are unknown and stay empty.
+Hours come from jobs of the same kind that have run on this hardware. If none has run, they come from the seconds that
+the scale states (at the paper's scale, those of an A100). Otherwise they are unknown and stay empty.
 """
 
 import math
@@ -20,7 +20,7 @@ ON_GPU = (
 )  # fmt: skip
 TRAININGS = ("train_regression", "train_gan", "train_consistency")
 SAMPLINGS = ("sample", "sample_diversity")
-PNG = 1.7  # bytes a pixel of a compressed picture                                             # ours
+PNG = 1.7  # bytes per pixel of a compressed image                                             # ours
 FLOAT32 = 4
 
 
@@ -35,7 +35,7 @@ class Job:
 
 def plan(study: Study, jobs: list[Job]) -> pd.DataFrame:
     """One line for each rule and what it works on: `jobs`, `hours` (of all jobs, one after the other),
-    `gpu_hours`, `basis` of both, `disk_gb`, `files`. Unknown hours are NaN, never 0.
+    `gpu_hours`, `basis` (the source of the hours), `disk_gb`, `files`. Unknown hours are NaN, never 0.
     """
     groups: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
@@ -62,12 +62,12 @@ def plan(study: Study, jobs: list[Job]) -> pd.DataFrame:
 
 
 def subject(job: Job) -> str:
-    """What a job works on: a dataset, a trunk, a run, a benchmark."""
+    """What a job works on: a dataset, an LPIPS trunk, a run, a benchmark."""
     return " on ".join(value for name, value in job.wildcards.items() if name not in ("shard", "split"))
 
 
 def kind(study: Study, job: Job) -> tuple[str, str]:
-    """Jobs of one kind take the same time for a unit of their work."""
+    """The kind of a job. Jobs of one kind take the same time per unit of work."""
     if job.rule == "generate_pairs":
         return job.rule, study.datasets[job.wildcards["dataset"]].teacher
     if job.rule in TRAININGS:
@@ -82,7 +82,7 @@ def kind(study: Study, job: Job) -> tuple[str, str]:
 
 
 def units(study: Study, job: Job) -> float:
-    """How much a job does: pairs, training samples, pictures; 1 where it is a whole."""
+    """The units of work of a job: pairs, training samples or images; 1 for any other job."""
     if job.rule == "generate_pairs":
         data = study.datasets[job.wildcards["dataset"]]
         return data.pairs / data.shards
@@ -95,14 +95,14 @@ def units(study: Study, job: Job) -> float:
 
 
 def pictures(study: Study, rule: str, benchmark: str) -> int:
-    """How many pictures a job samples."""
+    """The number of images that a job samples."""
     if rule == "sample":
         return study.benchmarks[benchmark].pictures
     return study.config.evaluation.diversity.prompts * study.config.evaluation.diversity.repeats
 
 
 def gpus(study: Study, job: Job) -> int:
-    """The GPUs that a job holds; none at a scale that trains without."""
+    """The number of GPUs that a job uses; 0 at a scale that trains without GPUs."""
     if job.rule in TRAININGS:
         batch = study.runs[job.wildcards["run"]].batch
         return batch.nodes * batch.gpus
@@ -110,7 +110,7 @@ def gpus(study: Study, job: Job) -> int:
 
 
 def output_bytes(study: Study, rule: str, wildcards: dict[str, str]) -> int:
-    """What the outputs of a job will take on the disk, where that is worth counting."""
+    """The bytes that the outputs of a job take on the disk; 0 for small files."""
     if rule == "generate_pairs":
         data = study.datasets[wildcards["dataset"]]
         return round(data.pairs / data.shards * pair_bytes(study, data.name))
@@ -136,12 +136,12 @@ def output_bytes(study: Study, rule: str, wildcards: dict[str, str]) -> int:
 
 
 def pair_bytes(study: Study, dataset: str) -> int:
-    """What a pair takes on the disk."""
+    """The bytes that a pair takes on the disk."""
     return bytes_of(1, study.teachers[study.datasets[dataset].teacher].latent)
 
 
 def files(study: Study, job: Job) -> int:
-    """How many files a job leaves: a folder of pictures holds one for each prompt."""
+    """The number of files that a job writes: a folder of images holds one for each prompt."""
     if job.rule in (*SAMPLINGS, "make_benchmark"):
         rule = "sample" if job.rule == "make_benchmark" else job.rule
         return pictures(study, rule, job.wildcards["benchmark"]) + 1
@@ -149,7 +149,7 @@ def files(study: Study, job: Job) -> int:
 
 
 def _measured(study: Study, jobs: list[Job]) -> dict[tuple, float]:
-    """Seconds for a unit of work of each kind of job that has run here."""
+    """Seconds per unit of work, for each kind of job that has run here."""
     seconds, work = {}, {}
     for job in jobs:
         if job.timing and job.timing.exists():
@@ -160,11 +160,11 @@ def _measured(study: Study, jobs: list[Job]) -> dict[tuple, float]:
 
 
 def _seconds(study: Study, job: Job, rates: dict[tuple, float]) -> tuple[float, str]:
-    """Seconds for a unit of a job's work, and where they are from."""
+    """Seconds per unit of a job's work, and the source of this number."""
     if kind(study, job) in rates:
         return rates[kind(study, job)], "measured here"
     if job.rule not in (*ON_GPU, *TRAININGS):
-        return math.nan, "no GPU, minutes"
+        return math.nan, "minutes, without a GPU"
     rule, name = kind(study, job)
     stated = study.config.cost.gpu_seconds.get(rule, {}).get(name)
     if stated is None:

@@ -1,6 +1,6 @@
 """The entries of the configuration: teachers, datasets, runs, models, benchmarks, tables, figures, sizes.
 
-They hold names and settings; `diffusion2gan.study.study` knows how they belong together.
+They hold names and settings. `diffusion2gan.study.study` resolves the names.
 """
 
 from typing import Annotated, Literal
@@ -43,7 +43,7 @@ STAGES = {"regression": RegressionSettings, "gan": GANSettings, "consistency": C
 
 def _distinct(values: list) -> list:
     if len(set(values)) < len(values):
-        raise ValueError("every one may stand there once")
+        raise ValueError("each may appear only once")
     return values
 
 
@@ -56,7 +56,7 @@ Metrics = Annotated[
 
 
 def optional(*models: type[BaseModel], without: tuple[str, ...] = ()) -> type[BaseModel]:
-    """A model with the settings of others, none of them required: what an entry may say over defaults."""
+    """A model with the settings of other models, all optional, for an entry that overrides some of them."""
     fields = {name: field for model in models for name, field in model.model_fields.items() if name not in without}
     return create_model(
         f"Optional{models[0].__name__}",
@@ -69,7 +69,7 @@ def optional(*models: type[BaseModel], without: tuple[str, ...] = ()) -> type[Ba
 
 
 class Entry(SettingsModel):
-    """An entry of the configuration. It does not hold the name that it stands under, unless `called` gives it."""
+    """An entry of the configuration. Its name is its key in the file, and is empty until `called` sets it."""
 
     _name: str = PrivateAttr("")
 
@@ -78,7 +78,7 @@ class Entry(SettingsModel):
         return self._name
 
     def called(self, name: str, **changes) -> "Entry":
-        """The entry with its name, and with other values of some fields."""
+        """A copy with a name, and with `changes` to some fields."""
         entry = self.model_copy(update=changes)
         entry._name = name
         return entry
@@ -87,25 +87,25 @@ class Entry(SettingsModel):
 class Weights(Entry):
     """How many weights a teacher has."""
 
-    unet: Count = Field(description="of the U-Net")
-    others: Size = Field(description="of the VAE and the text encoders")
+    unet: Count = Field(description="weights of the U-Net")
+    others: Size = Field(description="weights of the VAE and the text encoders")
 
 
 class TeacherEntry(Entry):
     """A multi-step diffusion model."""
 
-    space: Space = Field(description="what it denoises")
-    solver: Solver = Field(description="of the ODE behind the pairs")
-    spacing: Spacing = Field("own", description="of that solver's steps in time")
+    space: Space = Field(description="whether it denoises pixels or latents")
+    solver: Solver = Field(description="solver of the ODE that makes the pairs")
+    spacing: Spacing = Field("own", description="spacing of that solver's timesteps")
     path: str | None = Field(description="a diffusers folder or hub id; null: this scale has none")
     pickle: Text | None = Field(None, description="official EDM checkpoint that the workflow converts to a teacher")
-    training: ToyEDMSettings | ToyTeacherSettings | None = Field(None, description="of one that the workflow trains")
-    steps: dict[Solver, Count] = Field(description="of each solver")
+    training: ToyEDMSettings | ToyTeacherSettings | None = Field(None, description="how the workflow trains it")
+    steps: dict[Solver, Count] = Field(description="number of steps of each solver")
     latent: Annotated[list[Count], Field(min_length=3, max_length=3)] = Field(
-        description="channels, height and width of what a pair holds"
+        description="channels, height and width of a latent, or of an image for a teacher in pixels"
     )
     weights: Weights
-    lpips_side: Size = Field(0, description="side in pixels of its pictures before LPIPS; 0: their own")
+    lpips_side: Size = Field(0, description="side in pixels that images are resized to before LPIPS; 0: not resized")
 
     @property
     def made(self) -> bool:
@@ -126,7 +126,7 @@ class PromptsEntry(PromptFilter):
     path: Text = Field(description="a .txt or .parquet file, a folder of them, openmoji, or unconditional")
 
 
-Prompts = Annotated[  # a path alone is short for an entry; null: this scale has none
+Prompts = Annotated[  # a path alone is short for an entry with this path; null: this scale has none
     PromptsEntry | None,
     BeforeValidator(
         lambda said: {"path": said} if isinstance(said, str) else said,
@@ -142,54 +142,54 @@ class DatasetEntry(Entry):
     guidance: Annotated[float, Field(ge=1)] | None = Field(None, description="classifier-free guidance scale; 1: none")
     prompts: Name | None = None
     pairs: Count
-    shards: Annotated[int, Field(ge=1, le=500)] | None = Field(None, description="files that they are divided among")
-    part_of: Name | None = Field(None, description="the dataset whose first pairs these are")
+    shards: Annotated[int, Field(ge=1, le=500)] | None = Field(None, description="number of files")
+    part_of: Name | None = Field(None, description="the dataset whose first pairs it takes")
 
     @model_validator(mode="after")
     def _check(self) -> "DatasetEntry":
         own = {self.teacher, self.guidance, self.prompts, self.shards}
         if (self.part_of is None and None in own) or (self.part_of is not None and own != {None}):
-            raise ValueError("needs teacher, guidance, prompts and shards; or part_of alone, with its number of pairs")
+            raise ValueError("needs teacher, guidance, prompts and shards; or only part_of and pairs")
         return self
 
 
 class BatchEntry(Fitting):
-    """A training batch and the machines that it is trained on."""
+    """A training batch and the machines that train on it."""
 
-    size: Count = Field(description="samples of a step, in all processes and micro-batches together")
+    size: Count = Field(description="samples per step, over all processes and micro-batches")
     nodes: Count = 1
-    gpus: Size = Field(0, description="of each node; 0: the CPU")
+    gpus: Size = Field(0, description="GPUs of each node; 0: train on the CPU")
 
     @property
     def fitting(self) -> dict:
-        """The options of a training script that move no result."""
+        """The options of a training script that change results only by rounding errors."""
         return {name: getattr(self, name) for name in Fitting.model_fields}
 
 
 class StageEntry(optional(*STAGES.values(), without=("loss", "ensemble", "iterations", "batch_size", "seed"))):
-    """The sizes of a stage: batches and numbers of iterations by name, and what its runs share."""
+    """The sizes of a stage: batches and numbers of iterations by name, and the settings that its runs share."""
 
     batch: dict[str, BatchEntry]
     iterations: dict[str, Count]
 
 
 class RunEntry(optional(*STAGES.values(), without=("iterations", "batch_size"))):
-    """A student to train; what it does not say are the `base`'s and its stage's."""
+    """A student to train. A setting that it does not state comes from `base`, otherwise from its stage."""
 
     stage: Literal["regression", "gan", "consistency"] | None = None
-    dataset: Name | None = Field(None, description="of pairs")
-    teacher: Name | None = Field(None, description="of Consistency Distillation, which takes no pairs")
-    images: Name | None = Field(None, description="the benchmark whose pictures Consistency Distillation learns from")
+    dataset: Name | None = Field(None, description="dataset of pairs to train on")
+    teacher: Name | None = Field(None, description="teacher of Consistency Distillation, which needs no pairs")
+    images: Name | None = Field(None, description="benchmark whose images Consistency Distillation trains on")
     init: Name | None = Field(None, description="the run that a GAN starts from")
     batch: Name | None = Field(None, description="a name under `batch` of the stage")
     iterations: Name | None = Field(None, description="a name under `iterations` of the stage")
 
 
 class ModelEntry(optional(SamplingSettings, without=("model", "spacing", "prediction"))):
-    """A row that is no run: a teacher with some solver, a published pipeline, or numbers that only the paper reports.
+    """A row that is not trained here: a teacher with a solver, a published pipeline, or the paper's numbers alone.
 
-    The scale names the files of a published pipeline, `pipeline` and `unet`. Without them its row holds reported
-    numbers only, or is left out where it stands in for another's, `stand_in_for`.
+    The scale names the files of a published pipeline, `pipeline` and `unet`. Without them, its row shows the paper's
+    numbers alone, or is left out if it stands in for another row (`stand_in_for`).
     """
 
     teacher: Name | None = None
@@ -199,11 +199,11 @@ class ModelEntry(optional(SamplingSettings, without=("model", "spacing", "predic
     spacing: Spacing = "own"
     prediction: Literal["own", "epsilon", "v_prediction", "sample"] = "own"
     stand_in_for: Name | None = Field(None, description="the row that it stands in for")
-    reported_only: Literal[True] | None = Field(None, description="nothing to sample with")
+    reported_only: Literal[True] | None = Field(None, description="only the paper's numbers are available")
 
     @property
     def measured(self) -> bool:
-        """Whether there is anything to sample with."""
+        """Whether it can be sampled."""
         return self.teacher is not None or self.pipeline is not None
 
     @model_validator(mode="after")
@@ -213,23 +213,23 @@ class ModelEntry(optional(SamplingSettings, without=("model", "spacing", "predic
                 raise ValueError("is reported only: it takes no other setting")
         elif self.teacher is not None:
             if None in (self.solver, self.guidance) or (self.scheduler, self.pipeline) != (None, None):
-                raise ValueError("is a teacher: it needs solver and guidance, and no scheduler or pipeline")
+                raise ValueError("is a teacher: it needs solver and guidance, and takes no scheduler or pipeline")
         elif None in (self.scheduler, self.steps, self.guidance, self.resolution):
             raise ValueError(
-                "needs teacher, solver, guidance; or, of a published pipeline, scheduler, steps, guidance and "
+                "needs teacher, solver and guidance; or, for a published pipeline, scheduler, steps, guidance and "
                 "resolution; or reported_only: true"
             )
         return self
 
 
 class BenchmarkEntry(Entry):
-    """Prompts with reference pictures."""
+    """Prompts with reference images."""
 
-    source: str | None = Field(description="where they are; null: this scale has none")
-    pictures: Count = Field(description="prompts, and pictures sampled for them")
-    resolution: Count = Field(description="side in pixels at which pictures are compared")
+    source: str | None = Field(description="path of the images, or a registered source; null: this scale has none")
+    pictures: Count = Field(description="number of prompts; one image is sampled for each")
+    resolution: Count = Field(description="side in pixels at which images are compared")
     resize_filter: ResizeFilter = "lanczos"
-    references: Count | None = Field(None, description="pictures to compare with, where there are no captions")
+    references: Count | None = Field(None, description="number of reference images, if there are no captions")
 
 
 class TableEntry(Entry):
@@ -242,7 +242,7 @@ class TableEntry(Entry):
 
 
 class FigureEntry(Entry):
-    """Columns (runs and models, with their titles) of pictures of one benchmark."""
+    """Columns of images (runs and models, with their titles) for the prompts of one benchmark."""
 
     benchmark: Name
     pictures: Count
@@ -254,12 +254,12 @@ class FigureEntry(Entry):
 
 
 class HumanStudyEntry(Entry):
-    """Figure 6: rows, and those that each is compared with."""
+    """Figure 6: rows, and the rows that each is compared with."""
 
     benchmark: Name
     comparisons: Annotated[dict[Name, Annotated[list[Name], AfterValidator(_distinct)]], Field(min_length=1)]
-    prompts: Count = Field(description="prompts whose pictures are compared")
-    answers: Text = Field(description="folder of what people answered")
+    prompts: Count = Field(description="number of prompts whose images are compared")
+    answers: Text = Field(description="folder with the answers of people")
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -271,28 +271,28 @@ class HumanStudyEntry(Entry):
 
 
 class SolvingEntry(Entry):
-    """How every dataset of pairs is solved."""
+    """How the ODE is solved for every dataset of pairs."""
 
     batch_size: Count = Field(description="pairs solved at once")
 
 
 class LatentsEntry(Entry):
-    """Labelled pictures that are encoded for the VGG of LatentLPIPS."""
+    """Numbers of labelled images to encode for the VGG of LatentLPIPS."""
 
     train: Count
     val: Count
-    shard: Count = Field(description="latents of a file")
+    shard: Count = Field(description="latents per file")
 
 
 class SideEntry(Entry):
-    """Sides of the patches that judgements are about, in pixels."""
+    """Side in pixels of the judged patches, for LPIPS in latents and in pixels."""
 
     latent: Count
     pixel: Count
 
 
 class CalibrationEntry(CalibrationSettings):
-    """Calibration of LPIPS in each space."""
+    """Calibration of LPIPS in latents and in pixels."""
 
     size: SideEntry
 
@@ -300,10 +300,10 @@ class CalibrationEntry(CalibrationSettings):
 class LatentLPIPSEntry(Entry):
     """The metrics of the regression losses (Sec. 3.2), and Figures 2 and 3 about them."""
 
-    images: str = Field(description="labelled pictures: a folder, or openmoji")
-    judgements: str = Field(description="judgements of similarity: BAPPS's folder, or openmoji")
-    weights: dict[str, str] = Field(description="trunks that are not trained")
-    metrics: dict[str, str] = Field(description="metrics that others calibrated")
+    images: str = Field(description="labelled images: a folder, or openmoji")
+    judgements: str = Field(description="judgements of similarity: the folder of BAPPS, or openmoji")
+    weights: dict[str, str] = Field(description="trunks that are not trained here: their weights")
+    metrics: dict[str, str] = Field(description="metrics calibrated by others: their weights")
     latents: LatentsEntry
     vgg: VGGSettings
     calibration: CalibrationEntry
@@ -312,30 +312,30 @@ class LatentLPIPSEntry(Entry):
 
 
 class DiversityEntry(Entry):
-    """Pictures for DreamDiv."""
+    """Images for DreamDiv."""
 
     prompts: Count
-    repeats: Several = Field(description="pictures of each prompt")
+    repeats: Several = Field(description="images per prompt")
 
 
 class EvaluationEntry(FeatureSettings):
-    """How pictures are sampled and measured; `benchmark` and `metrics` are those of a run that is a row of no table."""
+    """How images are sampled and measured. `benchmark` and `metrics` apply to a run that is not in any table."""
 
     benchmark: Name
     metrics: Metrics
-    batch_size: Count = Field(description="pictures sampled at once")
+    batch_size: Count = Field(description="images sampled at once")
     diversity: DiversityEntry
 
 
 class RateEntry(Entry):
-    """Seconds of one GPU for a unit of a job's work, and where they are from."""
+    """Seconds of one GPU per unit of a job's work, and the source of this number."""
 
     seconds: Positive
     basis: str
 
 
 class CostEntry(Entry):
-    """What jobs take until some have run here."""
+    """Assumed durations of jobs, used until such jobs have run here."""
 
     gpu_seconds: dict[Literal["generate_pairs", "train_regression", "train_gan", "sample"], dict[str, RateEntry]]
     notes: list[str]
@@ -357,21 +357,21 @@ class Configuration(Entry):
     """The whole configuration of a study at one scale."""
 
     scale: Name
-    work: Text = Field(description="root of everything heavy")
-    seed: Seed = Field(description="of data, calibration and evaluation; a run has its own")
-    seeds: Count = Field(description="how often every row is trained, sampled and measured")
+    work: Text = Field(description="root folder of large files")
+    seed: Seed = Field(description="seed of data, calibration and evaluation; a run has its own")
+    seeds: Count = Field(description="how often every row is trained, sampled and measured, each with another seed")
     teachers: dict[str, TeacherEntry]
     prompts: dict[str, Prompts]
     datasets: dict[str, DatasetEntry]
     solving: SolvingEntry
     latentlpips: LatentLPIPSEntry
-    base: RunEntry = Field(description="what a run is unless its entry says otherwise")
+    base: RunEntry = Field(description="settings of every run, unless its entry states others")
     runs: dict[str, RunEntry]
     regression: StageEntry
     gan: StageEntry
     consistency: StageEntry
     models: dict[str, ModelEntry]
-    plan: list[str] = Field(description="targets that results/plan.md counts; none: all that can be made")
+    plan: list[str] = Field(description="targets whose cost results/plan.md estimates; empty: all that can be made")
     cost: CostEntry
     stand_ins: dict[str, Name] = Field(description="the benchmark that stands in for another at this scale")
     benchmarks: dict[str, BenchmarkEntry]

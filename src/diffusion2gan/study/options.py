@@ -1,4 +1,4 @@
-"""The options that the workflow calls its scripts with, by name; `cli.arguments` makes a command line of them."""
+"""The options with which the workflow calls its scripts. `cli.arguments` turns them into a command line."""
 
 from diffusion2gan.settings import METRICS, SPEED, FeatureSettings
 from diffusion2gan.study.paths import Paths
@@ -6,7 +6,7 @@ from diffusion2gan.study.study import Study
 
 
 def prompts(study: Study, dataset: str) -> dict:
-    """Where the prompts of a dataset are from, and which of them are taken."""
+    """Where the prompts of a dataset come from, and which of them are used."""
     data = study.datasets[dataset]
     entry = study.prompts[data.prompts]
     given = entry.said() if entry else {"path": None}
@@ -36,7 +36,7 @@ def vgg(study: Study) -> dict:
 
 
 def calibration(study: Study, trunk: str) -> dict:
-    """How a trunk is calibrated; latents are encoded by their teacher."""
+    """How LPIPS with a trunk is calibrated. The teacher's VAE encodes the judged patches for a trunk in latents."""
     space, _, teacher = trunk.partition("-")
     settings = study.config.latentlpips.calibration.used()
     options = {"space": space, "judgements": study.config.latentlpips.judgements, "seed": study.config.seed}
@@ -45,7 +45,7 @@ def calibration(study: Study, trunk: str) -> dict:
 
 
 def training(study: Study, paths: Paths, run: str) -> dict:
-    """What a student is trained on, from what, and how."""
+    """The data, the initial weights and the settings with which a student is trained."""
     entry, teacher = study.runs[run], study.teacher_of(run)
     options = {"teacher": teacher.path}
     if entry.dataset:
@@ -61,14 +61,14 @@ def training(study: Study, paths: Paths, run: str) -> dict:
 
 
 def sampling(study: Study, paths: Paths, row: str, count: int, repeats: int = 1) -> dict:
-    """How pictures of a row are sampled: `repeats` of each of the first `count` prompts."""
+    """How images of a row are sampled: `repeats` images for each of the first `count` prompts."""
     options = {"model": paths.model(row)} | study.sampling(row) | {"count": count}
     options |= {"repeats": repeats} if repeats > 1 else {}
     return options | {"batch_size": study.config.evaluation.batch_size, "seed": study.seed_of(row)}
 
 
 def scoring(study: Study, paths: Paths, row: str, benchmark: str) -> dict:
-    """What is measured of a row on a benchmark, and how."""
+    """Which metrics of a row are measured on a benchmark, and how."""
     wanted, reference = study.metrics_of(row)[benchmark], study.benchmarks[benchmark]
     evaluation = study.config.evaluation
     return {

@@ -1,4 +1,4 @@
-"""Where the files of a study are, all under `work/{scale}`. It imports no torch."""
+"""The paths of a study's files, all under `work/{scale}`. This module does not import torch."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +10,7 @@ from diffusion2gan.study.study import Study
 
 @cache
 def files(path: str) -> list[str]:
-    """The weights and settings of a local model, so that a change of them is noticed; none of a hub id."""
+    """The weights and settings of a local model, so that Snakemake notices a change; none for a hub id."""
     path = Path(path.removeprefix("local-dir:"))
     if path.is_file():
         return [str(path)]
@@ -19,7 +19,7 @@ def files(path: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Paths:
-    """The files of a study; what a job needs is a path, a list of them, or an empty list."""
+    """The paths of a study's files. An input of a job is a path, a list of paths, or an empty list."""
 
     study: Study
 
@@ -28,7 +28,7 @@ class Paths:
         return f"{self.study.config.work}/{self.study.scale}"
 
     def unavailable(self, kind: str, name: str) -> str:
-        """What a job needs when the scale lacks something: a file whose rule says what to set, and fails."""
+        """The input of a job that needs something the scale lacks. Its rule fails and says what to set."""
         return f"{self.work}/unavailable/{kind}/{name}"
 
     def teacher(self, name: str) -> str | list[str]:
@@ -39,7 +39,7 @@ class Paths:
         return teacher.path if teacher.made else files(teacher.path)
 
     def prompts(self, dataset: str) -> str | list[str]:
-        """What a dataset's prompts need: nothing, if the scale has them."""
+        """The input of the job that prepares a dataset's prompts: none if the scale has the prompts."""
         name = self.study.datasets[dataset].prompts
         return [] if self.study.prompts[name] else self.unavailable("prompts", name)
 
@@ -61,7 +61,7 @@ class Paths:
         return self.metric(trunk) if trunk else []
 
     def latents(self, trunk: str, split: str) -> list[str]:
-        """The files of a trunk's labelled latents; pixels are read from their source."""
+        """The files of a trunk's labelled latents; none for pixels, which are read from their source."""
         if trunk == "pixel":
             return []
         return self.latent_files(f"{self.work}/latents/{trunk.removeprefix('latent-')}", split)
@@ -81,7 +81,7 @@ class Paths:
         return study.models[row].pipeline if study.is_baseline(row) else study.teacher_of(row).path
 
     def model_files(self, row: str) -> str | list[str]:
-        """The files of a row's model, so that a change of them is noticed."""
+        """The files of a row's model, so that Snakemake notices a change."""
         if row in self.study.runs:
             return self.student(row)
         if self.study.is_baseline(row):
@@ -89,11 +89,11 @@ class Paths:
         return self.teacher(self.study.teacher_of(row).name)
 
     def real_pictures(self, run: str) -> str:
-        """The pictures that Consistency Distillation learns from."""
+        """The folder of images that Consistency Distillation trains on."""
         return f"{self.work}/benchmarks/{self.study.benchmark(self.study.runs[run].images).name}/images"
 
     def compared_pictures(self, row: str, benchmark: str) -> dict[str, str]:
-        """The folders that a row's pictures are compared with besides the benchmark's, by the option of score.py."""
+        """The image folders that a row's metrics need besides the benchmark's: {option of score.py: folder}."""
         metrics, folders = self.study.metrics_of(row)[benchmark], {}
         if "dreamsim" in metrics:
             teacher = self.study.compared_with(row, benchmark)
@@ -103,8 +103,8 @@ class Paths:
         return folders
 
     def metrics(self, rows: list[str], benchmark: str | None = None, wanted: list[str] | None = None) -> list[str]:
-        """The metrics files of the measured rows and their repeats, on one benchmark or on all; of runs also the cost,
-        if wanted."""
+        """The metrics files of the measured rows and their repeats, on one benchmark or on all. For runs also their
+        cost, if wanted."""
         found = {}
         for row in self.study.repeated(rows):
             for name, metrics in self.study.metrics_of(row).items():
@@ -115,7 +115,7 @@ class Paths:
         return list(found)
 
     def timings(self, run: str) -> list[str]:
-        """The timings of the jobs that a run could not do without: its pairs' and its metric's."""
+        """The timings of the jobs that a run depends on: those that make its pairs and its metric."""
         latentlpips, names = self.study.config.latentlpips, []
         if self.study.runs[run].dataset:
             dataset = self.study.dataset_of(run)

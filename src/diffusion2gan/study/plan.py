@@ -1,4 +1,4 @@
-"""The plan for the person who pays: what a study costs, as Markdown."""
+"""The estimated cost of a study as a Markdown page."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,7 @@ TEMPLATE = Path(__file__).with_name("plan.md.jinja")
 
 
 def markdown(study: Study, table: pd.DataFrame, targets: list[str], free: float) -> str:
-    """A table of `cost.plan` as a page; `free` are the bytes left where the work will lie."""
+    """The table of `cost.plan` as a page. `free` is the number of free bytes on the disk of the work folder."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -47,12 +47,12 @@ def _of_rule(rule: str, rows: pd.DataFrame) -> dict:
 
 
 def hours(value: float) -> str:
-    """Hours with two digits; nothing where they are unknown."""
+    """Hours with two digits; empty if they are unknown."""
     return "" if math.isnan(value) else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def size(gigabytes: float) -> str:
-    """Gigabytes or terabytes, rounded; a dash for next to nothing."""
+    """Gigabytes or terabytes, rounded; a dash below 0.5 MB."""
     if gigabytes >= 999.5:
         return f"{gigabytes / 1000:.2f} TB"
     return f"{gigabytes:.0f} GB" if gigabytes >= 9.5 else f"{gigabytes:.1g} GB" if gigabytes > 0.0005 else "–"

@@ -1,7 +1,7 @@
 """The study: its runs, datasets, tables and figures, and what each of them needs.
 
-Built from a valid configuration (`diffusion2gan.study.config`). It knows names and settings, no paths
-of results and nothing of Snakemake; it imports no torch, because every job of the workflow reads it.
+Built from a valid configuration (`diffusion2gan.study.config`). It knows names and settings, but
+neither paths of results nor Snakemake. It does not import torch, because every job of the workflow reads it.
 """
 
 from dataclasses import dataclass, field, replace
@@ -46,7 +46,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Study:
-    """The whole study at one scale. Raises UserError for a name that refers to nothing."""
+    """The whole study at one scale. Raises UserError for an unknown name."""
 
     config: Configuration = field(repr=False)
 
@@ -140,7 +140,7 @@ class Study:
 
     @property
     def prompts(self) -> dict[str, PromptsEntry | None]:
-        """Each list of prompts, and which of its captions are taken; None where the scale has none."""
+        """The lists of prompts, each with its filter; None for a list that the scale does not have."""
         return self.config.prompts
 
     @property
@@ -149,26 +149,26 @@ class Study:
 
     @cached_property
     def measured(self) -> list[str]:
-        """The rows that are measured: every run, and the models that are more than reported at this scale."""
+        """The rows that are measured: every run, and every model that can be sampled at this scale."""
         return [*self.runs, *(name for name, model in self.models.items() if model.measured)]
 
     @property
     def repeats(self) -> range:
-        """The numbers of each row's repeats, whose seeds are larger by the number."""
+        """The numbers of the repeats of each row. Repeat n adds n to the seeds."""
         return range(1, self.config.seeds)
 
     @cached_property
     def origins(self) -> dict[str, tuple[str, int]]:
-        """Every measured row and the row that it repeats, with its number; 0 for the row itself."""
+        """For each row and each of its repeats: the original row and the number, 0 for the row itself."""
         rows = [*self.config.runs, *self.config.models]
         return {again(row, number): (row, number) for row in rows for number in (0, *self.repeats)}
 
     def repeated(self, rows: list[str]) -> list[str]:
-        """The measured ones of some rows, each with its repeats."""
+        """The measured rows among `rows`, each with its repeats."""
         return [again(row, number) for row in rows if row in self.measured for number in (0, *self.repeats)]
 
     def benchmark(self, name: str, where: str = "benchmarks") -> BenchmarkEntry:
-        """The benchmark of a name, or what stands in for it at this scale."""
+        """The benchmark with a name, or the one that stands in for it at this scale."""
         name = self.config.stand_ins.get(name, name)
         return _known("benchmark", name, self.benchmarks, where)
 
@@ -183,12 +183,12 @@ class Study:
         return row in self.models and self.models[row].teacher is None
 
     def teacher_of(self, row: str) -> TeacherEntry:
-        """The teacher that a run learns from, or that a model is."""
+        """The teacher that a run learns from, or that a model samples with."""
         source = self.runs[row] if row in self.runs else self.models[row]
         return self.teachers[source.teacher or self.datasets[source.dataset].teacher]
 
     def sampling(self, row: str) -> dict:
-        """How a row is sampled, but for its model: a student in one step, a teacher with its solver, a baseline."""
+        """How a row is sampled: a student in one step, a teacher with its solver, a baseline as its entry says."""
         if row in self.runs:
             return {"scheduler": "student", "steps": 1, "guidance": 0}
         model = self.models[row]
@@ -200,12 +200,12 @@ class Study:
         return {name: value for name in names if (value := getattr(model, name)) not in (None, [])}
 
     def dataset_of(self, run: str) -> str:
-        """The dataset that holds a run's pairs: a part's are in its whole."""
+        """The dataset whose files hold a run's pairs. A part uses the files of its whole."""
         name = self.runs[run].dataset
         return self.datasets[name].part_of or name
 
     def seed_of(self, row: str) -> int:
-        """The seed of a row's pictures: a repeat starts from other noise."""
+        """The seed of a row's images. A repeat starts from other noise."""
         return self.config.seed + self.origins[row][1]
 
     def possible(self, targets: dict[str, TableEntry | FigureEntry]) -> list[str]:
@@ -213,7 +213,7 @@ class Study:
         return [name for name, target in targets.items() if self.lacks(target) is None]
 
     def compared_with(self, row: str, benchmark: str) -> str | None:
-        """The row whose pictures DreamSim compares a row's with on a benchmark."""
+        """The row that DreamSim compares a row with on a benchmark; None if no table asks for DreamSim."""
         row, number = self.origins[row]
         for table in self.tables.values():
             here = row in table.rows and self.benchmark(table.benchmark).name == benchmark
@@ -226,23 +226,23 @@ class Study:
         return [run, *(self.lineage(self.runs[run].init) if self.runs[run].init else [])]
 
     def steps(self, teacher: str, solver: str) -> int:
-        """How many steps a solver of a teacher takes at this scale."""
+        """The number of steps of a teacher's solver at this scale."""
         return _known("solver", solver, self.teachers[teacher].steps, f"teachers.{teacher}.steps")
 
     def latent_shards(self, split: str) -> int:
-        """How many files the labelled latents of a split are in."""
+        """The number of files with the labelled latents of a split."""
         latents = self.config.latentlpips.latents
         return -(-getattr(latents, split) // latents.shard)
 
     def trunk_of(self, run: str) -> str | None:
-        """The network that a run's loss sees through: `pixel`, `latent-TEACHER`, or None."""
+        """The LPIPS trunk of a run's loss: `pixel`, `latent-TEACHER`, or None."""
         loss, teacher = self.runs[run].settings.loss, self.teacher_of(run)
         if loss == "lpips":
             return "pixel"
         return f"latent-{teacher.name}" if loss in ("latent_lpips", "e_latent_lpips") else None
 
     def metrics_of(self, row: str) -> dict[str, list[str]]:
-        """For each benchmark that a row is measured on, what is measured: all its tables ask for together."""
+        """The metrics of a row on each of its benchmarks: all that its tables ask for."""
         metrics, (row, _) = {}, self.origins[row]
         for table in self.tables.values():
             if row in table.rows:
@@ -268,7 +268,7 @@ class Study:
         return missing[0] if missing else None
 
     def _run(self, name: str, entry: RunEntry) -> Run:
-        """A run: the sizes of its stage, over them `base`, over both its own entry."""
+        """Build a run. Its own entry overrides `base`, which overrides its stage."""
         said = self.config.base.said() | entry.said()
         stage = said.pop("stage", "regression")
         sizes, kind, where = getattr(self.config, stage), STAGES[stage], f"config.yaml: runs.{name}"
@@ -294,13 +294,14 @@ class Study:
         batch = _known("batch", said.get("batch", "base"), sizes.batch, where)
         if batch.size % (pieces := batch.nodes * max(1, batch.gpus) * batch.accumulation):
             raise UserError(
-                f"{where}: batch.{said['batch']} is of {batch.size}, which does not divide among {batch.nodes} nodes "
-                f"of {max(1, batch.gpus)} GPUs with {batch.accumulation} micro-batches: choose a multiple of {pieces}"
+                f"{where}: batch.{said['batch']} has size {batch.size}, which does not divide among "
+                f"{batch.nodes} nodes of {max(1, batch.gpus)} GPUs with {batch.accumulation} micro-batches: choose a "
+                f"multiple of {pieces}"
             )
         return batch, _known("number of iterations", said.get("iterations", "base"), sizes.iterations, where)
 
     def _check_data(self, run: Run) -> None:
-        """Consistency Distillation learns from a teacher and from pictures, every other stage from pairs."""
+        """Consistency Distillation trains on a teacher and on images, every other stage on pairs."""
         where = f"runs.{run.name}"
         if run.stage != "consistency":
             _known("dataset", run.dataset, self.datasets, where)
@@ -311,7 +312,7 @@ class Study:
             raise UserError(f"config.yaml: {where} learns without pairs: give it teacher and images, and no dataset")
         space, loss = _known("teacher", run.teacher, self.teachers, where).space, run.settings.loss
         if space != "pixel" or loss not in ("lpips", "mse"):
-            raise UserError(f"config.yaml: {where} is in pixels: give it such a teacher, and the loss lpips or mse")
+            raise UserError(f"config.yaml: {where} works in pixels: give it a pixel teacher, and the loss lpips or mse")
         self.benchmark(run.images, f"{where}.images")
 
     def _check_init(self, run: Run) -> None:
@@ -328,21 +329,21 @@ class Study:
             seen.append(init)
 
     def _check_dataset(self, data: DatasetEntry) -> None:
-        """A dataset has a teacher with its solver, prompts, a pair for each shard, and no more pairs than its whole."""
+        """Check a dataset's teacher, solver, prompts and shards, and that it has no more pairs than its whole."""
         _known("teacher", data.teacher, self.teachers, f"datasets.{data.name}")
         _known("list of prompts", data.prompts, self.prompts, f"datasets.{data.name}")
         self.steps(data.teacher, self.teachers[data.teacher].solver)
         if data.shards > data.pairs and not data.part_of:
-            raise UserError(f"scales/{self.scale}.yaml: datasets.{data.name} has more shards than pairs: make fewer")
+            raise UserError(f"scales/{self.scale}.yaml: datasets.{data.name} has more shards than pairs: lower shards")
         if data.part_of and data.pairs > (whole := self.datasets[data.part_of]).pairs:
             raise UserError(
                 f"scales/{self.scale}.yaml: datasets.{data.name} has more pairs than {whole.name}, which it is "
-                "part of: ask for fewer"
+                "part of: lower pairs"
             )
 
 
 def again(row: str, number: int) -> str:
-    """What the repeat of a row is called: 0 is the row itself."""
+    """The name of a row's repeat; number 0 is the row itself."""
     return f"{row}-seed{number}" if number else row
 
 
@@ -351,7 +352,7 @@ def _named(entries: dict[str, Entry]) -> dict:
 
 
 def _known(kind: str, name: str, known: dict, where: str):
-    """The value of a name. Raises UserError, with the nearest known name, when there is none."""
+    """The value of a name. Raises UserError with the nearest known name if the name is unknown."""
     if name not in known:
         place = where if where.startswith("scales/") else f"config.yaml: {where}"
         raise UserError(f"{place}: no {kind} '{name}', {nearest(name, known)}")
