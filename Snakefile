@@ -5,8 +5,8 @@
     snakemake --profile slurm results/runs/gan-diffusion-z.csv  # one ablation alone
     snakemake --cores all --config scale=demo -- demo           # one student beside its teacher, in minutes
 
-config.yaml says what is studied, scales/ how large. Heavy files go to work/{scale}/, what a person
-reads to results/, at the scale that ran last.
+config.yaml lists what is studied, scales/ the sizes. Large files go to work/{scale}/. Tables, figures and
+pages go to results/, which holds the scale that ran last.
 """
 
 import sys
@@ -97,7 +97,7 @@ if CONFIG.assets:
 onstart:
     from diffusion2gan.study import (
         preflight,
-    )  # here: it imports torch and pandas, for which other jobs need not wait
+    )  # imported here, because it imports torch and pandas, which are slow to import
 
     planned = [(job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs()]
     try:

@@ -1,4 +1,4 @@
-"""The study, and what several rules share; no rules."""
+"""The study, and functions and constants that several rules share. No rules."""
 
 import json
 import os
@@ -28,22 +28,22 @@ LATENTLPIPS = CONFIG.latentlpips
 EVALUATION = CONFIG.evaluation
 CONFIG_JSON = CONFIG.model_dump_json(exclude_unset=True)
 
-# `python` in a rule is the one that runs Snakemake, also where its environment is not activated.
+# In a rule, `python` is the Python that runs Snakemake, even if its environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
 
 def one_of(names):
-    """A wildcard's constraint: one of some names."""
+    """A wildcard constraint that allows only these names."""
     return "|".join(map(re.escape, names)) or "none"
 
 
 def trained(space):
-    """The teachers in pixels or latents that the workflow trains."""
+    """A wildcard constraint: the teachers in a space (pixel or latent) that the workflow trains."""
     return one_of(name for name, teacher in STUDY.teachers.items() if teacher.training and teacher.space == space)
 
 
 def runs_of(stage):
-    """The runs of a stage."""
+    """A wildcard constraint: the runs of a stage."""
     return one_of(name for name, run in STUDY.runs.items() if run.stage == stage)
 
 
@@ -59,18 +59,18 @@ wildcard_constraints:
 
 
 def logged(command):
-    """A command that writes to the log. If it fails, the user's mistake or the last line is shown too."""
+    """A command that writes to the log. If it fails, it also prints the user's mistake or the last line."""
     return (
         f"{command} > {{log}} 2>&1 || {{{{ (grep '^error: ' {{log}} || tail -n 1 {{log}}) | head -n 1 >&2; exit 1; }}}}"
     )
 
 
 def training(command):
-    """A command whose checkpoints are deleted once it has ended: they would refuse other settings."""
+    """A command whose checkpoints are deleted at the end, because they cannot be resumed with other settings."""
     return logged(command) + "\nrm -rf {params.checkpoints}"
 
 
-# figures that plot FID against another column: of which table
+# Figures that plot FID against a cost: the table and its column
 FID_AGAINST = {
     "fid_seconds": ("table3", "inference_seconds"),
     "fid_cost": ("table7", "device_days"),
@@ -80,7 +80,7 @@ TABLES_OF_FIGURES = ["figure2", "figure3", *([] if STUDY.lacks(STUDY.human_study
 
 
 def possible_figures():
-    """The names of the figures that this scale has everything for."""
+    """The names of the figures that can be made at this scale."""
     tables = STUDY.possible(STUDY.tables)
     drawn = [figure for figure, (table, _) in FID_AGAINST.items() if table in tables]
     asked = [] if STUDY.lacks(STUDY.human_study) else ["figure6"]
@@ -88,7 +88,7 @@ def possible_figures():
 
 
 def claimed_tables(stated):
-    """The tables that claims are about and that this scale can make, those of the paper seed by seed."""
+    """The tables that the claims need and this scale can make. Those of the paper are the versions seed by seed."""
     named = {claim["table"] for claim in stated.values()}
     of_paper = [f"results/seeds/{table}.csv" for table in STUDY.possible(STUDY.tables) if table in named]
     return of_paper + [f"results/{table}.csv" for table in TABLES_OF_FIGURES if table in named]
@@ -99,5 +99,5 @@ if workflow.is_main_process and "assets" not in sys.argv:
         if not Path(path).exists():
             sys.exit(
                 f"error: {path} is missing: restore it with `git checkout -- {path}`, "
-                "or train it anew with `snakemake --cores all -- assets`"
+                "or train it again with `snakemake --cores all -- assets`"
             )

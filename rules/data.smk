@@ -1,12 +1,12 @@
-"""Pictures, prompts and latents; the teachers that a small scale trains itself.
+"""Images, prompts and latents, and the teachers that a small scale trains itself.
 
-Needs: the teacher's VAE; labelled pictures, lists of prompts and benchmark pictures, as the scale says.
+Needs: the teacher's VAE, and the labelled images, lists of prompts and benchmark images that the scale names.
 Makes: work/{scale}/teachers/, latents/, pairs/{dataset}/prompts.parquet, benchmarks/{benchmark}/
 """
 
 
 rule unavailable:
-    """Fail and say what the scale lacks: what depends on it can be planned, not run."""
+    """Fail and say what the scale lacks. Jobs that depend on it can be planned but not run."""
     output:
         f"{WORK}/unavailable/{{kind}}/{{name}}",
     log:
@@ -21,7 +21,7 @@ rule unavailable:
 
 from diffusion2gan.data.sources import CIFAR10, EDM_CIFAR10
 
-# Public data that a job can fetch: where the scale of the paper looks for it, and where it is from.
+# Public data that a job can download: the path that the paper's scale expects, and the source.
 FETCHED = {
     "data/cifar-10-python.tar.gz": CIFAR10,
     "data/edm-cifar10-32x32-uncond-vp.pkl": EDM_CIFAR10,
@@ -29,7 +29,7 @@ FETCHED = {
 
 
 rule fetch:
-    """Fetch a public file, where the network allows."""
+    """Download a public file, if the network allows it."""
     output:
         "data/{file}",
     log:
@@ -47,7 +47,7 @@ rule fetch:
 
 
 rule adopt_edm:
-    """Make a teacher of an official EDM checkpoint, executing nothing of it."""
+    """Convert an official EDM checkpoint to a teacher, without executing any code in it."""
     input:
         lambda w: STUDY.teachers[w.teacher].pickle,
     output:
@@ -65,7 +65,7 @@ rule adopt_edm:
 
 
 rule train_edm:
-    """Train a teacher in pixels that the scale has no weights of."""
+    """Train a teacher in pixels if the scale has no weights for it."""
     output:
         directory(f"{WORK}/teachers/{{teacher}}"),
     log:
@@ -87,7 +87,7 @@ rule train_edm:
 
 
 rule train_small_teacher:
-    """Train a teacher that a small scale has no weights of: an SDXL in miniature, on the toy teacher's codec."""
+    """Train a teacher if a small scale has no weights for it: a small SDXL on the toy teacher's VAE."""
     input:
         PATHS.teacher("sd15"),
     output:
@@ -113,7 +113,7 @@ rule train_small_teacher:
 
 
 rule encode_latents:
-    """Encode a shard of labelled pictures with the teacher's VAE, for the VGG of LatentLPIPS."""
+    """Encode a shard of labelled images with the teacher's VAE, for the VGG of LatentLPIPS."""
     input:
         teacher=lambda w: PATHS.teacher(w.teacher),
     output:
@@ -158,7 +158,7 @@ rule prepare_prompts:
 
 
 rule make_benchmark:
-    """Prepare the prompts and reference pictures that students are measured on."""
+    """Prepare the prompts and reference images that students are measured on."""
     input:
         lambda w: (
             PATHS.unavailable("benchmarks", w.benchmark)

@@ -1,9 +1,11 @@
-"""The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3); Consistency Distillation.
+"""The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3).
 
-Checkpoints lie beside the student and are no output, since Snakemake deletes the outputs of a job
-that it starts again: a killed training goes on where it stopped.
+Also Consistency Distillation, the baseline of Table 6.
 
-Sample grids go to samples/training/ as the training proceeds, and are no output for the same reason.
+Checkpoints are written beside the student. They are not declared as output, because Snakemake deletes the outputs of a
+job before it starts the job again, and a killed training must be able to resume.
+
+During the training, sample grids go to samples/training/. They are not declared as output for the same reason.
 
 Needs: pairs, the calibrated metric, the teacher. Makes: work/{scale}/runs/{run}/student/, history.csv, the
 speed and memory of the training
@@ -26,7 +28,7 @@ rule train_regression:
         f"{WORK}/timings/train_regression/{{run}}.tsv"
     wildcard_constraints:
         run=runs_of("regression"),
-    priority: 1  # every GAN waits for one
+    priority: 1  # every GAN waits for a regression
     conda:
         "../envs/diffusion2gan.yaml"
     resources:
@@ -48,7 +50,7 @@ rule train_regression:
 
 
 use rule train_regression as train_gan with:
-    # a regressed student trained further against a discriminator (Table 2)
+    # continue a student of the regression with a discriminator (Table 2)
     input:
         teacher=lambda w: PATHS.teacher(STUDY.teacher_of(w.run).name),
         pairs=lambda w: f"{PATHS.pairs(w.run)}/index.parquet",

@@ -1,4 +1,4 @@
-"""Sample pictures of a benchmark's prompts with a student or a teacher, then measure them.
+"""Sample images for a benchmark's prompts with a student or a teacher, then measure them.
 
 Needs: students, teachers, baselines, benchmarks. Makes: work/{scale}/runs/{run}/samples/, diversity/,
 metrics/{benchmark}.json, metrics/cost.json
@@ -6,7 +6,7 @@ metrics/{benchmark}.json, metrics/cost.json
 
 
 rule sample:
-    """Sample a picture for each prompt of a benchmark."""
+    """Sample an image for each prompt of a benchmark."""
     input:
         model=lambda w: PATHS.model_files(w.run),
         prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
@@ -38,7 +38,7 @@ use rule sample as sample_diversity with:
 
 
 rule score:
-    """Measure the pictures against the benchmark's."""
+    """Score the images against those of the benchmark."""
     input:
         "src/scripts/evaluate/score.py",
         samples=f"{WORK}/runs/{{run}}/samples/{{benchmark}}",
@@ -65,7 +65,7 @@ rule score:
 
 
 rule measure_cost:
-    """Add up what a run took, from its pairs on (Table 7)."""
+    """Add up the cost of a run, including that of its pairs (Table 7)."""
     input:
         "src/scripts/evaluate/measure_cost.py",
         trainings=lambda w: [f"{WORK}/runs/{run}/metrics/training.json" for run in STUDY.lineage(w.run)],

@@ -1,7 +1,7 @@
-"""Figures of the paper, one rule each, and figures of tables, as PNG and PDF.
+"""The paper's figures, one rule each, and figures made from tables, as PNG and PDF.
 
-Needs: samples, tables; Figures 4 and 5 only the settings of a teacher. Makes: results/figures/, results/figure2.csv,
-results/figure3.csv
+Needs: samples, tables; Figures 4 and 5 need only the settings of a teacher.
+Makes: results/figures/, results/figure2.csv, results/figure3.csv
 """
 
 FIGURE1 = STUDY.figures["figure1"]
@@ -9,7 +9,7 @@ FIGURE1_BENCHMARK = STUDY.benchmark(FIGURE1.benchmark).name
 
 
 rule make_figure1:
-    """Figure 1: pictures of each model from the same prompts and the same noise."""
+    """Figure 1: images of each model from the same prompts and the same noise."""
     input:
         "src/scripts/report/make_figure1.py",
         prompts=f"{WORK}/benchmarks/{FIGURE1_BENCHMARK}/prompts.parquet",
@@ -82,7 +82,7 @@ rule make_figure2:
         )
 
 
-# Figure 3: the losses under which a latent is optimised.
+# Figure 3: the losses that a latent is optimised with.
 RECONSTRUCTIONS = {
     "lpips": {"loss": "lpips"},
     "latent-lpips": {"loss": "latent_lpips"},
@@ -94,7 +94,7 @@ RECONSTRUCTIONS = {
 
 
 rule reconstruct:
-    """Optimise latents from noise under one loss."""
+    """Optimise latents from noise with one loss."""
     input:
         teacher=PATHS.teacher("sd15"),
         latent=PATHS.metric("latent-sd15"),
@@ -127,7 +127,7 @@ rule reconstruct:
 
 
 rule make_figure3:
-    """Figure 3: latents optimised under each loss."""
+    """Figure 3: latents optimised with each loss."""
     input:
         "src/scripts/report/make_figure3.py",
         curves=expand(rules.reconstruct.output.curves, loss=RECONSTRUCTIONS),
@@ -209,7 +209,7 @@ rule make_figure5:
 
 
 rule make_figure_fid:
-    """Table 3, 6 or 7 as a figure: FID against seconds per picture, network evaluations, or days of training."""
+    """Table 3, 6 or 7 as a figure: FID against seconds per image, network evaluations, or days of training."""
     input:
         "src/scripts/report/make_figure_fid.py",
         table=lambda w: f"results/{FID_AGAINST[w.figure][0]}.csv",

@@ -1,6 +1,7 @@
-"""Which pictures are preferred (Figure 6): a page for people, an automatic rater, and the answers of both.
+"""Which images are preferred (Figure 6): a page for people, an automatic rater, and the answers of both.
 
-`results/` holds the scale that ran last. Give raters the page but not its key. docs/human_study.md says how to ask people.
+`results/` holds the scale that ran last. Give raters the page but not its key.
+docs/human_study.md explains how to ask people.
 
 Needs: samples; people's answers if there are any. Makes: results/human_study/, results/human_study.csv,
 results/figures/figure6.png
@@ -17,7 +18,7 @@ SHOWN = {
 
 
 rule make_human_study:
-    """Make the page for raters, and the key that says which model made each picture."""
+    """Make the page for raters, and the key that says which model made each image."""
     input:
         "src/scripts/report/make_human_study.py",
         prompts=f"{WORK}/benchmarks/{HUMAN_BENCHMARK.name}/prompts.parquet",

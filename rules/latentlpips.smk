@@ -1,15 +1,14 @@
 """LatentLPIPS (Sec. 3.2): a VGG trained to classify latents, then calibrated on judgements of similarity.
 
-A trunk is `pixel` or `latent-{teacher}`: every VAE has latents of its own. Where the scale ships a
-trunk's weights, they are calibrated and nothing is trained; where it names a metric that others
-calibrated, that is taken.
+A trunk is `pixel` or `latent-{teacher}`, because every VAE has its own latent space. If the scale names weights of a
+trunk, they are only calibrated. If it names a metric that others calibrated, that metric is used unchanged.
 
-Needs: labelled pictures or their latents, judgements. Makes: work/{scale}/latentlpips/{trunk}/
+Needs: labelled images or their latents, judgements. Makes: work/{scale}/latentlpips/{trunk}/
 """
 
 
 rule train_vgg:
-    """Train the VGG on ImageNet's task, in pixels or latents."""
+    """Train the VGG to classify labelled images, in pixels or latents."""
     input:
         train=lambda w: PATHS.latents(w.trunk, "train"),
         val=lambda w: PATHS.latents(w.trunk, "val"),
@@ -40,7 +39,7 @@ rule train_vgg:
 
 
 rule calibrate_lpips:
-    """Weigh the VGG's features by judgements of similarity, as Zhang et al. (2018)."""
+    """Learn weights of the VGG's features from judgements of similarity (Zhang et al. 2018)."""
     input:
         trunk=lambda w: LATENTLPIPS.weights.get(w.trunk, f"{WORK}/latentlpips/{w.trunk}/vgg.safetensors"),
         teacher=lambda w: ([] if w.trunk == "pixel" else PATHS.teacher(w.trunk.removeprefix("latent-"))),
@@ -69,7 +68,7 @@ if LATENTLPIPS.metrics:
     ruleorder: adopt_lpips > calibrate_lpips
 
     rule adopt_lpips:
-        """Take a metric that others calibrated."""
+        """Use a metric that others calibrated."""
         input:
             lambda w: files(LATENTLPIPS.metrics[w.trunk]),
         output:

@@ -1,4 +1,4 @@
-"""The teacher's ODE solved from noise to latent (Sec. 3.1), one job a shard.
+"""Solve the teacher's ODE from noise to latent (Sec. 3.1), one job per shard.
 
 Needs: the teacher, prompts. Makes: work/{scale}/pairs/{dataset}/shard-*.safetensors, index.parquet
 """

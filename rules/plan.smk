@@ -1,11 +1,11 @@
-"""Cost before it is paid: the jobs that Snakemake plans, in hours, disk and files.
+"""Estimate the cost of the jobs that Snakemake plans: hours, disk space and files.
 
 Needs: nothing. Makes: results/plan.csv, results/plan.md
 """
 
 
 rule make_plan:
-    """Count what the targets under `plan` in config.yaml cost, from nothing."""
+    """Estimate the cost of making the targets under `plan` in config.yaml from nothing."""
     input:
         "src/scripts/report/make_plan.py",
     output:

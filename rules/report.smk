@@ -1,4 +1,4 @@
-"""The report: claims, tables, figures, the records behind every number, and the cost, on one page that loads nothing.
+"""The report: claims, tables, figures, the records behind every number, and the cost, on one self-contained page.
 
 Needs: tables, claims, figures. Makes: results/report.html
 """

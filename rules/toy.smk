@@ -1,16 +1,16 @@
-"""The small networks that the toy scale starts from, trained from nothing: `snakemake --cores all -- assets`.
+"""Train the small networks that the toy scale starts from: `snakemake --cores all -- assets`.
 
-They are shipped in assets/toy, so nothing of the study depends on these rules. A day on a laptop, less
+They are shipped in assets/toy, so the study does not depend on these rules. They take a day on a laptop, or less
 than an hour on a GPU.
 
-Needs: OpenMoji. Makes: work/assets/, and from it assets/toy/
+Needs: OpenMoji. Makes: work/assets/, then assets/toy/
 """
 
 ASSETS = f"{CONFIG.work}/assets"
 
 
 rule train_vae:
-    """Train the codec: 64 × 64 pictures to 4 × 8 × 8 latents."""
+    """Train the VAE, which encodes 64 × 64 images as 4 × 8 × 8 latents."""
     output:
         directory(f"{ASSETS}/vae"),
     log:
@@ -29,7 +29,7 @@ rule train_vae:
 
 
 rule train_teacher:
-    """Train the toy teacher on the codec's latents."""
+    """Train the toy teacher on the VAE's latents."""
     input:
         vae=rules.train_vae.output,
     output:
@@ -85,7 +85,7 @@ rule train_asset_edm:
 
 
 rule train_clip:
-    """Train the small CLIP that scores the toy scale."""
+    """Train the small CLIP that computes the CLIP score at the toy scale."""
     output:
         directory(f"{ASSETS}/clip"),
     log:
@@ -136,7 +136,7 @@ use rule train_vgg as train_asset_vgg with:
 
 
 rule assets:
-    """Put the trained networks where the toy scale looks for them, with a card of how good they are."""
+    """Put the trained networks where the toy scale looks for them, with a card that says how good they are."""
     input:
         vae=rules.train_vae.output,
         teacher=rules.continue_teacher.output,

@@ -1,6 +1,6 @@
-"""The human preference study (Sec. 4.3, Figure 6): blind pairs of pictures of the same prompt, as a page for raters.
+"""The human preference study (Sec. 4.3, Figure 6): blind pairs of images of the same prompt, as a page for raters.
 
-The page does not say which model made a picture. The key does, and raters do not get it. The paper follows the study of
+The page does not say which model made an image. The key does, and raters do not get it. The paper follows the study of
 LADD (Sauer et al. 2024), whose protocol was not available to us. So the wording, sides, order and ties are ours.
 """
 
@@ -37,7 +37,7 @@ def choose(captions: Sequence[str], count: int, seed: int) -> dict[int, str]:
 
 
 def check_alike(folders: Mapping[str, Path], captions: Sequence[str]) -> None:
-    """Raises UserError unless the pictures of all rows show these captions."""
+    """Raises UserError unless the images of all rows show these captions."""
     for folder in folders.values():
         count, recipe = len(image_paths(folder)), read_recipe(folder) or {}
         if count < len(captions) or recipe.get("captions_sha256", json_sha256(captions)) != json_sha256(captions):
@@ -45,7 +45,7 @@ def check_alike(folders: Mapping[str, Path], captions: Sequence[str]) -> None:
 
 
 def encode(folder: Path, numbers: Sequence[int], resolution: int, resize_filter: str) -> list[bytes]:
-    """Pictures of a folder as lossless WebP, all of the same size, so that the size does not reveal the model."""
+    """Images of a folder as lossless WebP, all of the same size, so that the size does not reveal the model."""
     files = image_paths(folder)
     encoded = []
     for picture in ImageFiles([files[number] for number in numbers], resolution, resize_filter):
@@ -61,7 +61,7 @@ def trials(
     """The key, one line per trial in page order: trial, question, row, against, left, right, picture, caption.
 
     `left` and `right` are the rows shown there. For each question and pair, each row is on the left equally often, or
-    once more. The ids under `trial` are random and change with the pictures, so answers to another page are detected.
+    once more. The ids under `trial` are random and change with the images, so answers to another page are detected.
     """
     chance = random.Random(f"{seed} {_fingerprint(pictures)}")
     lines = []

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from diffusion2gan.errors import UserError
 
-REPORTED = Path(__file__).with_name("reported_preferences.csv")  # Figure 6, measured in its picture
+REPORTED = Path(__file__).with_name("reported_preferences.csv")  # the paper's Figure 6, read off the bars
 
 HEADER = ["rater", "question", "trial", "choice", "seconds"]
 CHOICES = ("left", "right", "tie")

@@ -20,16 +20,16 @@ CELL = 1.0  # inches
 MARKERS = "osD^vP*X<>h"
 CAPTION_WIDTH, TITLE_WIDTH = 20, 15  # letters
 
-# The costs that FID is drawn against: measured column: (the paper's column, the label of the axis)
+# The costs that FID is plotted against: measured column: (the paper's column, the label of the axis)
 COST_AXES = {
-    "inference_seconds": ("inference_seconds_paper", "seconds per picture"),
+    "inference_seconds": ("inference_seconds_paper", "seconds per image"),
     "device_days": ("a100_days_paper", "days of training on one device (in the paper, an A100)"),
     "nfe_million": ("nfe_million_paper", "network evaluations, millions"),
 }
 
 
 def grid(columns: dict[str, Sequence[np.ndarray]], captions: Sequence[str], attribution: str = "") -> Figure:
-    """Figure 1: one row per caption, one column per model. Pictures are uint8 (H, W, 3).
+    """Figure 1: one row per caption, one column per model. Images are uint8 (H, W, 3).
 
     All models in a row start from the same noise. `attribution` is printed small at the foot.
     """
@@ -83,16 +83,16 @@ def costs(parts: pd.DataFrame, hardware: str) -> Figure:
 def reconstructions(
     curves: dict[str, pd.DataFrame], target: np.ndarray, found: dict[str, np.ndarray], attribution: str = ""
 ) -> Figure:
-    """Figure 3: how close each loss brings a latent to its target, and the final pictures.
+    """Figure 3: how close each loss brings a latent to its target, and the final images.
 
     `curves` has, for each loss, the columns step, seed, picture, metric, pixel_mse. Lines are means, bands
-    ranges over seeds. `target` (N, H, W, 3) and `found[loss]` are uint8 pictures.
+    ranges over seeds. `target` (N, H, W, 3) and `found[loss]` are uint8 images.
     """
     with matplotlib.style.context(STYLE):
         heights = 2.4, 0.75 * len(target) + 0.4
         figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
         above, below = figure.subfigures(2, 1, height_ratios=heights)
-        names = {"metric": "LatentLPIPS to the target", "pixel_mse": "MSE of the decoded pictures"}
+        names = {"metric": "LatentLPIPS to the target", "pixel_mse": "MSE of the decoded images"}
         for axes, (column, name) in zip(above.subplots(1, 2), names.items(), strict=True):
             for loss, curve in curves.items():
                 of_seeds = curve.groupby(["step", "seed"])[column].mean().unstack()
@@ -148,7 +148,7 @@ def against(series: Iterable[tuple[str, pd.DataFrame]], cost: str) -> Figure:
 
 
 def preferences(sources: dict[str, pd.DataFrame]) -> Figure:
-    """Figure 6: how often a row's pictures are preferred to another's. One column of panels per question, one row of
+    """Figure 6: how often a row's images are preferred to another's. One column of panels per question, one row of
     panels per source of answers. Sources never mix.
 
     A source has the columns question, row, against, win_rate in [0, 1]. A measured source also has win_rate_low and
@@ -185,7 +185,7 @@ def _stacked(axes: Axes, rates: pd.DataFrame) -> None:
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
-    """Pictures uint8 (H, W, 3) in a grid, each above its caption."""
+    """Images uint8 (H, W, 3) in a grid, each above its caption."""
     rows = -(-len(pictures) // columns)
     with matplotlib.style.context(STYLE):
         figure = Figure(figsize=(1.2 * CELL * columns, 1.6 * CELL * rows), layout="constrained")
@@ -207,7 +207,7 @@ def _foot(figure: Figure | SubFigure, words: str) -> None:
 def save(figure: Figure, path: Path, description: str, attribution: str = "", vector: bool = True) -> None:
     """Write a figure as PNG and, if `vector`, also as PDF, atomically, with description and attribution as metadata.
 
-    The same figure gives the same bytes, because neither file has a date.
+    The same figure always has the same bytes, because neither file has a date.
     """
     metadata = {
         "png": {"Description": description, "Software": "diffusion2gan", "Copyright": attribution},

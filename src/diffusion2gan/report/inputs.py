@@ -1,4 +1,4 @@
-"""What the tables are made of: the paper's numbers and the metrics files of the runs."""
+"""The inputs of the tables: the paper's numbers and the metrics files of the runs."""
 
 import json
 from collections.abc import Iterable, Set

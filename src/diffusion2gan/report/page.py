@@ -18,7 +18,7 @@ from diffusion2gan.report import cells, display, records, workflow
 from diffusion2gan.report.rendering import render
 from diffusion2gan.study.study import Study
 
-PAGE_SCALE = 2 / 3  # CSS pixels per pixel of a figure, which is drawn for dense screens
+PAGE_SCALE = 2 / 3  # CSS pixels per pixel of a figure, which is rendered for dense screens
 
 
 def render_report(

@@ -1,4 +1,4 @@
-"""The records behind the numbers of the tables: what was written down when a row was scored and when it was trained."""
+"""The records behind the numbers of the tables: what was recorded when a row was scored and when it was trained."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

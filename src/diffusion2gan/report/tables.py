@@ -2,7 +2,7 @@
 
 Every metric has two columns: `fid` is what this project measured and `fid_paper` is what the paper reports. Each is
 empty where there is no number, and neither is ever filled from the other. `fid_interval` is half the 95 % interval of
-`fid`: over the seeds, or over the pictures if there is one seed.
+`fid`: over the seeds, or over the images if there is one seed.
 """
 
 import difflib
@@ -135,7 +135,7 @@ def _means(records: list[dict]) -> dict[str, float]:
 
 
 def _half_widths(records: list[dict]) -> dict[str, float]:
-    """Half the 95 % interval of each metric: Student's over the seeds, or that over the pictures for one seed."""
+    """Half the 95 % interval of each metric: Student's over the seeds, or that over the images for one seed."""
     if len({record["seed"] for record in records}) < 2:
         return {metric: width for record in records for metric, width in record.get("intervals", {}).items()}
     values: dict[str, list[float]] = {}
@@ -146,7 +146,7 @@ def _half_widths(records: list[dict]) -> dict[str, float]:
 
 
 def _check_alike(records: list[dict]) -> None:
-    """Raises UserError unless benchmark, scale and recipe (networks, resizing, number of pictures) are the same."""
+    """Raises UserError unless benchmark, scale and recipe (networks, resizing, number of images) are the same."""
     seen: dict[str, tuple] = {}
     for record in records:
         for key, value in {

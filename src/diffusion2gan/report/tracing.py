@@ -25,7 +25,8 @@ from diffusion2gan.networks.vgg import VGG
 def trace_overview(path: str, preset: str, width: float, z_conditioning: bool, multi_scale: bool) -> nx.DiGraph:
     """Figure 4: the pairs, the generator and its losses, for the teacher pipeline at `path`, a folder or a hub id.
 
-    `preset` is that of the ensemble, `width` that of the metric's VGG. Raises UserError if there is no such pipeline.
+    `preset` is the preset of the ensemble, `width` the width of the metric's VGG. Raises UserError if there is no
+    such pipeline.
     """
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(_settings(UNet2DConditionModel.load_config, path, "unet"))

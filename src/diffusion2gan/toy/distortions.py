@@ -1,7 +1,7 @@
 """Synthetic 2AFC judgements, in place of BAPPS at the toy scale: OpenMoji scenes and their distortions.
 
 The kinds of distortion are those of the traditional set of BAPPS (Zhang et al. 2018). No person judged them:
-the milder distortion, by the severity that it was made with, is preferred.
+the distortion with the lower severity is preferred.
 """
 
 import numpy as np
@@ -106,8 +106,8 @@ def _jpeg(picture, severity, random):
     return _array(jpeg_codec_differentiable(_tensor(picture).clamp(0, 1), quality))
 
 
-# Strengths that look about alike at one severity: a change of light or a small shift is forgiven sooner
-# than blur, noise or blocks, however many pixels it changes.                                   # ours
+# Kinds of the same severity should look about equally strong: a viewer tolerates a change of light or a small shift
+# more than blur, noise or blocks, even if it changes many pixels.                                   # ours
 KINDS = {
     "blur": _blur,
     "noise": _noise,

@@ -1,4 +1,4 @@
-"""Training of a small EDM denoiser (Karras et al. 2022, Sec. 5), for the scales without the published one."""
+"""Training of a small EDM denoiser (Karras et al. 2022, Sec. 5), for scales that do not use the published one."""
 
 import torch
 

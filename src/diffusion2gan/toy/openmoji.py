@@ -1,6 +1,6 @@
 """OpenMoji scenes: captioned images of any size, deterministic given (seed, index).
 
-A scene shows one OpenMoji drawing (CC BY-SA 4.0) with random scale, position and flip on a plain coloured ground. Its
+A scene shows one OpenMoji drawing (CC BY-SA 4.0) with random scale, position and flip on a plain background. Its
 caption names both: "a red apple on a blue background". Names of drawings are the CLDR short names. Combinations of
 drawing and ground in the benchmark never occur in the pairs.
 """

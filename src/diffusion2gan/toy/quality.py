@@ -68,7 +68,7 @@ def measure(teacher: Teacher, clip: CLIP, features: Features, count: int, steps:
 
 
 def recognised(teacher: Teacher, clip: CLIP, steps: int, guidance: float) -> dict:
-    """How many emoji and grounds CLIP recognises in most of the teacher's samples of them."""
+    """How many emoji and backgrounds CLIP recognises in more than half of the teacher's samples of each."""
     prompts = [scene.prompt for scene in _scenes(_UNSEEN + 2, 12 * len(EMOJI))]
     images = ImageList(sample(teacher, [prompt.caption for prompt in prompts], steps, guidance, "ddim"))
     named = ZeroShot(clip, OpenMoji().classes()).classify(clip.images(images))
@@ -81,7 +81,7 @@ def recognised(teacher: Teacher, clip: CLIP, steps: int, guidance: float) -> dic
 
 
 def measure_pixels(images: np.ndarray, features: Features) -> dict:
-    """FID of a pixel teacher's samples to unseen scenes, and FID of other scenes to the same as its lower bound."""
+    """FID of a pixel teacher's samples against unseen scenes, and that of other real scenes as a lower bound."""
     side, source = images.shape[1], OpenMoji()
     reference, other = (ImageList(source.unconditional_images(len(images), side, _UNSEEN + i)) for i in (0, 1))
     of_reference = features(reference)

@@ -1,4 +1,4 @@
-"""What `make demo` made: the scores of teacher and student, where their pictures are, and how to load the student."""
+"""What `make demo` made: the scores of teacher and student, where their images are, and how to load the student."""
 
 import sys
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    text = f"{scores(args)}\n\nPictures: {args.figure}\nTo sample from the student, type in {sys.executable}:\n\n"
+    text = f"{scores(args)}\n\nImages: {args.figure}\nTo sample from the student, type in {sys.executable}:\n\n"
     text += SNIPPET.format(student=args.student)
     with atomic(args.out) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Figure 1: pictures of each model from the same prompts and the same noise, the teacher first."""
+"""Figure 1: images of each model from the same prompts and the same noise, the teacher first."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ def main(args: Arguments):
     for name, folder in folders.items():
         files = image_paths(folder)[: len(captions)]
         if len(files) < len(captions):
-            raise UserError(f"{folder} holds {len(files)} pictures, the figure shows {len(captions)} prompts")
+            raise UserError(f"{folder} holds {len(files)} images, the figure shows {len(captions)} prompts")
         columns[name] = [images.load_image(file) for file in files]
     credit = attribution(captions)
     figure = figures.grid(columns, captions, credit)

@@ -1,4 +1,4 @@
-"""Figure 3: latents optimised from noise under each loss: curves, final pictures, and a table of final errors."""
+"""Figure 3: latents optimised from noise under each loss: curves, final images, and a table of final errors."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figure 4: the networks and losses that train a student, drawn from the modules themselves, without weights."""
+"""Figure 4: the networks and losses that train a student, drawn from the modules without loading weights."""
 
 from dataclasses import dataclass
 from pathlib import Path

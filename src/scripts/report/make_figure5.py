@@ -1,4 +1,4 @@
-"""Figure 5: the discriminator's U-Net, drawn from the module itself, without weights."""
+"""Figure 5: the discriminator's U-Net, drawn from the module without loading weights."""
 
 from dataclasses import dataclass
 from pathlib import Path

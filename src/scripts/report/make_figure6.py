@@ -1,4 +1,4 @@
-"""Figure 6: how often the pictures of a row are preferred: by people, by an automatic rater, and in the paper."""
+"""Figure 6: how often the images of a row are preferred: by people, by an automatic rater, and in the paper."""
 
 from dataclasses import dataclass
 from pathlib import Path

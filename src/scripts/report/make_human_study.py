@@ -1,4 +1,4 @@
-"""Make the page of the human preference study and its key, which says which model made each picture."""
+"""Make the page of the human preference study and its key, which says which model made each image."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -36,9 +36,9 @@ def main(args: Arguments):
 
 
 def planned(targets: list[str], config: Path, snakefile: Path = Path("Snakefile")) -> list[Job]:
-    """The jobs that make targets from nothing, under a whole configuration, each after those that it waits for.
+    """The jobs that make `targets` from nothing under a complete configuration, in an order in which they can run.
 
-    Targets that only gather files are left out.
+    Rules without output, which only collect files, are left out.
     """
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api, redirect_stdout(StringIO()):
         workflow = api.workflow(
@@ -47,7 +47,7 @@ def planned(targets: list[str], config: Path, snakefile: Path = Path("Snakefile"
             snakefile=snakefile,
         )
         workflow.dag(DAGSettings(targets=set(targets), forceall=True)).printd3dag()
-        levels = workflow._workflow.dag.toposorted()  # there is no public way to jobs with their wildcards
+        levels = workflow._workflow.dag.toposorted()  # no public method returns jobs with their wildcards
     return [
         Job(job.rule.name, dict(job.wildcards_dict), Path(job.benchmark) if job.benchmark else None)
         for level in levels

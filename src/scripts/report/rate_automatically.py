@@ -1,7 +1,7 @@
 """Answer the human preference study with CLIP, an automatic rater, to test the study without people.
 
-For alignment it prefers the picture with the higher CLIP score. For realism it prefers the picture with the higher
-realism score among the benchmark's pictures in CLIP's feature space (Kynkäänniemi et al. 2019).
+For alignment it prefers the image with the higher CLIP score. For realism it prefers the image with the higher
+realism score among the benchmark's images in CLIP's feature space (Kynkäänniemi et al. 2019).
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Train a small EDM denoiser on 32 × 32 images: the teacher of Table 6 at the scales without the published one."""
+"""Train a small EDM denoiser on 32 × 32 images: the teacher of Table 6 at scales that do not use the published one."""
 
 import torch
 
@@ -12,7 +12,7 @@ from diffusion2gan.toy.training import TrainingArguments, fit
 
 
 class Arguments(ToyEDMSettings, TrainingArguments):
-    """The settings of the denoiser, and where it is written."""
+    """The settings of the denoiser, and its output folder."""
 
 
 def main(args: Arguments):

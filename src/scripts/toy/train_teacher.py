@@ -16,7 +16,7 @@ from diffusion2gan.toy.training import TrainingArguments, fit
 class Arguments(ToyTeacherSettings, TrainingArguments):
     vae: Path
     init: Path | None = Field(None, description="a pipeline to start from, instead of random weights")
-    xl: bool = Field(False, description="an SDXL in miniature, instead of a Stable Diffusion")
+    xl: bool = Field(False, description="train a small SDXL instead of a small Stable Diffusion")
 
 
 def main(args: Arguments):

@@ -14,7 +14,7 @@ SCENES_FOR_SCALE = 1000
 
 
 class Arguments(ToyVAESettings, TrainingArguments):
-    """The settings of the VAE, and where it is written."""
+    """The settings of the VAE, and its output folder."""
 
 
 def main(args: Arguments):
