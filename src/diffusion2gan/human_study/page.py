@@ -80,7 +80,7 @@ def trials(
 
 
 def render_study(key: pd.DataFrame, pictures: Mapping[PictureId, bytes], side: int, attribution: str = "") -> str:
-    """The page of a key as one HTML file that loads nothing. `pictures` are WebP, `side` pixels wide and high."""
+    """The trials of a key as one self-contained HTML page. `pictures` are WebP, `side` pixels wide and high."""
     shown: dict[PictureId, int] = {}  # in the order of the trials, which reveals nothing
     entries = []
     for trial in key.itertuples():

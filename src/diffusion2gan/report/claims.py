@@ -2,7 +2,7 @@
 
 A check is a list: a metric, then rows of one table with "<" or ">" between them. A number multiplies the row after it.
 `[fid, a, "<", b, "<", c]` means fid(a) < fid(b) < fid(c), and `[fid, 9, a, "<", b]` means 9 * fid(a) < fid(b).
-pandas is imported only to judge, because every job of the workflow reads the claims.
+Only `judge` imports pandas, because every job of the workflow reads the claims.
 """
 
 from __future__ import annotations

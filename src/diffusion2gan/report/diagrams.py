@@ -19,7 +19,7 @@ INPUT, ENCODER, DECODER, READOUT, ROW = 0.42, 1.6, 3.0, 4.3, 0.95  # columns and
 
 
 class Box(NamedTuple):
-    """A title over smaller lines at (x, y). Arrows end up to `reach` inches left and right of x."""
+    """A title over smaller lines at (x, y). An arrow may end up to `reach` inches left or right of x."""
 
     x: float
     y: float
@@ -32,7 +32,7 @@ class Box(NamedTuple):
 def draw_overview(graph: nx.DiGraph, solving: Sequence[str], source: str) -> Figure:
     """Figure 4: the teacher's pairs, the student, and its two losses.
 
-    `solving` says in lines how the pairs are made, `source` where the traced networks come from.
+    `solving` are lines that say how the pairs are made, `source` says where the traced networks come from.
     """
     node = graph.nodes
     unet, latent = _counted(node["teacher"]), size(node["x"]["shape"])

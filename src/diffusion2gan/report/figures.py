@@ -115,8 +115,8 @@ def reconstructions(
 def against(series: Iterable[tuple[str, pd.DataFrame]], cost: str) -> Figure:
     """FID against a cost, one line per series: its name and its rows of a table (`report.tables`).
 
-    One panel has the measured numbers with their intervals, the other the paper's. The two never mix, because their
-    FIDs use other features and their costs other machines. `cost` is a name in `COST_AXES`.
+    One panel has the measured numbers with their intervals, the other the paper's. The two never share a panel: their
+    FIDs use different features, and their costs come from different machines. `cost` is a name in `COST_AXES`.
     """
     (reported, words), series = COST_AXES[cost], list(series)
     panels = {"measured": (cost, "fid", "fid_interval"), "reported by the paper": (reported, "fid_paper", "")}
@@ -149,7 +149,7 @@ def against(series: Iterable[tuple[str, pd.DataFrame]], cost: str) -> Figure:
 
 def preferences(sources: dict[str, pd.DataFrame]) -> Figure:
     """Figure 6: how often a row's images are preferred to another's. One column of panels per question, one row of
-    panels per source of answers. Sources never mix.
+    panels per source of answers. Each source has its own panels.
 
     A source has the columns question, row, against, win_rate in [0, 1]. A measured source also has win_rate_low and
     win_rate_high, drawn as error bars, and ties, which the rate leaves out.
@@ -199,7 +199,7 @@ def contact_sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], colum
 
 
 def _foot(figure: Figure | SubFigure, words: str) -> None:
-    """Print words small at the foot, wrapped into lines."""
+    """Print a text at the foot in small letters, wrapped into lines."""
     width = figure.bbox.width / figure.dpi
     figure.supxlabel(textwrap.fill(words, int(width * 20)), fontsize=SMALL, color="0.35")
 

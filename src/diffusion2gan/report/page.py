@@ -1,7 +1,7 @@
 """The whole study as one HTML page: claims, tables, figures, the records behind each number, and the cost.
 
-The page loads nothing and computes no number: each comes from the tables, the claims, the metrics files behind them, or
-Snakemake's timings. The page says what is missing.
+The page is self-contained. It computes no numbers: they come from the tables, the claims, the metrics files behind
+them, or Snakemake's timings. The page says what is missing.
 """
 
 import base64

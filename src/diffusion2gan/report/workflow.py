@@ -12,7 +12,10 @@ import pandas as pd
 
 
 def rule_graph(dot: str) -> nx.DiGraph:
-    """The rules in the output of `snakemake --dag dot`, with their number of `jobs`. An edge points to the user."""
+    """The rules in the output of `snakemake --dag dot`, with their number of `jobs`.
+
+    An edge goes from a rule to a rule that needs it.
+    """
     rule_of = dict(re.findall(r'^\s*(\d+)\[label = "(\w+)', dot, re.MULTILINE))
     graph = nx.DiGraph()
     for rule, jobs in Counter(rule_of.values()).items():

@@ -302,8 +302,8 @@ class LatentLPIPSEntry(Entry):
 
     images: str = Field(description="labelled images: a folder, or openmoji")
     judgements: str = Field(description="judgements of similarity: the folder of BAPPS, or openmoji")
-    weights: dict[str, str] = Field(description="trunks that are not trained here: their weights")
-    metrics: dict[str, str] = Field(description="metrics calibrated by others: their weights")
+    weights: dict[str, str] = Field(description="weights of the trunks that are not trained here")
+    metrics: dict[str, str] = Field(description="weights of the metrics that others calibrated")
     latents: LatentsEntry
     vgg: VGGSettings
     calibration: CalibrationEntry

@@ -334,11 +334,11 @@ class Study:
         _known("list of prompts", data.prompts, self.prompts, f"datasets.{data.name}")
         self.steps(data.teacher, self.teachers[data.teacher].solver)
         if data.shards > data.pairs and not data.part_of:
-            raise UserError(f"scales/{self.scale}.yaml: datasets.{data.name} has more shards than pairs: lower shards")
+            raise UserError(f"scales/{self.scale}.yaml: datasets.{data.name} has more shards than pairs: reduce shards")
         if data.part_of and data.pairs > (whole := self.datasets[data.part_of]).pairs:
             raise UserError(
                 f"scales/{self.scale}.yaml: datasets.{data.name} has more pairs than {whole.name}, which it is "
-                "part of: lower pairs"
+                "part of: reduce pairs"
             )
 
 

@@ -19,7 +19,7 @@ class SyntheticJudgements:
     """Endless synthetic judgements; judgement `index` depends only on (split, seed, size, index).
 
     A scene is distorted in two ways, and the milder distortion is preferred. In every second judgement
-    both distortions are of one kind (`same-kind`), and every distance that grows with the distortion is right.
+    both distortions are of one kind (`same-kind`), so every distance that grows with the severity agrees.
     In the others (`cross-kind`) the kinds differ, and the severities are at least `MARGIN` apart, because
     severities of two kinds can be compared only roughly.                                          # ours
     """

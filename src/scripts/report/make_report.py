@@ -1,4 +1,4 @@
-"""The whole study as one page that loads nothing: claims, tables, figures, the records behind each number, the cost."""
+"""The whole study as one self-contained page: claims, tables, figures, the records behind each number, the cost."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
