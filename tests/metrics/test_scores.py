@@ -24,7 +24,7 @@ from diffusion2gan.toy.source import OpenMoji
 from scripts.evaluate.score import Arguments, main
 
 COUNT = 8
-SHIPPED_CLIP = Path(__file__).parents[1] / "assets" / "toy" / "clip"  # trained, so it tells one picture from another
+SHIPPED_CLIP = Path(__file__).parents[2] / "assets" / "toy" / "clip"  # trained, so it tells one picture from another
 
 
 @pytest.fixture
@@ -94,9 +94,9 @@ def test_only_requested_metrics_are_measured(benchmark, colours):
 
 
 def test_images_enter_the_network_at_the_feature_side(benchmark, monkeypatch):
-    sides = set()
+    sides, name = set(), "efficientnet-lite0"
     monkeypatch.setitem(
-        features.NETWORKS, "colour", lambda device: lambda pixels: sides.add(pixels.shape[2:]) or pixels.mean((2, 3))
+        features.NETWORKS, name, lambda device: lambda pixels: sides.add(pixels.shape[2:]) or pixels.mean((2, 3))
     )
     score(benchmark, metrics=["fid"], feature_side=48)
     assert sides == {(48, 48)}

@@ -72,7 +72,7 @@ def test_scenes_are_encoded_as_scaled_latents_beside_their_captions():
     torch.manual_seed(0)
     vae, tokenizer = toy.vae().eval(), toy.tokenizer([prompt.caption for prompt in prompts("all")])
     vae.register_to_config(scaling_factor=0.3)
-    scenes = Scenes("all", 0, toy.PICTURE)
+    scenes = Scenes("all", 0, toy.IMAGE_SIZE)
     latents, tokens = encode_scenes(vae, tokenizer, scenes, 3)
     for i in range(3):
         picture = torch.from_numpy(scenes[i].image.copy()).permute(2, 0, 1)[None] / 127.5 - 1

@@ -1,12 +1,11 @@
 """OpenMoji scenes as a data source of the study (registered in `data.sources`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from diffusion2gan.progress import track
 from diffusion2gan.toy import openmoji
-from diffusion2gan.toy.distortions import SyntheticJudgements
 from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, Prompt, Scenes
 
 
@@ -43,8 +42,10 @@ class OpenMoji:
         """Scenes labelled with their emoji."""
         return LabelledScenes(size, seed)
 
-    def judgements(self, split: str, size: int, seed: int) -> SyntheticJudgements:
+    def judgements(self, split: str, size: int, seed: int) -> Sequence:
         """Distorted scenes; the milder distortion is preferred."""
+        from diffusion2gan.toy.distortions import SyntheticJudgements  # here: it imports torch, which the rest does not
+
         return SyntheticJudgements(split, seed, size)
 
     def unconditional_images(self, count: int, size: int, seed: int) -> np.ndarray:
