@@ -29,8 +29,8 @@ test-bare: $(BIN)/uv
 	cd $(BARE) && bin/python ../tests/bare.py
 	rm -r $(BARE) build
 
-# One mistake at a time, put into the code: which ones do the tests not notice? Many hours, so it is no part of `test`.
-# MUTANTS='diffusion2gan.losses*' tries those of one room.
+# Puts one mistake at a time into the code and lists those that no test notices. It takes many hours.
+# MUTANTS='diffusion2gan.losses*' tries those of one package.
 mutation: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(MUTANTS)
 	$(BIN)/mutmut results

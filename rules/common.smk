@@ -29,7 +29,11 @@ EVALUATION = CONFIG.evaluation
 CONFIG_JSON = CONFIG.model_dump_json(exclude_unset=True)
 
 # In a rule, `python` is the Python that runs Snakemake, even if its environment is not activated.
-os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+# An environment that conda made holds the lock's packages and not this one: scripts find it by its path.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    PYTHONPATH=os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(Path(workflow.basedir, "src"))])),
+)
 
 
 def one_of(names):

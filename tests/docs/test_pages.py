@@ -21,7 +21,16 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 STUDENT = "work/demo/runs/diffusion2gan/student"
-MADE = ("schemas/", "work/", "results/", "data/", ".venv", ".snakemake", "metrics/", ".submitit")  # by the workflow, not in git
+MADE = (
+    "schemas/",
+    "work/",
+    "results/",
+    "data/",
+    ".venv",
+    ".snakemake",
+    "metrics/",
+    ".submitit",
+)  # by the workflow, not in git
 SUFFIXES = (".py", ".md", ".smk", ".yaml", ".csv", ".png", ".toml", ".lock", "/")
 
 

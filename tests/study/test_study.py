@@ -294,3 +294,9 @@ def test_the_human_study_leaves_out_what_the_scale_does_not_draw():
     assert misspelt == (
         "config.yaml: human_study.comparisons: no run or model 'teacher-sd51', did you mean 'teacher-sd15'?"
     )
+
+
+def test_a_stage_states_no_setting_of_another():
+    for stage, name, value in (("regression", "lambda_gan", 1.0), ("gan", "noise_levels", 5)):
+        with pytest.raises(UserError, match=f"scales/smoke.yaml: {stage} has no setting '{name}': leave it out"):
+            Study(load(merge(CONFIG, {"scale": "smoke", stage: {name: value}}), ROOT)).runs  # noqa: B018

@@ -35,7 +35,9 @@ class DreamSim:
         try:
             from dreamsim import dreamsim
         except ImportError as error:
-            raise UserError("the package dreamsim is not installed: pip install 'diffusion2gan[paper]'") from error
+            raise UserError(
+                "the package dreamsim is not installed: pip install -e '.[paper]' in this project's folder"
+            ) from error
         CACHE.mkdir(parents=True, exist_ok=True)
         try:
             self.model, self.preprocess = dreamsim(

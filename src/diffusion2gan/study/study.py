@@ -277,6 +277,8 @@ class Study:
             raise UserError(f"{where} {problem}: set `discriminator`, or `stage`")
         if stray := entry.said().keys() - kind.model_fields - set(RunEntry.__annotations__):
             raise UserError(f"{where} is of the stage {stage}, which has no setting '{min(stray)}': leave it out")
+        if stray := sizes.said().keys() - kind.model_fields - set(StageEntry.__annotations__):
+            raise UserError(f"scales/{self.scale}.yaml: {stage} has no setting '{min(stray)}': leave it out")
         given = {each: value for each, value in (sizes.said() | said).items() if each in kind.model_fields}
         batch, iterations = self._sizes(stage, sizes, said)
         try:
@@ -291,10 +293,11 @@ class Study:
     def _sizes(self, stage: str, sizes: StageEntry, said: dict) -> tuple[BatchEntry, int]:
         """The batch and the number of iterations that a run names."""
         where = f"scales/{self.scale}.yaml: {stage}"
-        batch = _known("batch", said.get("batch", "base"), sizes.batch, where)
+        name = said.get("batch", "base")
+        batch = _known("batch", name, sizes.batch, where)
         if batch.size % (pieces := batch.nodes * max(1, batch.gpus) * batch.accumulation):
             raise UserError(
-                f"{where}: batch.{said['batch']} has size {batch.size}, which does not divide among "
+                f"{where}: batch.{name} has size {batch.size}, which does not divide among "
                 f"{batch.nodes} nodes of {max(1, batch.gpus)} GPUs with {batch.accumulation} micro-batches: choose a "
                 f"multiple of {pieces}"
             )
