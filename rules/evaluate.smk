@@ -44,6 +44,7 @@ rule score:
         samples=f"{WORK}/runs/{{run}}/samples/{{benchmark}}",
         prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
         images=f"{WORK}/benchmarks/{{benchmark}}/images",
+        recipe=f"{WORK}/benchmarks/{{benchmark}}/benchmark.json",
         clip=files(EVALUATION.clip),
         compared=lambda w: list(PATHS.compared_pictures(w.run, w.benchmark).values()),
     output:

@@ -73,8 +73,8 @@ def test_a_benchmark_brings_its_classes_and_its_attribution(tmp_path):
     assert pd.read_parquet(tmp_path / "prompts.parquet").to_dict("list") == {
         "prompt_id": [0, 1, 2], "caption": ["light"] * 3, "shade": [1] * 3,
     }  # fmt: skip
-    assert json.loads((tmp_path / "classes.json").read_text()) == {"shade": [["dark"], ["light"]]}
-    assert json.loads((tmp_path / "benchmark.json").read_text())["attribution"] == "Greys by nobody"
+    recipe = json.loads((tmp_path / "benchmark.json").read_text())
+    assert recipe["classes"] == {"shade": [["dark"], ["light"]]} and recipe["attribution"] == "Greys by nobody"
     assert len(image_paths(tmp_path / "images")) == 3
 
 

@@ -37,7 +37,7 @@ def benchmark(tmp_path, teacher_folder):
         Image.fromarray(scenes[i].image).save(folder / "images" / f"{i:05d}.png")
     rows = [{"caption": scenes[i].prompt.caption, **vars(scenes[i].prompt)} for i in range(12)]
     pd.DataFrame(rows).to_parquet(folder / "prompts.parquet")
-    (folder / "classes.json").write_text(json.dumps(OpenMoji().classes()))
+    (folder / "benchmark.json").write_text(json.dumps({"pictures": 12, "classes": OpenMoji().classes()}))
     recipe = {
         "model": str(teacher_folder),
         "count": COUNT,
@@ -123,7 +123,7 @@ def test_clip_classifies_the_images_of_a_benchmark_with_classes_only(benchmark):
     said = clip.captions([f"a red {caption}" for caption in table["caption"][:COUNT]])
     assert prefixed == pytest.approx((pictures @ said.T).diagonal().mean().item(), abs=1e-6)
     assert abs(prefixed - measured["metrics"]["clip_score"]) > 1e-3
-    (benchmark / "classes.json").unlink()
+    (benchmark / "benchmark.json").unlink()
     assert set(score(benchmark, metrics=["clip_score"], clip=spec)["metrics"]) == {"clip_score"}
 
 

@@ -20,7 +20,7 @@ def test_every_caption_is_in_one_class_of_each_label():
 def test_the_prompts_of_a_benchmark_have_the_classes_that_their_captions_are_in(tmp_path):
     make_benchmark.main(make_benchmark.Arguments("openmoji", 12, 32, tmp_path))
     table = pd.read_parquet(tmp_path / "prompts.parquet")
-    classes = json.loads((tmp_path / "classes.json").read_text())
+    classes = json.loads((tmp_path / "benchmark.json").read_text())["classes"]
     assert list(table.columns) == ["prompt_id", "caption", *classes]
     for label, of_label in classes.items():
         assert all(caption in of_label[i] for caption, i in zip(table["caption"], table[label], strict=True))

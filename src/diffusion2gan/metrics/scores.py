@@ -160,13 +160,17 @@ class Scores:
 
     def _classes(self) -> dict[str, list[list[str]]] | None:
         """The captions of the classes that the benchmark's prompts are labelled with; None if they have no labels."""
-        file = self.settings.benchmark / "classes.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return self._declared().get("classes")
+
+    def _declared(self) -> dict:
+        """The content of `benchmark.json`; empty if a benchmark was put together by hand."""
+        file = self.settings.benchmark / "benchmark.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
     def _reference(self) -> ImageFiles:
         """The benchmark's images. Raises UserError if there are not as many as its `benchmark.json` declares."""
-        real, file = self._images(self.settings.benchmark / "images"), self.settings.benchmark / "benchmark.json"
-        declared = json.loads(file.read_text(encoding="utf-8"))["pictures"] if file.exists() else len(real)
+        real = self._images(self.settings.benchmark / "images")
+        declared = self._declared().get("pictures", len(real))
         if declared != len(real):
             raise UserError(
                 f"{self.settings.benchmark}/images holds {len(real)} of {declared} images: make it again with "

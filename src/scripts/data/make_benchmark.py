@@ -1,8 +1,7 @@
 """Prepare a benchmark: its fixed prompts and its reference images.
 
-COCO's images are linked, not copied. A registered source replaces COCO at the small scales, and also writes
-`classes.json`: the classes that the labels of its prompts refer to. A benchmark with `references` has no captions, like
-CIFAR-10.
+COCO's images are linked, not copied. A registered source replaces COCO at the small scales; `benchmark.json` then also
+holds the classes that the labels of its prompts refer to. A benchmark with `references` has no captions, like CIFAR-10.
 """
 
 import hashlib
@@ -37,7 +36,6 @@ class Arguments:
 def main(args: Arguments):
     images = args.out / "images"
     images.mkdir(parents=True, exist_ok=True)
-    (args.out / "classes.json").unlink(missing_ok=True)  # of another source
     make = write_scenes if find_source(args.source) else link_coco
     make = write_references if args.references else make
     prompts, recipe = make(args, images)
@@ -61,8 +59,7 @@ def write_scenes(args: Arguments, images: Path) -> tuple[pd.DataFrame, dict]:
     for i, (image, row) in enumerate(track(made, "writing the benchmark", total=args.count)):
         save_png(image, images / f"{i:05d}.png")
         rows.append({"prompt_id": i, **row})
-    write_json(args.out / "classes.json", source.classes())
-    return pd.DataFrame(rows), {"attribution": source.attribution}
+    return pd.DataFrame(rows), {"attribution": source.attribution, "classes": source.classes()}
 
 
 def link_coco(args: Arguments, images: Path) -> tuple[pd.DataFrame, dict]:
