@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from diffusion2gan.io import atomic
-from diffusion2gan.report import tables
+from diffusion2gan.report.inputs import read_metrics
 from diffusion2gan.study import cli
 
 SNIPPET = """\
@@ -43,7 +43,7 @@ def scores(args: Arguments) -> str:
             "FID": f"{record['metrics']['fid']:.1f}",
             "CLIP score": f"{record['metrics']['clip_score']:.3f}",
         }
-        for label, record in zip(args.labels, tables.read_metrics(args.metrics), strict=True)
+        for label, record in zip(args.labels, read_metrics(args.metrics), strict=True)
     }
     return pd.DataFrame.from_dict(lines, orient="index").to_string()
 
