@@ -161,5 +161,5 @@ def test_a_deleted_asset_is_one_line(workflow):
     assert ran.returncode == 1
     assert ran.stdout.strip() == (
         "error: assets/toy/vgg-latent.safetensors is missing: restore it with "
-        "`git checkout -- assets/toy/vgg-latent.safetensors`, or train it anew with `snakemake --cores all -- assets`"
+        "`git checkout -- assets/toy/vgg-latent.safetensors`, or train it again with `snakemake --cores all -- assets`"
     )
