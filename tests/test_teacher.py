@@ -180,7 +180,7 @@ def test_latents_are_scaled_on_the_way_in_and_out(teacher):
 def test_a_missing_pipeline_is_a_one_line_error(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for path in (str(tmp_path / "nowhere"), "nobody/nothing-of-this-name"):
-        with pytest.raises(UserError, match="is neither a folder nor, .*`hf download") as raised:
+        with pytest.raises(UserError, match="is neither a folder nor .*`hf download") as raised:
             Teacher(path)
         assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="is not the folder of a diffusers pipeline"):
