@@ -6,7 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from diffusion2gan.io import atomic
+from diffusion2gan.io import write_text
 
 MARK = {"holds": "✓", "fails": "✗", "not measured": "–"}
 
@@ -28,9 +28,7 @@ def render(template: str, **values) -> str:
 
 def write_page(path: Path, template: str, **values) -> None:
     """Render a template into a file, atomically."""
-    text = render(template, **values)
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, render(template, **values))
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,6 @@ A step is the loss of a batch and its gradient to the student's latents. The tru
 because speed does not depend on them.
 """
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +11,7 @@ import torch
 from pydantic import Field
 
 from diffusion2gan import provenance
-from diffusion2gan.io import atomic
+from diffusion2gan.io import atomic, write_json
 from diffusion2gan.losses.ensemble import Ensemble
 from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS, PixelLPIPS
 from diffusion2gan.metrics.speed import extra_memory, seconds
@@ -65,9 +64,8 @@ def main(args: Arguments):
             rows.append(row)
     with atomic(args.out) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
-    with atomic(args.hardware) as temporary:
-        settings = cli.settings_of(args, ["teacher", "width", "batch_size", "repeats", "autocast"])
-        temporary.write_text(json.dumps(settings | provenance.record(settings, device), indent=1) + "\n")
+    settings = cli.settings_of(args, ["teacher", "width", "batch_size", "repeats", "autocast"])
+    write_json(args.hardware, settings | provenance.record(settings, device))
 
 
 def random_metric(space: str, channels: int, width: float) -> LPIPS:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffusion2gan.io import atomic
+from diffusion2gan.io import write_text
 from diffusion2gan.report.inputs import read_metrics
 from diffusion2gan.study import cli
 
@@ -31,8 +31,7 @@ class Arguments:
 def main(args: Arguments):
     text = f"{scores(args)}\n\nImages: {args.figure}\nTo sample from the student, type in {sys.executable}:\n\n"
     text += SNIPPET.format(student=args.student)
-    with atomic(args.out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(args.out, text)
 
 
 def scores(args: Arguments) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 from diffusion2gan.data.sources import attribution
 from diffusion2gan.errors import UserError
 from diffusion2gan.human_study import page as human_study
-from diffusion2gan.io import atomic
+from diffusion2gan.io import write_text
 from diffusion2gan.report.tables import write_csv
 from diffusion2gan.sampling.folder import model_folders
 from diffusion2gan.study import cli
@@ -44,8 +44,7 @@ def main(args: Arguments):
     key = human_study.trials(pairs, chosen, pictures, args.seed)
     page = human_study.render_study(key, pictures, args.resolution, attribution(captions))
     write_csv(key, args.key)
-    with atomic(args.out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(args.out, page)
     print(f"{len(key)} trials, {len(page) / 1e6:.1f} MB: {args.out}")
 
 

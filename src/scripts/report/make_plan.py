@@ -10,7 +10,7 @@ from snakemake.api import SnakemakeApi
 from snakemake.settings.enums import Quietness
 from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
 
-from diffusion2gan.io import atomic
+from diffusion2gan.io import atomic, write_text
 from diffusion2gan.study import cli, config, cost, plan
 from diffusion2gan.study.cost import Job
 from diffusion2gan.study.study import Study
@@ -30,8 +30,7 @@ def main(args: Arguments):
     text = plan.markdown(study, table, args.targets, shutil.disk_usage(args.config.parent).free)
     with atomic(args.out) as temporary:
         table.round(4).to_csv(temporary, index=False)
-    with atomic(args.readable) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(args.readable, text)
     print(text)
 
 

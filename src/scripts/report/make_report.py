@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from diffusion2gan.io import atomic
+from diffusion2gan.io import write_text
 from diffusion2gan.report import workflow
 from diffusion2gan.report.claims import read_claims
 from diffusion2gan.report.inputs import read_metrics
@@ -43,8 +43,7 @@ def main(args: Arguments):
         graph=workflow.rule_graph(args.jobs.read_text(encoding="utf-8")),
         timings=workflow.read_timings(args.timings),
     )
-    with atomic(args.out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(args.out, page)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
 
 
