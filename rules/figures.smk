@@ -86,10 +86,10 @@ rule make_figure2:
 RECONSTRUCTIONS = {
     "lpips": {"loss": "lpips"},
     "latent-lpips": {"loss": "latent_lpips"},
-    "e-latent-lpips-b": {"loss": "e_latent_lpips", "preset": "b"},
-    "e-latent-lpips-bg": {"loss": "e_latent_lpips", "preset": "bg"},
-    "e-latent-lpips-bgc": {"loss": "e_latent_lpips", "preset": "bgc"},
-    "e-latent-lpips-bgco": {"loss": "e_latent_lpips", "preset": "bgco"},
+    "e-latent-lpips-b": {"loss": "e_latent_lpips", "ensemble": "b"},
+    "e-latent-lpips-bg": {"loss": "e_latent_lpips", "ensemble": "bg"},
+    "e-latent-lpips-bgc": {"loss": "e_latent_lpips", "ensemble": "bgc"},
+    "e-latent-lpips-bgco": {"loss": "e_latent_lpips", "ensemble": "bgco"},
 }
 
 

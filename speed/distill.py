@@ -26,7 +26,7 @@ from diffusion2gan.losses import PERCEPTUAL, POINTWISE, regression_loss
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.dataset import Pairs
-from diffusion2gan.settings import GANSettings, RegressionSettings
+from diffusion2gan.settings import GANSettings, LossSettings, RegressionSettings
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.training import distributed
 from diffusion2gan.training.adversarial import AdversarialTraining
@@ -142,12 +142,12 @@ def student(teacher: RandomTeacher) -> Generator:
 def loss_of(name: str, size: str, folder: Path, teacher: RandomTeacher):
     """The loss with a random metric: VGG16 at full width, or at a quarter of its width for the toy size."""
     if name in POINTWISE:
-        return regression_loss(name)
+        return regression_loss(LossSettings(loss=name))
     space = PERCEPTUAL[name]
     trunk = VGG(space, 3 if space == "pixel" else 4, 0, 0.25 if size == "toy" else 1.0)
     path = folder / f"{space}.safetensors"
     LPIPS(trunk, [torch.rand(width) for width in trunk.widths]).save(path)
-    return regression_loss(name, path, teacher.decode, device=teacher.device)
+    return regression_loss(LossSettings(loss=name), path, teacher.decode, device=teacher.device)
 
 
 def discriminator(settings: GANSettings, teacher: RandomTeacher):

@@ -19,11 +19,14 @@ Size = Annotated[int, Field(ge=0)]  # the help of a setting says what 0 means
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Loss = Literal["mse", "pseudo_huber", "lpips", "latent_lpips", "e_latent_lpips"]
-Ensemble = Literal["b", "bg", "bgc", "bgco"]  # b: blit, g: geometry, c: colour, o: cutout
 Space = Literal["pixel", "latent"]
 Solver = Literal["ddim", "dpm-solver", "heun"]
 Spacing = Literal["own", "leading", "linspace", "trailing"]  # own: as the pipeline's scheduler says
+PipelineScheduler = Literal["own", "euler", "lcm", "rectified-flow"]  # of a published pipeline
+Guidance = Annotated[float, Field(ge=1, description="classifier-free guidance scale; 1: none")]
+LPIPSSide = Annotated[
+    int, Field(ge=0, description="side in pixels that images are resized to before LPIPS; 0: not resized")
+]
 ResizeFilter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 PictureMetric = Literal[
     "fid", "kid", "precision", "recall", "fid_second", "kid_second", "clip_score", "dreamsim", "dreamdiv"
@@ -124,14 +127,21 @@ class Fitting(SettingsModel):
     shard: bool = Field(False, description="shard weights, gradients and optimizer states among the processes (FSDP)")
 
 
-class DistillationSettings(SettingsModel):
-    """Settings of every training stage. The paper does not state the optimizer's settings."""
+class LossSettings(SettingsModel):
+    """The regression loss."""
 
-    loss: Loss = Field(description="regression loss d of Eq. 1")
-    ensemble: Annotated[Ensemble, OnlyIf("loss", "e_latent_lpips")] = Field(
+    loss: Literal["mse", "pseudo_huber", "lpips", "latent_lpips", "e_latent_lpips"] = Field(
+        description="regression loss d of Eq. 1"
+    )
+    ensemble: Annotated[Literal["b", "bg", "bgc", "bgco"], OnlyIf("loss", "e_latent_lpips")] = Field(
         "bgco",
         description="transforms of E-LatentLPIPS. b: blit, g: geometry, c: colour, o: cutout",  # ours
     )
+
+
+class DistillationSettings(LossSettings):
+    """Settings of every training stage. The paper does not state the optimizer's settings."""
+
     iterations: Count = Field(description="training steps")
     batch_size: Count = Field(description="samples per step, over all processes and micro-batches")
     learning_rate: Positive = Field(1e-5, description="learning rate of the student's AdamW")  # ours
@@ -266,7 +276,7 @@ class SolvingSettings(SettingsModel):
     solver: Solver = Field("ddim", description="solver of the ODE, without added noise")
     spacing: Spacing = Field("own", description="spacing of the timesteps")
     steps: Count = Field(description="steps of the solver")
-    guidance: float = Field(ge=1, description="classifier-free guidance scale; 1: none")
+    guidance: Guidance
     batch_size: Count = Field(description="pairs solved at once")
 
 
@@ -274,7 +284,7 @@ class SamplingSettings(SettingsModel):
     """Everything that an image depends on besides its caption and its noise."""
 
     model: str = Field(description="a student, a teacher or a published pipeline: a folder or a hub id")
-    scheduler: Literal["student", Solver, "own", "euler", "lcm", "rectified-flow"] = Field(
+    scheduler: Literal["student", Solver, PipelineScheduler] = Field(
         "student",
         description="student: the single step of a student; ddim, dpm-solver, heun: a solver of a teacher; "
         "own, euler, lcm, rectified-flow: a scheduler of a published pipeline",
@@ -290,24 +300,40 @@ class SamplingSettings(SettingsModel):
     resolution: Size = Field(0, description="side of a published pipeline's images in pixels; 0: its default")
 
 
-class FeatureSettings(SettingsModel):
+class Sampled(SettingsModel):
+    """How many images are sampled at once."""
+
+    batch_size: Count = Field(16, description="images sampled at once")  # ours
+
+
+class Resizing(SettingsModel):
+    """How images are resized before they are compared."""
+
+    resolution: Count = Field(description="side in pixels at which images are compared")
+    resize_filter: ResizeFilter = Field("lanczos", description="filter of that resizing")
+
+
+class CLIPSettings(SettingsModel):
+    """The CLIP network of the CLIP score."""
+
+    clip: str = Field("ViT-g-14/laion2b_s12b_b42k", description="CLIP network: MODEL/WEIGHTS of open_clip")  # ours
+    clip_prefix: str = Field("", description="text put before every caption")  # ours
+
+
+class FeatureSettings(CLIPSettings):
     """The networks that the metrics use."""
 
     features: Literal["efficientnet-lite0", "inception"] = Field("inception", description="for FID, KID and precision")
     second_features: Literal["clip", "dinov2"] = Field("dinov2", description="for a second FID and KID")  # ours
     feature_side: Count = Field(224, description="side in pixels of the images that these networks see")
-    clip: str = Field("ViT-g-14/laion2b_s12b_b42k", description="CLIP network: MODEL/WEIGHTS of open_clip")  # ours
-    clip_prefix: str = Field("", description="text put before every caption")  # ours
     dreamsim: str = Field("ensemble", description="DreamSim's network, or a CLIP that replaces it")  # ours
     resamples: Several = Field(100, description="number of bootstrap resamples for the intervals")  # ours
 
 
-class ScoringSettings(FeatureSettings, Seeded):
+class ScoringSettings(FeatureSettings, Resizing, Seeded):
     """How a folder of images is measured."""
 
     metrics: list[PictureMetric] = Field(["fid", "clip_score", "precision", "recall"], description="what to measure")
-    resolution: Count = Field(256, description="side in pixels that images are first resized to")
-    resize_filter: ResizeFilter = Field("lanczos", description="filter of that resizing")
     time: bool = Field(False, description="sample again, to measure the time per image")
 
 
@@ -316,7 +342,9 @@ class ToySettings(Seeded):
 
     iterations: Count = Field(description="training steps")
     batch_size: Count = Field(description="samples per step")
-    learning_rate: Positive = Field(description="learning rate of AdamW")
+    learning_rate: Positive = Field(description="highest learning rate of AdamW")
+    warmup: Size = Field(200, description="steps during which the learning rate rises linearly; then a cosine to 0")
+    ema_decay: Fraction = Field(0.999, description="decay of the averaged weights; 0: no average")
 
 
 class ToyVAESettings(ToySettings):

@@ -39,7 +39,9 @@ def make(folder, **settings):
     defaults = {"pairs": PAIRS, "count": 4, "resolution": 8, "seed": 0}
     out, key = folder / "study/index.html", folder / "study/key.csv"
     make_human_study.main(
-        make_human_study.Arguments(folder / "prompts.parquet", models, out=out, key=key, **defaults | settings)
+        make_human_study.Arguments(
+            prompts=folder / "prompts.parquet", models=models, out=out, key=key, **defaults | settings
+        )
     )
     return out.read_text(encoding="utf-8"), pd.read_csv(key, dtype={"trial": str})
 

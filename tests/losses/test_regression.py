@@ -11,6 +11,7 @@ from diffusion2gan.losses.ensemble import PRESETS, Ensemble
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.losses.regression import mse, pseudo_huber
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.settings import LossSettings
 
 
 def test_mse_is_the_mean_square():
@@ -49,23 +50,27 @@ def test_the_names_give_the_losses(metric_files):
     def decode(x):
         return x[:, :3].repeat_interleave(4, 2).repeat_interleave(4, 3)
 
-    assert regression_loss("mse")(x0, x1) == mse(x0, x1)
-    assert regression_loss("pseudo_huber")(x0, x1) == pseudo_huber(x0, x1)
-    torch.testing.assert_close(regression_loss("latent_lpips", latent)(x0, x1), LPIPS.load(latent)(x0, x1).mean())
+    assert regression_loss(LossSettings(loss="mse"))(x0, x1) == mse(x0, x1)
+    assert regression_loss(LossSettings(loss="pseudo_huber"))(x0, x1) == pseudo_huber(x0, x1)
+    torch.testing.assert_close(
+        regression_loss(LossSettings(loss="latent_lpips"), latent)(x0, x1), LPIPS.load(latent)(x0, x1).mean()
+    )
     in_pixels = LPIPS.load(pixel)(decode(x0), decode(x1)).mean()
-    torch.testing.assert_close(regression_loss("lpips", pixel, decode)(x0, x1), in_pixels)
+    torch.testing.assert_close(regression_loss(LossSettings(loss="lpips"), pixel, decode)(x0, x1), in_pixels)
     halved = [torch.nn.functional.avg_pool2d(decode(x), 2) for x in (x0, x1)]
     torch.testing.assert_close(
-        regression_loss("lpips", pixel, decode, side=16)(x0, x1), LPIPS.load(pixel)(*halved).mean()
+        regression_loss(LossSettings(loss="lpips"), pixel, decode, side=16)(x0, x1), LPIPS.load(pixel)(*halved).mean()
     )
-    ensembled = regression_loss("e_latent_lpips", latent, preset="bg")
+    ensembled = regression_loss(LossSettings(loss="e_latent_lpips", ensemble="bg"), latent)
     assert ensembled(x0, x1).ndim == 0 and ensembled(x0, x1) != ensembled(x0, x1)
 
 
 @pytest.mark.parametrize("name", ["lpips", "latent_lpips", "e_latent_lpips"])
 def test_the_second_latent_is_the_target(metric_files, name):
     file = metric_files / ("pixel.safetensors" if name == "lpips" else "latent.safetensors")
-    loss = regression_loss(name, file, lambda x: x[:, :3].repeat_interleave(2, 2).repeat_interleave(2, 3))
+    loss = regression_loss(
+        LossSettings(loss=name), file, lambda x: x[:, :3].repeat_interleave(2, 2).repeat_interleave(2, 3)
+    )
     x0, x1 = (x.requires_grad_() for x in torch.randn(2, 2, 4, 8, 8).unbind())
     loss(x0, x1).backward()
     assert x0.grad.abs().sum() > 0 and x1.grad is None
@@ -73,7 +78,7 @@ def test_the_second_latent_is_the_target(metric_files, name):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_ensemble_has_the_parts_of_its_preset(metric_files, preset):
-    loss = regression_loss("e_latent_lpips", metric_files / "latent.safetensors", preset=preset)
+    loss = regression_loss(LossSettings(loss="e_latent_lpips", ensemble=preset), metric_files / "latent.safetensors")
     x0, x1 = torch.randn(2, 3, 4, 8, 8)
     transformed = Ensemble(preset)(x0, x1, torch.Generator().manual_seed(3))
     expected = LPIPS.load(metric_files / "latent.safetensors")(*transformed).mean()
@@ -82,7 +87,7 @@ def test_the_ensemble_has_the_parts_of_its_preset(metric_files, preset):
 
 @pytest.mark.parametrize("preset", ["b", "bgco"])
 def test_the_ensemble_of_a_batch_does_not_depend_on_how_it_is_split(metric_files, preset):
-    loss = regression_loss("e_latent_lpips", metric_files / "latent.safetensors", preset=preset)
+    loss = regression_loss(LossSettings(loss="e_latent_lpips", ensemble=preset), metric_files / "latent.safetensors")
     x0, x1 = torch.randn(2, 6, 4, 8, 8)
     whole = loss(x0, x1, Place(slice(0, 6), 6, seed=3))
     cut = [loss(x0[rows], x1[rows], Place(rows, 6, seed=3)) for rows in (slice(0, 2), slice(2, 4), slice(4, 6))]
@@ -93,11 +98,11 @@ def test_the_ensemble_of_a_batch_does_not_depend_on_how_it_is_split(metric_files
 
 
 def test_mistakes_are_errors(metric_files):
-    with pytest.raises(UserError, match="use one of mse"):
-        regression_loss("l1")
+    with pytest.raises(UserError, match="loss is 'mea', did you mean 'mse'"):
+        LossSettings(loss="mea")
     with pytest.raises(UserError, match="--lpips"):
-        regression_loss("latent_lpips")
+        regression_loss(LossSettings(loss="latent_lpips"))
     with pytest.raises(UserError, match="compares latents"):
-        regression_loss("e_latent_lpips", metric_files / "pixel.safetensors")
+        regression_loss(LossSettings(loss="e_latent_lpips"), metric_files / "pixel.safetensors")
     with pytest.raises(UserError, match="no ensemble 'bx'"):
-        regression_loss("e_latent_lpips", metric_files / "latent.safetensors", preset="bx")
+        Ensemble("bx")

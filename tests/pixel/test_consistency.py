@@ -14,7 +14,7 @@ from diffusion2gan.pixel.consistency import ConsistencyTraining
 from diffusion2gan.pixel.edm import SIGMA_MAX, SIGMA_MIN, noise_levels
 from diffusion2gan.pixel.heun import heun_step
 from diffusion2gan.pixel.model import PixelGenerator
-from diffusion2gan.settings import ConsistencySettings, Fitting, RegressionSettings
+from diffusion2gan.settings import ConsistencySettings, Fitting, LossSettings, RegressionSettings
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.regression import RegressionTraining
 
@@ -79,7 +79,7 @@ def training_of(kind, fitting=None, loss=None, **changes):
     torch.manual_seed(0)
     teacher = SimpleNamespace(unet=Counting(), device=torch.device("cpu"), encode_text=lambda captions: {})
     student = PixelGenerator(Student(SIGMA_MIN if kind == "consistency" else 0.0))
-    pairs, loss = Data(kind == "regression"), loss or regression_loss("mse")
+    pairs, loss = Data(kind == "regression"), loss or regression_loss(LossSettings(loss="mse"))
     settings = {"loss": "mse", "iterations": 600, "batch_size": 64, "learning_rate": 1e-2} | changes
     if kind == "regression":
         return RegressionTraining(student, teacher, pairs, loss, RegressionSettings(**settings), fitting)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.settings import Count, Loss, Positive, Seeded, SettingsModel
+from diffusion2gan.settings import Count, Positive, Seeded, SettingsModel, Solver
 from diffusion2gan.study import cli
 
 
 class Model(Seeded):
     folder: Path
-    loss: Loss = "mse"
+    solver: Solver = "ddim"
     batch_size: Count = 8
     rate: Positive | None = None
     fast: bool = False
@@ -59,7 +59,7 @@ def test_a_command_line_is_read_as_it_was_written():
         ("--batch_size 3", "the option --folder is missing"),
         ("--folder a --batch_size 0", "batch_size is '0': input should be greater than or equal to 1"),
         ("--folder a --batch_size many", "batch_size is 'many', it must be a whole number"),
-        ("--folder a --loss msee", "loss is 'msee', did you mean 'mse'?"),
+        ("--folder a --solver dim", "solver is 'dim', did you mean 'ddim'?"),
         ("--folder a --fast often", "fast is 'often', it must be true or false"),
         ("--folder a --sizes 1 x", "sizes.1 is 'x', it must be a whole number"),
         ("--folder", "argument --folder: expected one argument"),

@@ -219,6 +219,10 @@ def test_an_unknown_row():
         ({"figures": {"figure1": {"columns": {"teacher": "T"}}}}, "figures.figure1: no run or model 'teacher'"),
         ({"models": {"x": {"teacher": "sd15"}}}, "models.x is a teacher: it needs solver and guidance"),
         (
+            {"models": {"x": {"teacher": "sd15", "solver": "ddim", "guidance": 3, "spacing": "leading"}}},
+            "models.x is a teacher: it takes no spacing",
+        ),
+        (
             {"models": {"x": {}}},
             "models.x needs teacher, solver and guidance; or, for a published pipeline, scheduler, steps",
         ),

@@ -15,7 +15,7 @@ from diffusion2gan.losses import regression_loss
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.seeds import noise
-from diffusion2gan.settings import Fitting, GANSettings, RegressionSettings, VGGSettings
+from diffusion2gan.settings import Fitting, GANSettings, LossSettings, RegressionSettings, VGGSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
 from diffusion2gan.training.adversarial import AdversarialTraining
@@ -54,7 +54,7 @@ def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -
     teacher = Teacher(teacher_folder, "cpu", torch.float64)
     common = {
         "student": Generator.from_teacher(teacher_folder).double(), "teacher": teacher, "pairs": Memory(),
-        "loss": regression_loss("e_latent_lpips", Path(metric)), "fitting": fitting,
+        "loss": regression_loss(LossSettings(loss="e_latent_lpips"), Path(metric)), "fitting": fitting,
     }  # fmt: skip
     settings = {"loss": "e_latent_lpips", "iterations": STEPS, "batch_size": 8, "learning_rate": 1e-3, "seed": 5}
     if kind == "regression":

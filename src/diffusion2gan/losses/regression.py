@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
@@ -11,6 +12,9 @@ from torch.nn import functional as F
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses.ensemble import Ensemble
 from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS, PixelLPIPS
+
+if TYPE_CHECKING:  # the losses can be imported without pydantic
+    from diffusion2gan.settings import LossSettings
 
 Loss = Callable[..., torch.Tensor]
 
@@ -45,25 +49,23 @@ PERCEPTUAL = {"lpips": "pixel", "latent_lpips": "latent", "e_latent_lpips": "lat
 
 
 def regression_loss(
-    name: str,
+    settings: "LossSettings",
     metric_file: Path | None = None,
     decode: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    preset: str = "bgco",
     device: torch.device | str = "cpu",
     side: int = 0,
 ) -> Loss:
-    """The loss called `name`: (x0, x1, place) → scalar for scaled latents (N, C, h, w), where x1 is the target.
+    """The loss that `settings.loss` names: (x0, x1, place) → scalar for scaled latents (N, C, h, w).
 
-    `place` says which rows of a batch x0 and x1 are; without it they are a whole batch.
+    x1 is the target. `place` says which rows of a batch x0 and x1 are; without it they are a whole batch.
     A perceptual loss reads its calibrated metric from `metric_file`; `lpips` decodes with `decode`
-    (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` samples its
-    transforms from `preset`. Raises UserError if the name is unknown, the metric is missing, or it compares the other
-    space (latents or pixels).
+    (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` samples the
+    transforms that `settings.ensemble` names. Raises UserError if the metric is missing or compares the other space
+    (latents or pixels).
     """
+    name = settings.loss
     if name in POINTWISE:
         return lambda x0, x1, place=None: POINTWISE[name](x0, x1)
-    if name not in PERCEPTUAL:
-        raise UserError(f"no loss '{name}': use one of {', '.join([*POINTWISE, *PERCEPTUAL])}")
     if metric_file is None:
         raise UserError(f"the loss {name} needs a calibrated metric: give its file as --lpips")
     metric = LPIPS.load(metric_file).to(device)
@@ -72,7 +74,7 @@ def regression_loss(
     if name != "e_latent_lpips":
         distance = PixelLPIPS(metric, decode, side) if name == "lpips" else metric
         return lambda x0, x1, place=None: distance(x0, x1).mean()
-    ensembled = ELatentLPIPS(metric, Ensemble(preset))
+    ensembled = ELatentLPIPS(metric, Ensemble(settings.ensemble))
 
     def loss(x0: torch.Tensor, x1: torch.Tensor, place: Place | None = None) -> torch.Tensor:
         if place is None:

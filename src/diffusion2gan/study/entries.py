@@ -15,19 +15,25 @@ from diffusion2gan.settings import (
     FeatureSettings,
     Fitting,
     GANSettings,
+    Guidance,
+    LossSettings,
     LossTimingSettings,
+    LPIPSSide,
     PictureMetric,
+    PipelineScheduler,
     Positive,
     PromptFilter,
     ReconstructionSettings,
     RegressionSettings,
-    ResizeFilter,
+    Resizing,
+    Sampled,
     SamplingSettings,
     Seed,
     SettingsModel,
     Several,
     Size,
     Solver,
+    SolvingSettings,
     Space,
     Spacing,
     SpeedMetric,
@@ -105,7 +111,7 @@ class TeacherEntry(Entry):
         description="channels, height and width of a latent, or of an image for a teacher in pixels"
     )
     weights: Weights
-    lpips_side: Size = Field(0, description="side in pixels that images are resized to before LPIPS; 0: not resized")
+    lpips_side: LPIPSSide = 0
 
     @property
     def made(self) -> bool:
@@ -139,7 +145,7 @@ class DatasetEntry(Entry):
     """Pairs of one teacher at one guidance, or the first pairs of another dataset."""
 
     teacher: Name | None = None
-    guidance: Annotated[float, Field(ge=1)] | None = Field(None, description="classifier-free guidance scale; 1: none")
+    guidance: Guidance | None = None
     prompts: Name | None = None
     pairs: Count
     shards: Annotated[int, Field(ge=1, le=500)] | None = Field(None, description="number of files")
@@ -166,7 +172,7 @@ class BatchEntry(Fitting):
         return {name: getattr(self, name) for name in Fitting.model_fields}
 
 
-class StageEntry(optional(*STAGES.values(), without=("loss", "ensemble", "iterations", "batch_size", "seed"))):
+class StageEntry(optional(*STAGES.values(), without=(*LossSettings.model_fields, "iterations", "batch_size", "seed"))):
     """The sizes of a stage: batches and numbers of iterations by name, and the settings that its runs share."""
 
     batch: dict[str, BatchEntry]
@@ -185,7 +191,7 @@ class RunEntry(optional(*STAGES.values(), without=("iterations", "batch_size")))
     iterations: Name | None = Field(None, description="a name under `iterations` of the stage")
 
 
-class ModelEntry(optional(SamplingSettings, without=("model", "spacing", "prediction"))):
+class ModelEntry(optional(SamplingSettings, without=("model",))):
     """A row that is not trained here: a teacher with a solver, a published pipeline, or the paper's numbers alone.
 
     The scale names the files of a published pipeline, `pipeline` and `unet`. Without them, its row shows the paper's
@@ -195,9 +201,7 @@ class ModelEntry(optional(SamplingSettings, without=("model", "spacing", "predic
     teacher: Name | None = None
     solver: Solver | None = None
     pipeline: Text | None = Field(None, description="a published pipeline: a diffusers folder or hub id")
-    scheduler: Literal["own", "euler", "lcm", "rectified-flow"] | None = None
-    spacing: Spacing = "own"
-    prediction: Literal["own", "epsilon", "v_prediction", "sample"] = "own"
+    scheduler: PipelineScheduler | None = None
     stand_in_for: Name | None = Field(None, description="the row that it stands in for")
     reported_only: Literal[True] | None = Field(None, description="only the paper's numbers are available")
 
@@ -212,8 +216,10 @@ class ModelEntry(optional(SamplingSettings, without=("model", "spacing", "predic
             if self.model_fields_set != {"reported_only"}:
                 raise ValueError("is reported only: it takes no other setting")
         elif self.teacher is not None:
-            if None in (self.solver, self.guidance) or (self.scheduler, self.pipeline) != (None, None):
-                raise ValueError("is a teacher: it needs solver and guidance, and takes no scheduler or pipeline")
+            if None in (self.solver, self.guidance):
+                raise ValueError("is a teacher: it needs solver and guidance")
+            if stray := self.model_fields_set - {"teacher", "solver", "steps", "guidance", "stand_in_for"}:
+                raise ValueError(f"is a teacher: it takes no {min(stray)}")
         elif None in (self.scheduler, self.steps, self.guidance, self.resolution):
             raise ValueError(
                 "needs teacher, solver and guidance; or, for a published pipeline, scheduler, steps, guidance and "
@@ -222,13 +228,11 @@ class ModelEntry(optional(SamplingSettings, without=("model", "spacing", "predic
         return self
 
 
-class BenchmarkEntry(Entry):
+class BenchmarkEntry(Resizing, Entry):
     """Prompts with reference images."""
 
     source: str | None = Field(description="path of the images, or a registered source; null: this scale has none")
     pictures: Count = Field(description="number of prompts; one image is sampled for each")
-    resolution: Count = Field(description="side in pixels at which images are compared")
-    resize_filter: ResizeFilter = "lanczos"
     references: Count | None = Field(None, description="number of reference images, if there are no captions")
 
 
@@ -270,10 +274,8 @@ class HumanStudyEntry(Entry):
         return list(dict.fromkeys(row for pair in self.pairs for row in pair))
 
 
-class SolvingEntry(Entry):
+class SolvingEntry(optional(SolvingSettings, without=("solver", "spacing", "steps", "guidance"))):
     """How the ODE is solved for every dataset of pairs."""
-
-    batch_size: Count = Field(description="pairs solved at once")
 
 
 class LatentsEntry(Entry):
@@ -318,12 +320,11 @@ class DiversityEntry(Entry):
     repeats: Several = Field(description="images per prompt")
 
 
-class EvaluationEntry(FeatureSettings):
+class EvaluationEntry(FeatureSettings, Sampled):
     """How images are sampled and measured. `benchmark` and `metrics` apply to a run that is not in any table."""
 
     benchmark: Name
     metrics: Metrics
-    batch_size: Count = Field(description="images sampled at once")
     diversity: DiversityEntry
 
 

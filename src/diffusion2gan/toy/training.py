@@ -20,7 +20,7 @@ def fit(training, args: TrainingArguments, compared: list[str]) -> None:
     `compared` names the options, besides batch size and learning rate, that must be equal on resume.
     """
     settings = cli.settings_of(args, [*compared, "batch_size", "learning_rate"])
-    schedule = Schedule(args.iterations, warmup=200, decay="cosine")
-    history = train(training, schedule, args.checkpoints, settings, args.seed, ema_decay=0.999)
+    schedule = Schedule(args.iterations, args.warmup, decay="cosine")
+    history = train(training, schedule, args.checkpoints, settings, args.seed, args.ema_decay)
     args.out.mkdir(parents=True, exist_ok=True)
     history.to_csv(args.out / "history.csv", index=False)

@@ -14,7 +14,7 @@ from diffusion2gan.losses import Loss, regression_loss
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.shards import shard_recipe
 from diffusion2gan.pixel.model import PixelTeacher
-from diffusion2gan.settings import DistillationSettings, Fitting
+from diffusion2gan.settings import DistillationSettings, Fitting, LPIPSSide
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
 from diffusion2gan.training.loop import Schedule, train
@@ -28,9 +28,7 @@ class Arguments(DistillationSettings, Fitting):
 
     teacher: str = Field(description="pipeline of the teacher: a folder or a hub id")
     lpips: Path | None = Field(None, description="calibrated metric of a perceptual loss")
-    lpips_side: int = Field(
-        0, ge=0, description="side in pixels that images are resized to before LPIPS; 0: not resized"
-    )
+    lpips_side: LPIPSSide = 0
     checkpoints: Path = Field(description="folder of the checkpoint; a killed training resumes from it")
     out: Path = Field(description="folder of the trained student")
     history: Path = Field(description="CSV of losses and speed")
@@ -63,7 +61,7 @@ def open_pairs(args: PairArguments) -> PairDataset:
 
 def loss_of(args: Arguments, teacher: Teacher | PixelTeacher) -> Loss:
     """The regression loss of a training, on the teacher's device."""
-    return regression_loss(args.loss, args.lpips, teacher.decode, args.ensemble, teacher.device, args.lpips_side)
+    return regression_loss(args, args.lpips, teacher.decode, teacher.device, args.lpips_side)
 
 
 def run(training: StudentTraining, args: Arguments) -> None:

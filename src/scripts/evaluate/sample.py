@@ -21,17 +21,16 @@ from diffusion2gan.io import atomic
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import noise_seeds, prepare_folder
 from diffusion2gan.sampling.sampler import load_sampler, sample_images, sampling_precision
-from diffusion2gan.settings import Count, SamplingSettings, Seeded, Size
+from diffusion2gan.settings import Count, Sampled, SamplingSettings, Seeded, Size
 from diffusion2gan.study import cli
 
 
-class Arguments(Seeded, SamplingSettings):
+class Arguments(Seeded, Sampled, SamplingSettings):
     out: Path = Field(description="a folder, or a .png file for a single image")
     prompt: list[str] = Field([], description="one or several prompts, each in quotes")
     prompts: Path | None = Field(None, description="or a parquet file of prompts, such as a benchmark's")
     count: Size = Field(0, description="number of prompts to use from that file; 0: all")
     repeats: Count = Field(1, description="images of each prompt, one after the other")
-    batch_size: Count = Field(16, description="images sampled at once")
 
 
 def main(args: Arguments):

@@ -13,14 +13,12 @@ from diffusion2gan.losses import regression_loss
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.progress import track
 from diffusion2gan.seeds import mix, noise
-from diffusion2gan.settings import Ensemble, Loss, ReconstructionSettings, Seeded
+from diffusion2gan.settings import LossSettings, ReconstructionSettings, Seeded
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
 
 
-class Arguments(ReconstructionSettings, Seeded):
-    loss: Loss
-    preset: Ensemble = "bgco"
+class Arguments(ReconstructionSettings, LossSettings, Seeded):
     teacher: str
     images: str
     latent_metric: Path
@@ -33,13 +31,8 @@ def main(args: Arguments):
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher = Teacher(args.teacher, device)
     metric = LPIPS.load(args.latent_metric).to(device)
-    loss = regression_loss(
-        args.loss,
-        args.pixel_metric if args.loss == "lpips" else args.latent_metric,
-        teacher.decode,
-        args.preset,
-        device,
-    )
+    metric_file = args.pixel_metric if args.loss == "lpips" else args.latent_metric
+    loss = regression_loss(args, metric_file, teacher.decode, device)
     source = LabelledImages(args.images, "val", teacher.image_size, args.seed)
     images = to_tensor([source[i][0] for i in range(args.pictures)]).to(device)
     target = teacher.encode_images(images).repeat(args.seeds, 1, 1, 1)

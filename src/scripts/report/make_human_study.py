@@ -1,9 +1,9 @@
 """Make the page of the human preference study and its key, which says which model made each image."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pydantic import Field
 
 from diffusion2gan.data.sources import attribution
 from diffusion2gan.errors import UserError
@@ -11,20 +11,17 @@ from diffusion2gan.human_study import page as human_study
 from diffusion2gan.io import write_text
 from diffusion2gan.report.tables import write_csv
 from diffusion2gan.sampling.folder import model_folders
+from diffusion2gan.settings import Count, Resizing, Seeded
 from diffusion2gan.study import cli
 
 
-@dataclass
-class Arguments:
+class Arguments(Resizing, Seeded):
     prompts: Path
     models: list[str]
     pairs: list[str]
-    count: int  # of prompts
+    count: Count = Field(description="number of prompts")
     out: Path
     key: Path
-    resolution: int = 512
-    resize_filter: str = "lanczos"
-    seed: int = 0
 
 
 def main(args: Arguments):

@@ -4,7 +4,6 @@ For alignment it prefers the image with the higher CLIP score. For realism it pr
 realism score among the benchmark's images in CLIP's feature space (Kynkäänniemi et al. 2019).
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,21 +16,17 @@ from diffusion2gan.metrics.features import cached
 from diffusion2gan.metrics.precision_recall import realism
 from diffusion2gan.report.tables import write_csv
 from diffusion2gan.sampling.folder import ImageFiles, image_paths, model_folders
+from diffusion2gan.settings import CLIPSettings, Resizing
 from diffusion2gan.study import cli
 
 RATER = f"{preferences.AUTOMATIC}clip"
 
 
-@dataclass
-class Arguments:
+class Arguments(CLIPSettings, Resizing):
     key: Path
     models: list[str]
     benchmark: Path
     out: Path
-    clip: str = "ViT-g-14/laion2b_s12b_b42k"
-    clip_prefix: str = ""
-    resolution: int = 512
-    resize_filter: str = "lanczos"
 
 
 def main(args: Arguments):
