@@ -28,6 +28,7 @@ LPIPSSide = Annotated[
     int, Field(ge=0, description="side in pixels that images are resized to before LPIPS; 0: not resized")
 ]
 ResizeFilter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+FeatureNetwork = Literal["efficientnet-lite0", "inception", "inception-legacy"]
 PictureMetric = Literal[
     "fid", "kid", "precision", "recall", "fid_second", "kid_second", "clip_score", "dreamsim", "dreamdiv"
 ]
@@ -323,7 +324,7 @@ class CLIPSettings(SettingsModel):
 class FeatureSettings(CLIPSettings):
     """The networks that the metrics use."""
 
-    features: Literal["efficientnet-lite0", "inception"] = Field("inception", description="for FID, KID and precision")
+    features: FeatureNetwork = Field("inception", description="for FID, KID and precision")
     second_features: Literal["clip", "dinov2"] = Field("dinov2", description="for a second FID and KID")  # ours
     feature_side: Count = Field(224, description="side in pixels of the images that these networks see")
     dreamsim: str = Field("ensemble", description="DreamSim's network, or a CLIP that replaces it")  # ours

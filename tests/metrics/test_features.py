@@ -74,6 +74,51 @@ def test_images_reach_the_network_as_clean_fid_resizes_them(folder, monkeypatch)
     assert np.array_equal(seen.permute(1, 2, 0), expected)
 
 
+class Looking(torch.nn.Module):
+    """Stands for Inception's layers: its features are the pixels at 2048 places of the input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :, ::11, ::11].flatten(1)[:, :2048]
+
+
+class Inception(torch.nn.Module):
+    """The interface of the TensorFlow Inception as TorchScript, with its resizing: bilinear, to 299."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = Looking()
+
+    def forward(self, x: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        x = torch.nn.functional.interpolate(x, (299, 299), mode="bilinear", align_corners=False)
+        return self.layers((x - 128) / 128)
+
+
+@pytest.fixture
+def inception_file(tmp_path_factory, monkeypatch):
+    """A file as that of Inception's weights, where clean-fid looks for it."""
+    from cleanfid import features as cleanfid_features
+
+    folder, read = tmp_path_factory.mktemp("weights"), cleanfid_features.InceptionV3W
+    torch.jit.script(Inception()).save(folder / "inception-2015-12-05.pt")
+    monkeypatch.setattr(cleanfid_features, "InceptionV3W", lambda path, **options: read(str(folder), **options))
+
+
+def test_legacy_inception_resizes_the_raw_images_itself(folder, inception_file):
+    """As TensorFlow did, and as CIFAR-10's FIDs are measured; clean-fid's own resize gives other features."""
+    picture = folder / "00000.png"
+    pixels = np.asarray(Image.open(picture)).astype(float)
+    places = np.clip((np.arange(299) + 0.5) * 16 / 299 - 0.5, 0, 15)
+    rows = np.stack([[np.interp(places, np.arange(16), line) for line in pixels[..., c]] for c in range(3)])
+    both = np.stack([[np.interp(places, np.arange(16), line) for line in rows[c].T] for c in range(3)])
+    wanted = (both.transpose(0, 2, 1)[:, ::11, ::11].reshape(-1)[:2048] - 128) / 128
+
+    network = Features("inception-legacy", CPU)
+    assert network.recipe["network"] == "inception-legacy"
+    np.testing.assert_allclose(network(ImageFiles([picture], 16))[0], wanted, atol=1e-4)
+    clean = Features("inception", CPU)(ImageFiles([picture], 16))[0]
+    assert np.abs(clean.numpy() - wanted).max() > 0.05
+
+
 def test_features_repeat_and_do_not_depend_on_the_batch(folder, monkeypatch):
     pictures = ImageFiles(sorted(folder.iterdir()), 32)
     network = Features("efficientnet-lite0", CPU, side=32)

@@ -1,6 +1,8 @@
 """Feature networks of FID, KID, precision and recall, behind one interface.
 
 `inception` is the Inception-v3 of clean-fid (Parmar et al. 2022), the network of published numbers.
+`inception-legacy` is the same network on images as they are. It resizes them itself, as TensorFlow did: so CIFAR-10's
+FIDs have been measured since Heusel et al. 2017, by EDM and Consistency Models too.
 `efficientnet-lite0` is a package with its ImageNet weights and needs no download; its numbers compare only with each
 other. `dinov2` was trained without the ImageNet labels that LPIPS and Inception share, so it gives a second opinion
 on models trained with LPIPS (Stein et al. 2023).
@@ -10,12 +12,13 @@ import getpass
 import json
 import urllib.error
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from cleanfid.features import build_feature_extractor
-from cleanfid.resize import make_resizer
+from cleanfid.resize import build_resizer, make_resizer
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -26,7 +29,8 @@ from diffusion2gan.progress import track
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import ImageFiles
 
-SIDES = {"inception": 299, "dinov2": 224}  # networks that accept only one input side
+SIDES = {"inception": 299, "inception-legacy": 299, "dinov2": 224}  # networks that accept only one input side
+LEGACY = "legacy_tensorflow"  # clean-fid's name of Inception that resizes
 BATCH = 50
 
 
@@ -34,7 +38,7 @@ class Features:
     """A frozen network that maps images to features (N, D), float32 on the CPU.
 
     Images are resized to `side` × `side` by clean-fid's antialiased bicubic filter in float. `side` should be a
-    multiple of 32; it is always 299 for Inception and 224 for DINOv2.
+    multiple of 32; it is always 299 for Inception and 224 for DINOv2. `inception-legacy` sees images unresized.
     Raises UserError for an unknown network, for a side below 32, which EfficientNet cannot halve five times, and if
     weights can be neither found nor downloaded.
     """
@@ -47,12 +51,14 @@ class Features:
         self.network, self.device = network, device
         self.side = SIDES.get(network, side)
         self.model = NETWORKS[network](device)
-        self.resize = make_resizer("PIL", False, "bicubic", (self.side, self.side))
+        self.legacy = network == "inception-legacy"
+        self.resize = build_resizer(LEGACY) if self.legacy else make_resizer("PIL", False, "bicubic", (self.side,) * 2)
 
     @property
     def recipe(self) -> dict:
         """The settings that features depend on."""
-        return {"network": self.network, "input_side": self.side, "input_filter": "bicubic"}
+        input_filter = "inside the network" if self.legacy else "bicubic"
+        return {"network": self.network, "input_side": self.side, "input_filter": input_filter}
 
     @torch.no_grad()
     def __call__(self, images: ImageFiles) -> torch.Tensor:
@@ -66,7 +72,7 @@ class Features:
 
     def _input(self, batch: list[np.ndarray]) -> torch.Tensor:
         pixels = np.stack([self.resize(image) for image in batch])
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().to(self.device)
 
 
 def cached(
@@ -101,11 +107,11 @@ def efficientnet_lite0(device: torch.device):
     return lambda pixels: model.extract_features((pixels - 127) / 128).mean((2, 3))
 
 
-def inception(device: torch.device):
-    """clean-fid's Inception-v3: (N, 3, 299, 299) in 0..255 → (N, 2048)."""
+def inception(device: torch.device, mode: str = "clean"):
+    """clean-fid's Inception-v3: (N, 3, 299, 299) in 0..255 → (N, 2048); with the mode `LEGACY`, images of any side."""
     try:
         with FileLock(f"/tmp/inception-{getpass.getuser()}.lock"):  # clean-fid does not download atomically
-            return build_feature_extractor("clean", device, use_dataparallel=False)
+            return build_feature_extractor(mode, device, use_dataparallel=False)
     except (urllib.error.URLError, RuntimeError) as error:
         raise UserError(
             f"Inception's weights can be neither fetched nor read ({error}): put inception-2015-12-05.pt (92 MB) "
@@ -132,7 +138,12 @@ def dinov2(device: torch.device):
     return lambda pixels: model((pixels - mean) / deviation)
 
 
-NETWORKS = {"efficientnet-lite0": efficientnet_lite0, "inception": inception, "dinov2": dinov2}
+NETWORKS = {
+    "efficientnet-lite0": efficientnet_lite0,
+    "inception": inception,
+    "inception-legacy": partial(inception, mode=LEGACY),
+    "dinov2": dinov2,
+}
 
 
 def _cached_features(path: Path, metadata: dict[str, str]) -> torch.Tensor | None:

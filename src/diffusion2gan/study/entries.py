@@ -12,6 +12,7 @@ from diffusion2gan.settings import (
     ConsistencySettings,
     CostMetric,
     Count,
+    FeatureNetwork,
     FeatureSettings,
     Fitting,
     GANSettings,
@@ -233,6 +234,7 @@ class BenchmarkEntry(Resizing, Entry):
 
     source: str | None = Field(description="path of the images, or a registered source; null: this scale has none")
     pictures: Count = Field(description="number of prompts; one image is sampled for each")
+    features: FeatureNetwork | None = Field(None, description="features of its FID; none: those of the evaluation")
     references: Count | None = Field(None, description="number of reference images, if there are no captions")
 
 

@@ -79,6 +79,7 @@ def scoring(study: Study, paths: Paths, row: str, benchmark: str) -> dict:
         "resize_filter": reference.resize_filter,
         "time": bool(set(wanted) & set(SPEED)),
         **{name: getattr(evaluation, name) for name in FeatureSettings.model_fields},
+        "features": reference.features or evaluation.features,
         **paths.compared_pictures(row, benchmark),
         "seed": study.seed_of(row),
     }
