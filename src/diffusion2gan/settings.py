@@ -208,6 +208,7 @@ class ConsistencySettings(DistillationSettings):
 
     noise_levels: int = Field(18, ge=2, description="N: number of noise levels σ of the teacher's ODE")
     target_decay: Fraction = Field(0.0, description="μ: decay of the target network; 0: the target is the student")
+    random_flip: bool = Field(False, description="mirror every image with probability 1/2")
 
 
 class Seeded(SettingsModel):

@@ -154,6 +154,59 @@ def test_the_student_descends_towards_what_the_target_says():
     assert isinstance(training.optimizers["student"], torch.optim.RAdam)
 
 
+def test_the_optimizer_is_the_official_radam():
+    """optax's scale_by_radam with β = (0.9, 0.999), a threshold of 5 and no decay, in numbers (Liu et al. 2020)."""
+    training = training_of("consistency", learning_rate=0.5)
+    optimizer, (weight, *others) = training.optimizers["student"], training.modules["student"].parameters()
+    w, m, v, rho_inf = weight[0, 0].item(), 0.0, 0.0, 2 / (1 - 0.999) - 1
+    for step, gradient in enumerate([3.0, -1.0, 2.0, 0.5, 4.0, -2.0, 1.0, 0.25], 1):
+        weight.grad = torch.full_like(weight, gradient)
+        optimizer.step()
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        rho = rho_inf - 2 * step * 0.999**step / (1 - 0.999**step)
+        update = m / (1 - 0.9**step)
+        if rho >= 5:
+            r = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
+            update *= r / (math.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        w -= 0.5 * update
+        assert weight[0, 0].item() == pytest.approx(w, rel=1e-4)
+    assert rho > 5 and all(other.grad is None for other in others)
+
+
+def test_gradients_are_not_clipped():
+    """A loss a thousand times as large has gradients a thousand times as large when the optimizer sees them."""
+    norms = []
+    for factor in (1, 1000):
+        training = training_of("consistency", loss=lambda x0, x1, place, f=factor: f * (x0 - x1).square().mean())
+        training.step(0)
+        gradients = [weight.grad.flatten() for weight in training.modules["student"].parameters()]
+        norms.append(torch.cat(gradients).norm().item())
+    assert norms[1] > 10 and norms[1] == pytest.approx(1000 * norms[0], rel=1e-3)
+
+
+def test_half_of_the_images_are_mirrored_by_their_position():
+    class Ramps(Data):
+        """Images of 2 × 2 that are brighter on the right."""
+
+        def batch(self, indices):
+            return Pairs(torch.empty(len(indices), 0), [""] * len(indices), self.images[indices])
+
+    def read(rows=slice(0, 256), seed=5, **settings):
+        training = training_of("consistency", **settings)
+        training.pairs = Ramps(False)
+        training.pairs.images = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).expand(512, 1, 2, 2)
+        return training.read(torch.arange(256)[rows], Place(rows, 256, seed))
+
+    plain, mirrored = read(), read(random_flip=True)
+    assert torch.equal(plain.z, mirrored.z) and (plain.x[:, 0, 0, 0] == 0).all()
+    flipped = mirrored.x[:, 0, 0, 0] == 1
+    assert torch.equal(mirrored.x[flipped], plain.x[flipped].flip(3))
+    assert torch.equal(mirrored.x[~flipped], plain.x[~flipped]) and 96 < flipped.sum() < 160
+    rows = slice(64, 128)
+    assert torch.equal(read(rows, random_flip=True).x, mirrored.x[rows])  # another process
+    assert not torch.equal(read(seed=6, random_flip=True).x, mirrored.x)  # another step
+
+
 def test_the_target_follows_with_its_decay():
     training = training_of("consistency", target_decay=0.9)
     before = [weight.clone() for weight in training.target.parameters()]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from diffusion2gan import images
 from diffusion2gan.errors import UserError
@@ -22,7 +21,7 @@ from diffusion2gan.sampling.folder import image_paths
 from diffusion2gan.seeds import mix
 from diffusion2gan.settings import ConsistencySettings, Fitting
 from diffusion2gan.training import distributed
-from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining
+from diffusion2gan.training.student import MicroBatch, StudentTraining
 
 
 class ConsistencyTraining(StudentTraining):
@@ -45,7 +44,7 @@ class ConsistencyTraining(StudentTraining):
         if fitting and fitting.shard:
             raise UserError("Consistency Distillation keeps whole networks: leave out --shard")
         super().__init__(student, teacher, pairs, loss, settings, fitting)
-        # RAdam: Song et al. 2023, Table 3
+        # RAdam with its defaults: Song et al. 2023, Table 3, and their official settings
         self.optimizers = {"student": torch.optim.RAdam(student.parameters(), settings.learning_rate)}
         self.levels = noise_levels(settings.noise_levels)
         self.target = copy.deepcopy(student).to(self.device).requires_grad_(False)
@@ -70,8 +69,7 @@ class ConsistencyTraining(StudentTraining):
                     loss = self.loss(self.student(noisy, sigma), target, batch.place) / len(batches)
                 loss.backward()
             mean_loss += loss.detach()
-        nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
-        optimizer.step()
+        optimizer.step()  # gradients are not clipped, as in the official training
 
         target, student = (list(self.modules[name].parameters()) for name in ("target", "student"))
         with torch.no_grad():
@@ -79,10 +77,13 @@ class ConsistencyTraining(StudentTraining):
         return {"loss": mean_loss.item()} | self.speed(step, start)
 
     def read(self, indices: torch.Tensor, place: Place) -> MicroBatch:
-        """The images at `indices`, each with noise that depends on its position in the batch."""
+        """The images at `indices`, with noise and, if `settings.random_flip`, mirrored or not by their position."""
         batch = super().read(indices, place)
         generator = torch.Generator().manual_seed(place.seed)
         z = torch.randn(place.whole, *batch.x.shape[1:], generator=generator)[place.rows]
+        if self.settings.random_flip:
+            flipped = (torch.rand(place.whole, generator=generator) < 0.5)[place.rows].to(self.device)
+            batch.x = torch.where(flipped[:, None, None, None], batch.x.flip(-1), batch.x)
         return replace(batch, z=z.to(self.device))
 
     @torch.no_grad()
