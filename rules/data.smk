@@ -24,7 +24,7 @@ from diffusion2gan.data.sources import CIFAR10, EDM_CIFAR10
 # Public data that a job can download: the path that the paper's scale expects, and the source.
 FETCHED = {
     "data/cifar-10-python.tar.gz": CIFAR10,
-    "data/edm-cifar10-32x32-uncond-vp.pkl": EDM_CIFAR10,
+    "data/edm-cifar10-32x32-uncond-ve.pkl": EDM_CIFAR10,
 }
 
 

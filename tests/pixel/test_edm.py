@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -11,7 +12,7 @@ from diffusion2gan.pixel.edm import EDM, SIGMA_MIN, Block, noise_embedding, nois
 
 def small(**changes) -> EDM:
     settings = {"sample_size": 16, "model_channels": 16, "channel_mult": (1, 2), "num_blocks": 1}
-    settings |= {"attn_resolutions": (8,), "augment_dim": 0}
+    settings |= {"attn_resolutions": (8,)}
     return EDM(**settings | changes)
 
 
@@ -26,10 +27,10 @@ def shaken(module: torch.nn.Module) -> torch.nn.Module:
 def test_the_official_network_has_its_weights():
     with torch.device("meta"):
         network = EDM()
-    assert sum(weight.numel() for weight in network.parameters()) == 55_733_891
+    # the published checkpoint has these and the 128 × 9 of the augmentation, which forward does not use
+    assert sum(weight.numel() for weight in network.parameters()) == 55_733_891 - 128 * 9
     shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
     # as the published checkpoint lists them
-    assert shapes["model.map_augment.weight"] == (128, 9)
     assert shapes["model.enc.32x32_conv.weight"] == (128, 3, 3, 3)
     assert shapes["model.enc.16x16_down.skip.weight"] == (128 * 2, 256, 1, 1)
     assert shapes["model.enc.16x16_block3.qkv.weight"] == (768, 256, 1, 1)
@@ -39,6 +40,39 @@ def test_the_official_network_has_its_weights():
     assert shapes["model.dec.32x32_aux_conv.weight"] == (3, 256, 3, 3)
     attending = {name.split(".")[2] for name in shapes if name.endswith("qkv.weight")}
     assert attending == {f"16x16_block{i}" for i in range(5)} | {"8x8_in0"}
+
+
+def test_the_official_ncsnpp_has_its_weights():
+    with torch.device("meta"):
+        network = EDM(architecture="ncsnpp")
+    # as DDPM++, with twice the noise embedding and two convolutions of the pyramid
+    pyramid = 3 * 256 * 9 + 256 + 256 * 256 * 9 + 256
+    assert sum(weight.numel() for weight in network.parameters()) == 55_732_739 + 128 * 512 + pyramid == 56_395_523
+    shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    assert shapes["model.map_noise.freqs"] == (128,) and shapes["model.map_layer0.weight"] == (512, 256)
+    assert shapes["model.enc.16x16_aux_residual.weight"] == (256, 3, 3, 3)
+    assert shapes["model.enc.8x8_aux_residual.weight"] == (256, 256, 3, 3)
+    names = list(dict.fromkeys(".".join(name.split(".")[:3]) for name in shapes))
+    assert names.index("model.enc.16x16_aux_residual") == names.index("model.enc.16x16_down") + 1
+
+
+def halved(x, taps, padding):
+    """Each channel convolved with the outer product of the taps, every second pixel."""
+    kernel = torch.outer(*[torch.tensor(taps).double() / sum(taps)] * 2)
+    x = F.pad(x, (padding,) * 4)
+    rows = range(0, x.shape[2] - len(taps) + 1, 2)
+    patches = [[(x[..., i : i + len(taps), j : j + len(taps)] * kernel).sum((2, 3)) for j in rows] for i in rows]
+    return torch.stack([torch.stack(row, -1) for row in patches], -2)
+
+
+def doubled(x, taps):
+    """Each pixel spread over the taps, two pixels apart; what leaves the image is cut off."""
+    kernel = torch.outer(*[2 * torch.tensor(taps).double() / sum(taps)] * 2)
+    side, edge = 2 * x.shape[2], (len(taps) - 2) // 2
+    found = torch.zeros(*x.shape[:2], side + 2 * edge, side + 2 * edge).double()
+    for i, j in np.ndindex(*x.shape[2:]):
+        found[..., 2 * i : 2 * i + len(taps), 2 * j : 2 * j + len(taps)] += x[..., i, j, None, None] * kernel
+    return found[..., edge : edge + side, edge : edge + side]
 
 
 def convolved(x, weight, bias):
@@ -60,14 +94,15 @@ def silu(x):
 @pytest.mark.parametrize("resample", [None, "down", "up"])
 @pytest.mark.parametrize("attention", [False, True])
 @pytest.mark.parametrize("after", [8, 12])
-def test_a_block(resample, attention, after):
-    block = shaken(Block(8, after, 10, dropout=0.0, attention=attention, resample=resample))
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_block(resample, attention, after, smooth):
+    block = shaken(Block(8, after, 10, dropout=0.0, attention=attention, resample=resample, smooth=smooth))
     x, emb = torch.randn(2, 8, 4, 4).double(), torch.randn(2, 10).double()
-    each = torch.full((8, 1, 2, 2), 0.25).double()  # the box filter, as a convolution
+    taps = [1, 3, 3, 1] if smooth else [1, 1]
     resampled = {
         None: lambda h: h,
-        "down": lambda h: F.conv2d(h, each, groups=8, stride=2),
-        "up": lambda h: F.conv_transpose2d(h, 4 * each, groups=8, stride=2),
+        "down": lambda h: halved(h, taps, padding=(len(taps) - 1) // 2),
+        "up": lambda h: doubled(h, taps),
     }[resample]
 
     h = convolved(resampled(silu(normalised(x, block.norm0))), block.conv0.weight, block.conv0.bias)
@@ -104,6 +139,38 @@ def test_the_network_is_its_blocks_in_their_order():
     torch.testing.assert_close(network(x, c), dec["16x16_aux_conv"](silu(dec["16x16_aux_norm"](h))))
 
 
+def test_the_ncsnpp_adds_a_pyramid_of_its_input():
+    network = shaken(small(num_blocks=2, channel_mult=(1, 2, 2), architecture="ncsnpp").model)
+    x, c = torch.randn(2, 3, 16, 16).double(), torch.tensor([0.1, -1.0]).double()
+    assert network.map_noise.freqs.shape == (16,) and 8 < network.map_noise.freqs.std() < 24
+    angles = 2 * math.pi * c[:, None] * network.map_noise.freqs[None]
+    emb = silu(network.map_layer1(silu(network.map_layer0(torch.cat([angles.sin(), angles.cos()], 1)))))
+    enc, dec = network.enc, network.dec
+
+    def pyramid(name, x):
+        """The convolution on an image padded by two, then the filter on its result, as official code fuses them."""
+        weight, bias = enc[name].weight, enc[name].bias
+        return halved(F.conv2d(x, weight, padding=2), [1, 3, 3, 1], padding=0) + bias[:, None, None]
+
+    s = [enc["16x16_conv"](x)]
+    for name in ("16x16_block0", "16x16_block1", "8x8_down"):
+        s.append(enc[name](s[-1], emb))
+    s[-1] = at8 = (s[-1] + pyramid("8x8_aux_residual", x)) * math.sqrt(0.5)
+    for name in ("8x8_block0", "8x8_block1", "4x4_down"):
+        s.append(enc[name](s[-1], emb))
+    s[-1] = (s[-1] + pyramid("4x4_aux_residual", at8)) * math.sqrt(0.5)
+    for name in ("4x4_block0", "4x4_block1"):
+        s.append(enc[name](s[-1], emb))
+    h = dec["4x4_in1"](dec["4x4_in0"](s[-1], emb), emb)
+    for side in (4, 8, 16):
+        h = dec[f"{side}x{side}_up"](h, emb) if side > 4 else h
+        for number in range(3):
+            h = dec[f"{side}x{side}_block{number}"](torch.cat([h, s.pop()], 1), emb)
+    assert not s
+    assert all(block.smooth for part in (enc, dec) for block in part.values() if isinstance(block, Block))
+    torch.testing.assert_close(network(x, c), dec["16x16_aux_conv"](silu(dec["16x16_aux_norm"](h))))
+
+
 def test_the_noise_embedding():
     c = torch.tensor([0.5, -2.0]).double()
     wanted = [[f(v * 10000 ** (-i / 3)) for f in (math.sin, math.cos) for i in range(4)] for v in c.tolist()]
@@ -136,8 +203,9 @@ def test_noise_levels():
     assert levels[5].item() == pytest.approx(wanted)
 
 
-def test_it_is_saved_and_read(tmp_path):
-    edm = small(boundary=SIGMA_MIN)
+@pytest.mark.parametrize("architecture", ["ddpmpp", "ncsnpp"])
+def test_it_is_saved_and_read(tmp_path, architecture):
+    edm = small(boundary=SIGMA_MIN, architecture=architecture)
     edm.save_pretrained(tmp_path)
     again = EDM.from_pretrained(tmp_path)
     assert again.config.boundary == SIGMA_MIN and again.config.channel_mult == [1, 2]

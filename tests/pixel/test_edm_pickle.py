@@ -1,8 +1,12 @@
 """A pickle laid out as EDM's official ones is read as data; whatever else is in it is refused by name."""
 
+import json
 import os
 import pickle
+import runpy
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -10,11 +14,15 @@ import torch
 from torch import nn
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.pixel.edm import EDM
+from diffusion2gan.pixel.edm import EDM, Pyramid
 from diffusion2gan.pixel.edm_pickle import load_edm_pickle
 from scripts.data import adopt_edm
 
+ROOT = Path(__file__).parents[2]
+WORKER = Path(__file__).with_name("worker.py")
+AUGMENT_DIM = 9  # numbers that describe EDM's augmentation
 SMALL = {"sample_size": 16, "model_channels": 16, "channel_mult": (1, 2), "num_blocks": 2, "attn_resolutions": (8,)}
+FILTERS = {"ddpmpp": [1.0, 1.0], "ncsnpp": [1.0, 3.0, 3.0, 1.0]}
 
 
 class Persistent(nn.Module):
@@ -37,17 +45,30 @@ def official_modules(monkeypatch):
         monkeypatch.setitem(sys.modules, name.split(".")[0], ModuleType(name.split(".")[0]))
 
 
-def laid_out(module: nn.Module) -> nn.Module:
-    """A module of ours as one of theirs: the filters are buffers, and the noise embedding is a module."""
-    children = {name: laid_out(child) for name, child in module.named_children()}
+def laid_out(ours: EDM) -> nn.Module:
+    """A network of ours as one of theirs, with the layer of the augmentation and, always, a noise embedding."""
+    taps = torch.tensor(FILTERS[ours.config.architecture])
+    theirs = _laid_out(ours, torch.outer(taps, taps)[None, None] / taps.sum().square())
+    theirs.model.map_augment = Persistent()
+    theirs.model.map_augment.weight = nn.Parameter(torch.randn(ours.model.map_layer0.in_features, AUGMENT_DIM))
+    if ours.model.map_noise is None:
+        theirs.model.map_noise = Persistent()
+    return theirs
+
+
+def _laid_out(module: nn.Module, resample_filter: torch.Tensor) -> nn.Module:
+    """A module of ours as one of theirs: the filters are buffers."""
+    children = {name: _laid_out(child, resample_filter) for name, child in module.named_children()}
     if isinstance(module, nn.ModuleDict):
         return nn.ModuleDict(children)
     theirs = Persistent()
     for name, weight in module.named_parameters(recurse=False):
         theirs.register_parameter(name, weight)
-    if getattr(module, "resample", None):
-        for child in ("conv0", "skip"):
-            children[child].register_buffer("resample_filter", torch.full((1, 1, 2, 2), 0.25))
+    for name, values in module.named_buffers(recurse=False):
+        theirs.register_buffer(name, values)
+    resampling = [theirs] if isinstance(module, Pyramid) else []
+    for layer in resampling + [children[name] for name in ("conv0", "skip") if getattr(module, "resample", None)]:
+        layer.register_buffer("resample_filter", resample_filter)
     for name, child in children.items():
         theirs.add_module(name, child)
     theirs._init_kwargs, theirs.skip_scale, theirs.sigma_max = {"resample_filter": [1, 1]}, 0.5**0.5, float("inf")
@@ -61,21 +82,50 @@ def write(path, network: nn.Module, **more):
     return path
 
 
+def network(architecture: str = "ddpmpp") -> EDM:
+    torch.manual_seed(0)
+    return EDM(**SMALL, architecture=architecture)
+
+
 @pytest.fixture
 def ours():
-    torch.manual_seed(0)
-    return EDM(**SMALL)
+    return network()
 
 
-def test_an_official_pickle_is_read_and_saved(ours, tmp_path):
+@pytest.mark.parametrize("architecture", FILTERS)
+def test_an_official_pickle_is_read_and_saved(architecture, tmp_path):
+    ours = network(architecture)
     path = write(tmp_path / "edm.pkl", laid_out(ours))
     adopt_edm.main(adopt_edm.Arguments(path, tmp_path / "out"))
     read = EDM.from_pretrained(tmp_path / "out")
-    assert {name: read.config[name] for name in SMALL} == {
-        name: list(v) if isinstance(v, tuple) else v for name, v in SMALL.items()
-    }
+    wanted = {name: list(v) if isinstance(v, tuple) else v for name, v in SMALL.items()}
+    assert {name: read.config[name] for name in SMALL} == wanted and read.config.architecture == architecture
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(read(x, 1.5), ours(x, 1.5))
+
+
+@pytest.mark.parametrize("architecture", FILTERS)
+def test_every_weight_of_an_adopted_network_gets_a_gradient(architecture, tmp_path):
+    """DDP stops at the second step of a network with a weight that forward does not use."""
+    read = load_edm_pickle(write(tmp_path / "edm.pkl", laid_out(network(architecture))))
+    read(torch.randn(2, 3, 16, 16), 1.5).square().mean().backward()
+    assert not [name for name, weight in read.named_parameters() if weight.grad is None]
+
+
+def test_adopted_networks_train_in_two_processes(tmp_path):
+    """Three steps of regression and of Consistency Distillation; one process does the same."""
+    for architecture in FILTERS:
+        path = write(tmp_path / "edm.pkl", laid_out(network(architecture)))
+        adopt_edm.main(adopt_edm.Arguments(path, tmp_path / architecture))
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(ROOT / "src/scripts/launch.py"), "--gpus", "2", str(WORKER), str(tmp_path)]
+    ran = subprocess.run(command, env=environment, text=True, capture_output=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "torch.distributed.run --nproc-per-node 2 --standalone" in ran.stderr
+    together, losses = json.loads((tmp_path / "losses.json").read_text()), runpy.run_path(str(WORKER))["losses"]
+    assert together.pop("processes") == 2 and len(together) == 4
+    for name, found in together.items():
+        assert found == pytest.approx(losses(name, tmp_path, tmp_path / "alone"), rel=1e-3) and len(found) == 3
 
 
 def test_code_in_a_pickle_is_refused_by_name(ours, tmp_path):
@@ -106,7 +156,7 @@ def test_code_within_a_tensors_storage_is_refused(ours, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_network_other_than_an_unconditional_ddpmpp_is_refused(ours, tmp_path):
+def test_a_network_other_than_the_two_unconditional_ones_is_refused(ours, tmp_path):
     theirs = laid_out(ours)
     theirs.model.map_label = Persistent()
     theirs.model.map_label.weight = nn.Parameter(torch.zeros(16, 10))
@@ -118,7 +168,7 @@ def test_a_network_other_than_an_unconditional_ddpmpp_is_refused(ours, tmp_path)
         load_edm_pickle(write(tmp_path / "edm.pkl", theirs))
     theirs = laid_out(ours)
     del theirs.model.dec["8x8_in1"]
-    with pytest.raises(UserError, match=r"not a DDPM\+\+ network"):
+    with pytest.raises(UserError, match=r"neither a DDPM\+\+ nor an NCSN\+\+ network"):
         load_edm_pickle(write(tmp_path / "edm.pkl", theirs))
     with pytest.raises(UserError, match="no network named ema"):
         load_edm_pickle(write(tmp_path / "edm.pkl", 3))

@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     """A random EDM teacher and its pairs, made by the scripts."""
     folder = tmp_path_factory.mktemp("pixels")
     torch.manual_seed(0)
-    teacher = EDM(32, model_channels=8, channel_mult=(1, 2), num_blocks=1, attn_resolutions=(), augment_dim=0)
+    teacher = EDM(32, model_channels=8, channel_mult=(1, 2), num_blocks=1, attn_resolutions=())
     for weight in teacher.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     teacher.save_pretrained(folder / "teacher")

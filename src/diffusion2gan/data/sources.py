@@ -15,7 +15,7 @@ CIFAR10 = {
     "url": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     "md5": "c58f30108f718f92721af3b95e74349a",
 }
-EDM_CIFAR10 = {"url": "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/edm-cifar10-32x32-uncond-vp.pkl"}
+EDM_CIFAR10 = {"url": "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/edm-cifar10-32x32-uncond-ve.pkl"}
 
 # Sources without files: name in the settings → module and class, imported when the source is used.
 SOURCES = {"openmoji": "diffusion2gan.toy.source:OpenMoji"}

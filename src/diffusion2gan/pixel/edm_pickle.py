@@ -16,6 +16,7 @@ from diffusion2gan.io import load_pickle
 from diffusion2gan.pixel.edm import EDM
 
 SOURCE = EDM_CIFAR10["url"]
+FREQUENCIES = "model.map_noise.freqs"  # a weight of NCSN++ alone
 
 
 class Record(dict):
@@ -32,18 +33,22 @@ def load_edm_pickle(path: Path) -> EDM:
     """Load the averaged network (`ema`) of a pickle, in float32.
 
     Raises UserError if there is none, if the pickle names any function or class that is not allowed, or if the network
-    is not an unconditional DDPM++.
+    is neither an unconditional DDPM++ nor an unconditional NCSN++.
     """
     if not path.is_file():
-        raise UserError(f"there is no '{path}': fetch {SOURCE} (about 223 MB)")
+        raise UserError(f"there is no '{path}': fetch {SOURCE} (about 226 MB)")
     with open(path, "rb") as file:
         content = load_pickle(file, str(path), ALLOWED)
     if not isinstance(content, dict) or not isinstance(content.get("ema"), Record):
         raise UserError(f"'{path}' holds no network named ema: use an EDM checkpoint such as {SOURCE}")
     weights = state_dict(content["ema"])
+    # augmentation is an input of EDM's training alone: a parameter that forward never uses would stop DDP
+    weights.pop("model.map_augment.weight", None)
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0] if FREQUENCIES in weights else [1.0, 1.0])
+    resample_filter = torch.outer(taps, taps) / taps.sum() ** 2
     for name in [name for name in weights if name.endswith("resample_filter")]:
-        if not torch.equal(weights.pop(name).flatten(), torch.full((4,), 0.25)):
-            raise UserError(f"'{path}' resamples with another filter than DDPM++'s: use a -vp checkpoint")
+        if not torch.equal(weights.pop(name)[0, 0], resample_filter):
+            raise UserError(f"'{path}' resamples with another filter than DDPM++ and NCSN++: use {SOURCE}")
     if "model.map_label.weight" in weights:
         raise UserError(f"'{path}' holds a class-conditional network: use the unconditional one, {SOURCE}")
     try:
@@ -51,7 +56,7 @@ def load_edm_pickle(path: Path) -> EDM:
         network.load_state_dict(weights)
     except (KeyError, StopIteration, IndexError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"'{path}' is not a DDPM++ network ({reason}): use a -vp checkpoint of CIFAR-10") from error
+        raise UserError(f"'{path}' is neither a DDPM++ nor an NCSN++ network ({reason}): use {SOURCE}") from error
     return network
 
 
@@ -81,7 +86,7 @@ def settings(weights: dict[str, torch.Tensor]) -> dict:
         "channel_mult": tuple(width // model_channels for _, width in sorted(widths.items(), reverse=True)),
         "num_blocks": len(ends) // len(widths),
         "attn_resolutions": tuple({_side(name) for name in shapes if re.fullmatch(r"enc\..*qkv\.weight", name)}),
-        "augment_dim": shapes.get("map_augment.weight", (0, 0))[1],
+        "architecture": "ncsnpp" if FREQUENCIES in weights else "ddpmpp",
     }
 
 
