@@ -111,6 +111,10 @@ class Built:
     def target_decay(self) -> float:
         return self.training.settings.target_decay
 
+    @property
+    def random_flip(self) -> bool:
+        return self.training.settings.random_flip
+
     def logits(self, noise_seed: int = 0) -> list[torch.Tensor]:
         """D's logits for a fixed x and text and the noise of a seed, after all its weights are made non-zero."""
         kept = {name: value.clone() for name, value in self.discriminator.state_dict().items()}

@@ -92,7 +92,7 @@ def commands(tmp_path_factory):
     """The script and the words of the command that the workflow plans for each run."""
     workflow = pretend(tmp_path_factory.mktemp("planned"))
     paper = yaml.safe_load((ROOT / "scales/paper.yaml").read_text())
-    sizes = {stage: paper[stage] for stage in ("regression", "gan", "consistency")}
+    sizes = {name: paper[name] for name in ("regression", "gan", "consistency", "runs")}
     (workflow.folder / "sizes.yaml").write_text(yaml.safe_dump(merge(sizes, CHANGED)))
     tables = [f"results/table{number}.csv" for number in range(1, 8)]
     ran = workflow.run("-n", "-p", "--configfile", "sizes.yaml", "--", *tables)
@@ -203,9 +203,11 @@ def test_a_regression_is_built_as_its_row_says(row, commands, files):
     assert set(training.training.modules) == {"student"} and training.training.averaged == "student"
     assert (training.batch_size, training.micro_batches) == (batch, micro_batches)
     assert training.pairs.folder.name == dataset and len(training.pairs) == (count or 64)
-    assert (training.schedule.iterations, training.schedule.warmup) == (iterations, 6)
+    in_pixels = teacher == "edm-cifar10"  # the paper's scale gives these rows settings of their own
+    assert (training.schedule.iterations, training.schedule.warmup) == (iterations, 39_063 if in_pixels else 6)
     assert training.schedule.decay == "constant"
-    assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 3e-4}, 0.7, True)
+    assert training.learning_rates == {"student": 4e-4 if in_pixels else 3e-4}
+    assert (training.ema_decay, training.autocast) == ((0.9999, False) if in_pixels else (0.7, True))
 
 
 @pytest.mark.parametrize("row", GANS)
@@ -246,4 +248,4 @@ def test_consistency_distillation_is_built_as_its_row_says(row, commands, files)
     assert (training.batch_size, training.micro_batches) == (512, 1)
     assert (training.schedule.iterations, training.schedule.warmup) == (CONSISTENCY[row], 8)
     assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 6e-4}, 0.5, False)
-    assert (training.levels, training.target_decay) == (7, 0.4)
+    assert (training.levels, training.target_decay, training.random_flip) == (7, 0.4, True)

@@ -8,8 +8,10 @@ import yaml
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations, combined, evaluations_per_pair
+from diffusion2gan.study import options
 from diffusion2gan.study.config import load, merge
 from diffusion2gan.study.entries import BatchEntry
+from diffusion2gan.study.paths import Paths
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +122,33 @@ def test_the_papers_evaluations():
         equal = row == "consistency-distillation-equal"
         wanted = column["regression-lpips-1000k" if equal else row]
         assert spent.metrics["nfe_million"] == pytest.approx(wanted, abs=0.051)
+
+
+def test_table6_has_settings_of_its_own():
+    """Consistency Distillation as published; the regression beside it does not train as Stable Diffusion does."""
+    paper = study("paper")
+    published = paper.runs["consistency-distillation"].settings
+    assert (published.warmup, published.random_flip, published.autocast) == (0, True, False)
+    assert (published.learning_rate, published.ema_decay) == (4e-4, 0.9999)
+    assert (published.noise_levels, published.target_decay) == (18, 0.0)
+    rows = [row for row in paper.tables["table6"].rows if row.startswith("regression")]
+    assert len(rows) == 5
+    for settings in (paper.runs[row].settings for row in rows):
+        assert (settings.learning_rate, settings.ema_decay, settings.autocast) == (4e-4, 0.9999, False)
+        assert settings.warmup * 256 == pytest.approx(1e7, rel=1e-4)
+    other = paper.runs["regression-lpips"].settings
+    assert (other.learning_rate, other.ema_decay, other.autocast, other.warmup) == (1e-5, 0.999, True, 500)
+
+
+def test_a_benchmark_may_have_features_of_its_own():
+    """CIFAR-10's FID is measured on raw images, COCO's as GigaGAN does."""
+    paper = study("paper")
+    paths, rows = Paths(paper), {"cifar10": "consistency-distillation", "coco2014": "teacher-sd15"}
+    features = {name: options.scoring(paper, paths, row, name)["features"] for name, row in rows.items()}
+    assert features == {"cifar10": "inception-legacy", "coco2014": "inception"}
+    toy = study()
+    scored = options.scoring(toy, Paths(toy), "consistency-distillation", "openmoji-32")
+    assert scored["features"] == "efficientnet-lite0"
 
 
 def test_consistency_distillation_learns_from_a_teacher_and_pictures():
