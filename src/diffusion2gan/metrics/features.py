@@ -1,8 +1,8 @@
 """Feature networks of FID, KID, precision and recall, behind one interface.
 
 `inception` is the Inception-v3 of clean-fid (Parmar et al. 2022), the network of published numbers.
-`inception-legacy` is the same network on images as they are. It resizes them itself, as TensorFlow did: so CIFAR-10's
-FIDs have been measured since Heusel et al. 2017, by EDM and Consistency Models too.
+`inception-legacy` is the same network on raw images, which it resizes itself as in TensorFlow. EDM and Consistency
+Models measure the FID on CIFAR-10 in this way.
 `efficientnet-lite0` is a package with its ImageNet weights and needs no download; its numbers compare only with each
 other. `dinov2` was trained without the ImageNet labels that LPIPS and Inception share, so it gives a second opinion
 on models trained with LPIPS (Stein et al. 2023).
