@@ -7,8 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+)
 
+from diffusion2gan import teacher as teachers
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
@@ -175,6 +182,47 @@ def test_latents_are_scaled_on_the_way_in_and_out(teacher):
     raw = teacher.vae.encode(images).latent_dist.mode()
     torch.testing.assert_close(latents, raw * teacher.vae.config.scaling_factor)
     torch.testing.assert_close(teacher.decode(latents), teacher.vae.decode(raw).sample, rtol=1e-4, atol=1e-4)
+
+
+def test_a_large_batch_passes_through_the_vae_in_pieces(teacher, monkeypatch):
+    images = torch.rand(7, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = teacher.encode_images(images)
+    decoded = teacher.decode(latents)
+    calls = []
+    monkeypatch.setattr(teachers, "VAE_PIXELS", 3 * 64 * 64 + 1)
+    for name in ("encode", "decode"):
+        whole = getattr(teacher.vae, name)
+        monkeypatch.setattr(
+            teacher.vae, name, lambda x, name=name, whole=whole: (calls.append((name, len(x))), whole(x))[1]
+        )
+    torch.testing.assert_close(teacher.encode_images(images), latents, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(teacher.decode(latents), decoded, rtol=1e-4, atol=1e-4)
+    assert calls == [("encode", 3), ("encode", 3), ("encode", 1), ("decode", 3), ("decode", 3), ("decode", 1)]
+    calls.clear()
+    monkeypatch.setattr(teachers, "VAE_PIXELS", 1)  # a single image is never cut
+    teacher.decode(latents[:2])
+    assert calls == [("decode", 1)] * 2
+
+
+@pytest.mark.parametrize(("what", "count", "side"), [("encode", 192, 512), ("encode", 64, 512), ("decode", 16, 1024)])
+def test_no_tensor_in_stable_diffusion_s_vae_exceeds_two_gibibytes(teacher, monkeypatch, what, count, side):
+    """The batches of calibrate_lpips.py, encode_latents.py and sample.py, on tensors without memory."""
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    with torch.device("meta"):
+        vae = AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, **blocks).eval()
+    monkeypatch.setattr(teacher, "vae", vae)
+    monkeypatch.setattr(teacher, "device", torch.device("meta"))
+    sizes = []
+    for module in vae.modules():
+        module.register_forward_hook(
+            lambda module, given, made: sizes.append(made.nbytes if torch.is_tensor(made) else 0)
+        )
+    if what == "encode":
+        made = teacher.encode_images(torch.empty(count, 3, side, side, device="meta"))
+    else:
+        made = teacher.decode(torch.empty(count, 4, side // 8, side // 8, device="meta"))
+    assert made.shape == ((count, 4, side // 8, side // 8) if what == "encode" else (count, 3, side, side))
+    assert 2**29 < max(sizes) <= 2**31
 
 
 def test_a_missing_pipeline_is_a_one_line_error(tmp_path, monkeypatch):

@@ -42,6 +42,7 @@ CostMetric = Literal[  # of training a run
     "nfe_backward_million",
 ]
 METRICS, SPEED, COST = get_args(PictureMetric), get_args(SpeedMetric), get_args(CostMetric)
+VAE_PIXELS = 2**21  # in one call of the VAE: 8 images of 512², 2 of 1024²; larger batches go in pieces         # ours
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,7 @@ class ReconstructionSettings(SettingsModel):
     iterations: Count = Field(description="steps of gradient descent")
     learning_rate: Positive = Field(description="learning rate of Adam")
     log_every: Count = Field(100, description="steps between two points of the curves")
+    decoded: Count = Field(6, description="latents that LPIPS decodes at once")  # ours
 
 
 class PromptFilter(SettingsModel):

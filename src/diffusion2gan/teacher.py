@@ -18,6 +18,7 @@ from diffusers import (
 from diffusion2gan.errors import UserError
 from diffusion2gan.pipelines import KINDS, load_pipeline
 from diffusion2gan.pixel.model import PixelTeacher, is_pixel_model
+from diffusion2gan.settings import VAE_PIXELS
 
 # a student has a DDIM scheduler whose single step ends at x₀
 SOLVERS = {"ddim": DDIMScheduler, "dpm-solver": DPMSolverMultistepScheduler, "student": DDIMScheduler}
@@ -75,13 +76,22 @@ class Teacher:
 
     @torch.no_grad()
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode images (N, 3, H, W) in [-1, 1] to scaled latents (N, C, h, w), the mode of the posterior."""
-        images = images.to(self.device, self.vae.dtype)
-        return self.vae.encode(images).latent_dist.mode() * self.vae.config.scaling_factor
+        """Encode images (N, 3, H, W) in [-1, 1] to scaled latents (N, C, h, w), the mode of the posterior.
+
+        A call of the VAE takes at most VAE_PIXELS pixels, or a single image.
+        """
+        pieces = (piece.to(self.device, self.vae.dtype) for piece in _pieces(images))
+        latents = torch.cat([self.vae.encode(piece).latent_dist.mode() for piece in pieces])
+        return latents * self.vae.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode scaled latents (N, C, h, w) to images (N, 3, H, W), about [-1, 1]; differentiable."""
-        return self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
+        """Decode scaled latents (N, C, h, w) to images (N, 3, H, W), about [-1, 1]; differentiable.
+
+        A call of the VAE makes at most VAE_PIXELS pixels, or a single image.
+        """
+        raw = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        pieces = _pieces(raw, self.image_size // self.latent_shape[-1])
+        return torch.cat([self.vae.decode(piece).sample for piece in pieces])
 
     @torch.no_grad()
     def solve(
@@ -147,6 +157,12 @@ class Teacher:
         # a scheduler without `clip_sample` would get DDIM's default, which clips latents to ±1
         config = {"clip_sample": False, **self.scheduler.config}
         return SOLVERS[name].from_config(config, **({} if spacing == "own" else {"timestep_spacing": spacing}))
+
+
+def _pieces(batch: torch.Tensor, scale: int = 1) -> tuple[torch.Tensor, ...]:
+    """Split a batch (N, C, h, w), whose images are `scale` times as high and as wide, into pieces of VAE_PIXELS."""
+    height, width = batch.shape[-2:]
+    return batch.split(max(1, VAE_PIXELS // (height * width * scale**2)))
 
 
 def _load_latent_pipeline(path: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiffusionXLPipeline:

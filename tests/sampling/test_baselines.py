@@ -24,6 +24,14 @@ def test_instaflow_is_one_euler_step_along_the_velocity(small_teacher_folder):
     assert torch.allclose(baseline.sample(SEEDS, CAPTIONS), expected, atol=1e-4)
 
 
+def test_a_baseline_decodes_one_image_at_a_time(small_teacher_folder):
+    baseline = Baseline(str(small_teacher_folder), steps=1, guidance=0)
+    seen = []
+    baseline.pipeline.vae.decoder.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    baseline.sample(SEEDS, CAPTIONS)
+    assert seen == [1, 1]
+
+
 def test_rectified_flow_in_several_steps_goes_from_1000_down():
     scheduler = RectifiedFlow()
     scheduler.set_timesteps(4)

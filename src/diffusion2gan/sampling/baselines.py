@@ -79,6 +79,7 @@ class Baseline:
             kind = SCHEDULERS[scheduler] or type(self.pipeline.scheduler)
             self.pipeline.scheduler = kind.from_config(self.pipeline.scheduler.config, **changed)
         self.pipeline.to(device).set_progress_bar_config(disable=True)
+        self.pipeline.vae.enable_slicing()  # 16 images of 1024² decoded at once need 48 GiB
         self.resolution = resolution
         self.call = {"guidance_scale": guidance, "output_type": "pt", **CALLS.get(self.kind, {})}
         self.call |= {"timesteps": list(timesteps)} if timesteps else {"num_inference_steps": steps}
