@@ -1,7 +1,11 @@
 """The student is the teacher's U-Net at one timestep, and plain diffusers samples with it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +16,17 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from layouts import SD15, SDXL
+from transformers import CLIPConfig, CLIPImageProcessor
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator, x0
+from diffusion2gan.sampling.sampler import teacher_sampler
+from diffusion2gan.seeds import noise
+from diffusion2gan.teacher import Teacher
 
+SRC = Path(__file__).parents[1] / "src"
 PROMPTS = ["a red apple on a blue background", "a fox on a gray background"]
 
 
@@ -137,6 +147,64 @@ def test_a_student_of_a_teacher_in_half_precision_is_in_one_precision(small_teac
     parts = (pipeline.text_encoder, pipeline.unet, pipeline.vae)
     assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.float32}
     pipeline(PROMPTS[0], num_inference_steps=1, guidance_scale=0)
+
+
+@pytest.fixture
+def teacher_with_a_safety_checker(small_teacher_folder, tmp_path):
+    """A pipeline with the parts of Stable Diffusion 1.5, whose safety checker finds something in every image."""
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    checker = StableDiffusionSafetyChecker(
+        CLIPConfig(projection_dim=8, text_config=sizes, vision_config={**sizes, "image_size": 32, "patch_size": 16})
+    )
+    checker.concept_embeds_weights.data.fill_(-10)
+    parts = StableDiffusionPipeline.from_pretrained(small_teacher_folder).components
+    size = {"height": 32, "width": 32}
+    parts |= {"safety_checker": checker, "feature_extractor": CLIPImageProcessor(size=size, crop_size=size)}
+    folder = tmp_path / "teacher"
+    StableDiffusionPipeline(**parts, requires_safety_checker=True).save_pretrained(folder)
+    return folder
+
+
+def test_a_student_has_no_safety_checker_as_its_teacher_has_none_here(teacher_with_a_safety_checker, tmp_path):
+    teacher = teacher_with_a_safety_checker
+    options = {"num_inference_steps": 1, "guidance_scale": 0, "output_type": "np"}
+    z = noise([3], (4, 8, 8))
+    assert StableDiffusionPipeline.from_pretrained(teacher)(PROMPTS[0], latents=z, **options).images.max() == 0
+
+    Generator.from_teacher(teacher).save(tmp_path / "student", teacher)
+    assert json.loads((tmp_path / "student" / "model_index.json").read_text())["safety_checker"] == [None, None]
+    assert not (tmp_path / "student" / "safety_checker").exists()
+    ours = teacher_sampler(Teacher(str(tmp_path / "student")), 1, 0, "student")([3], PROMPTS[:1])
+    theirs = StableDiffusionPipeline.from_pretrained(tmp_path / "student")(PROMPTS[0], latents=z, **options).images
+    assert theirs.max() > 0
+    torch.testing.assert_close(torch.from_numpy(theirs), (ours.clamp(-1, 1) / 2 + 0.5).movedim(1, 3), rtol=0, atol=1e-4)
+
+
+OFFLINE = """
+import sys
+import diffusion2gan
+from diffusion2gan.generator import Generator
+from diffusion2gan.teacher import Teacher
+
+teacher = Teacher("somebody/stable-diffusion")
+Generator.from_teacher(teacher.path).save(sys.argv[1], teacher.path)
+"""
+
+
+def test_a_student_is_saved_without_a_network_where_the_safety_checker_was_never_fetched(
+    teacher_with_a_safety_checker, tmp_path
+):
+    """The hub's cache as it is after `Teacher` fetched a pipeline: all of it but the safety checker."""
+    shutil.rmtree(teacher_with_a_safety_checker / "safety_checker")
+    repository = tmp_path / "hub" / "models--somebody--stable-diffusion"
+    shutil.copytree(teacher_with_a_safety_checker, repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub"), "PYTHONPATH": str(SRC)}
+    command = [sys.executable, "-c", OFFLINE, str(tmp_path / "student")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    StableDiffusionPipeline.from_pretrained(tmp_path / "student")(PROMPTS[0], num_inference_steps=1, guidance_scale=0)
 
 
 def test_a_failed_save_leaves_the_old_student(teacher_folder, tmp_path, monkeypatch):

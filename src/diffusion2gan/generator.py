@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import atomic_folder
+from diffusion2gan.pipelines import KINDS, load_pipeline
 from diffusion2gan.pixel.model import PixelGenerator, is_pixel_model
 
 
@@ -60,12 +61,14 @@ class Generator(nn.Module):
     def save(self, folder: str | Path, teacher_path: str | Path) -> None:
         """Save a complete diffusers pipeline: this U-Net, a one-step scheduler, and the other parts of the teacher.
 
+        The parts are those that `Teacher` loads: without a safety checker, which would blacken some images of the
+        student that the teacher shows.
         Plain diffusers samples with it at `num_inference_steps=1, guidance_scale=0`. All parts are saved in float32,
         even those of a half-precision teacher: transformers would load a text encoder in its stored precision, which
         the U-Net does not accept. An existing folder is replaced atomically.
         """
         parts = {"unet": self.unet, "scheduler": self.scheduler}
-        pipeline = DiffusionPipeline.from_pretrained(teacher_path, **parts, dtype=torch.float32)
+        pipeline = load_pipeline(str(teacher_path), torch.float32, KINDS, **parts)
         with atomic_folder(Path(folder)) as temporary:
             pipeline.save_pretrained(temporary)
 

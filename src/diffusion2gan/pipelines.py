@@ -17,9 +17,12 @@ KINDS = {
 }
 
 
-def load_pipeline(path: str, dtype: torch.dtype, kinds: dict[str, dict], kind: str | None = None) -> DiffusionPipeline:
+def load_pipeline(
+    path: str, dtype: torch.dtype, kinds: dict[str, dict], kind: str | None = None, **parts: object
+) -> DiffusionPipeline:
     """Load a pipeline of one of the `kinds` (class → options) from a folder or the hub; `kind` overrides its class.
 
+    `parts` replace those of the pipeline, such as `unet`, which are then not read.
     Raises UserError if it is missing, of another kind, or not accessible on the hub.
     """
     logging.disable_progress_bar()
@@ -28,7 +31,7 @@ def load_pipeline(path: str, dtype: torch.dtype, kinds: dict[str, dict], kind: s
         found = kind or DiffusionPipeline.load_config(path).get("_class_name")
         if found not in kinds:
             raise UserError(f"'{path}' is a {found}, it must be a {' or a '.join(kinds)}: choose another")
-        return getattr(diffusers, found).from_pretrained(path, dtype=dtype, **kinds[found])
+        return getattr(diffusers, found).from_pretrained(path, dtype=dtype, **kinds[found], **parts)
     except UserError:
         raise
     except (OSError, ValueError, TypeError, KeyError) as error:
