@@ -84,8 +84,10 @@ def test_what_is_missing_is_one_line(package, monkeypatch, tmp_path):
         raise OSError("no network")
 
     monkeypatch.setitem(sys.modules, "dreamsim", SimpleNamespace(dreamsim=offline))
-    with pytest.raises(UserError, match=f"no network.*unpack its weights.*into {tmp_path}"):
+    with pytest.raises(UserError, match=f"no network.*'{tmp_path}'.*fetches its weights and, through torch.hub, DINO"):
         DreamSim("ensemble", CPU)
+    with pytest.raises(UserError, match="no network.*dreamsim_type='clip_vitb32'.*fetches its weights; or name"):
+        DreamSim("clip_vitb32", CPU)
     monkeypatch.setitem(sys.modules, "dreamsim", None)
     with pytest.raises(UserError, match="not installed"):
         DreamSim("ensemble", CPU)

@@ -17,6 +17,10 @@ from diffusion2gan.sampling.folder import ImageFiles
 
 BATCH = 50
 CACHE = Path.home() / ".cache" / "dreamsim"
+# What torch.hub fetches into CACHE for a type built on DINO: the code of its network, and its first weights
+DINO = ("facebookresearch_dino_main", "checkpoints/dino_vitbase16_pretrain.pth")
+DINOV2 = ("facebookresearch_dinov2_main", "checkpoints/dinov2_vitb14_pretrain.pth")
+HUB = {"ensemble": DINO, "dino_vitb16": DINO, "dinov2_vitb14": DINOV2}
 
 
 class DreamSim:
@@ -43,11 +47,9 @@ class DreamSim:
             self.model, self.preprocess = dreamsim(
                 pretrained=True, device=str(device), cache_dir=str(CACHE), dreamsim_type=spec
             )
-        except (OSError, KeyError) as error:
-            raise UserError(
-                f"DreamSim's '{spec}' can be neither fetched nor read ({error}): unpack its weights from "
-                f"https://github.com/ssundaram21/dreamsim/releases into {CACHE}, or name another type"
-            ) from error
+        except (OSError, KeyError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"DreamSim's '{spec}' can be neither fetched nor read ({reason}): {hint(spec)}") from error
         self.embed = self._embed
 
     @property
@@ -63,6 +65,22 @@ class DreamSim:
         batches = track(images.batches(BATCH), "DreamSim of the images", total=-(-len(images) // BATCH))
         inputs = (torch.cat([self.preprocess(Image.fromarray(image)) for image in batch]) for batch in batches)
         return torch.cat([self.model.embed(x.to(self.device)).float().cpu() for x in inputs])
+
+
+def missing(spec: str) -> list[str]:
+    """The files and folders of a type of the dreamsim package that are not in CACHE."""
+    weights = "ensemble_lora" if spec == "ensemble" else f"{spec}_single_lora"
+    return [name for name in (weights, *HUB.get(spec, ())) if not (CACHE / name).exists()]
+
+
+def hint(spec: str) -> str:
+    """How to fetch a type of DreamSim where there is a network."""
+    hub = " and, through torch.hub, DINO's code and weights" if spec in HUB else ""
+    call = f"from dreamsim import dreamsim; dreamsim(device='cpu', cache_dir='{CACHE}', dreamsim_type='{spec}')"
+    return (
+        f'where there is a network, `mkdir -p {CACHE} && python -c "{call}"` fetches its weights{hub}; or name another '
+        "type as `dreamsim`"
+    )
 
 
 def distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Checks before the first job: the benchmarks exist, and the disk has enough space."""
+"""Checks before the first job: the benchmarks and DreamSim's weights exist, and the disk has enough space."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +12,8 @@ from diffusion2gan.study.study import Study
 
 
 def check(study: Study, folder: Path, jobs: Iterable[tuple[str, dict]], fetched: Iterable[str]) -> None:
-    """Raise UserError if a benchmark is missing, or if the outputs of all jobs need more space than `folder` has.
+    """Raise UserError if a benchmark or DreamSim's weights are missing, or if the outputs of all jobs need more space
+    than `folder` has.
 
     `jobs` are rules with their wildcards. `fetched` are the files that a job can download.
     """
@@ -20,6 +21,9 @@ def check(study: Study, folder: Path, jobs: Iterable[tuple[str, dict]], fetched:
     for rule, wildcards in jobs:
         if rule == "make_benchmark":
             _check_benchmark(study, wildcards["benchmark"], fetched)
+    scored = [study.metrics_of(wildcards["run"])[wildcards["benchmark"]] for rule, wildcards in jobs if rule == "score"]
+    if any({"dreamsim", "dreamdiv"} & set(metrics) for metrics in scored):
+        _check_dreamsim(study.config.evaluation.dreamsim)
     needed = sum(output_bytes(study, rule, wildcards) for rule, wildcards in jobs)
     check_disk(folder, needed, "the planned output (`snakemake -- results/plan.md` estimates it)")
 
@@ -31,3 +35,15 @@ def _check_benchmark(study: Study, name: str, fetched: Iterable[str]) -> None:
         raise UserError(f"there are no images at {source}: {hint}")
     if source and Path(source).name in coco.SIZES and (lacking := coco.missing(Path(source))):
         raise UserError(f"missing: {lacking}, or {hint}")
+
+
+def _check_dreamsim(spec: str) -> None:
+    if spec.startswith("local-dir:"):
+        return
+    from diffusion2gan.metrics import dreamsim  # imports open_clip, which is slow
+
+    if lacking := dreamsim.missing(spec):
+        raise UserError(
+            f"DreamSim's '{spec}' lacks {', '.join(lacking)} in {dreamsim.CACHE}, and a job without a network cannot "
+            f"fetch them: {dreamsim.hint(spec)}"
+        )
