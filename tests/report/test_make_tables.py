@@ -151,7 +151,8 @@ def test_the_cost_of_a_run_is_all_that_it_could_not_do_without(tmp_path):
         return json.loads((tmp_path / "cost.json").read_text())
 
     found = cost()
-    assert found["metrics"]["images_per_second"] == 360, "of the run itself, not of what it starts from"
+    assert found["metrics"]["images_per_second"] == 360 * 8 / 2, "of the run itself, not of its start; per 8 GPUs"
+    assert found["gpus"] == 2
     assert found["metrics"]["device_days"] == found["metrics"]["a100_days"] == pytest.approx(1 + (2 + 16) / 24)
     assert found["trainings"] == list(map(str, trainings))
     assert found["days"] == {"training": 0.75, "generate_pairs": 1.0} and "A100" in found["conversion"]
@@ -160,6 +161,7 @@ def test_the_cost_of_a_run_is_all_that_it_could_not_do_without(tmp_path):
         path.write_text(path.read_text().replace("NVIDIA A100-SXM4-80GB", "cpu"))
     found = cost()
     assert "a100_days" not in found["metrics"] and "no conversion to days of an A100" in found["conversion"]
+    assert (found["metrics"]["images_per_second"], found["gpus"]) == (360, 0), "as measured on a CPU"
     with pytest.raises(UserError, match="the time of generate_pairs is unknown, because .*9.tsv is missing"):
         cost(timings=[tmp_path / "generate_pairs" / "9.tsv"])
     trainings[0].write_text(trainings[0].read_text().replace("cpu", "abacus"))
