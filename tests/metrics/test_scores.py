@@ -14,7 +14,9 @@ from PIL import Image
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap, clip_score, features
 from diffusion2gan.metrics.precision_recall import precision_recall
+from diffusion2gan.metrics.scores import ScoredImages, Scores
 from diffusion2gan.provenance import json_sha256
+from diffusion2gan.sampling import sampler
 from diffusion2gan.sampling.folder import ImageFiles, image_paths, prepare_folder
 from diffusion2gan.settings import METRICS
 from diffusion2gan.teacher import Teacher
@@ -119,10 +121,13 @@ def test_clip_classifies_the_images_of_a_benchmark_with_classes_only(benchmark):
     named = (pictures @ torch.nn.functional.normalize(torch.stack(emoji)).T).argmax(1)
     right = [found.item() == true for found, true in zip(named, table["emoji"][:COUNT], strict=True)]
     assert measured["metrics"]["emoji_top1"] == np.mean(right)
-    prefixed = score(benchmark, metrics=["clip_score"], clip=spec, clip_prefix="a red ")["metrics"]["clip_score"]
+    prefixed = score(benchmark, metrics=["clip_score"], clip=spec, clip_prefix="a red ")
     said = clip.captions([f"a red {caption}" for caption in table["caption"][:COUNT]])
-    assert prefixed == pytest.approx((pictures @ said.T).diagonal().mean().item(), abs=1e-6)
-    assert abs(prefixed - measured["metrics"]["clip_score"]) > 1e-3
+    found = (pictures @ said.T).diagonal().mean().item()
+    assert prefixed["metrics"]["clip_score"] == pytest.approx(found, abs=1e-6)
+    assert abs(prefixed["metrics"]["clip_score"] - measured["metrics"]["clip_score"]) > 1e-3
+    for part in ("metrics", "intervals"):  # the score without the prefix stands beside it
+        assert prefixed[part]["clip_score_no_prefix"] == pytest.approx(measured[part]["clip_score"], abs=1e-6)
     (benchmark / "benchmark.json").unlink()
     assert set(score(benchmark, metrics=["clip_score"], clip=spec)["metrics"]) == {"clip_score"}
 
@@ -141,6 +146,36 @@ def test_a_model_is_sized_and_timed_as_it_sampled(benchmark, colours, monkeypatc
     assert result["metrics"]["steps"] == 2
     assert 0 < result["metrics"]["inference_seconds"] == result["speed"]["median"]
     assert len(solved) > result["speed"]["repeats"] and set(solved) == {(1, 2, 2.0, "ddim", "own")}
+    assert result["speed"]["precision"] == "float32"
+
+
+@pytest.mark.parametrize(("scheduler", "steps"), [("ddim", 50), ("student", 1), ("lcm", 1)])
+def test_on_a_gpu_every_model_is_timed_in_half_precision(benchmark, monkeypatch, scheduler, steps):
+    """However it sampled its images: a student of one step samples in float32."""
+    recipe = json.loads((benchmark.parent / "drawn" / "sample.json").read_text())
+    recipe |= {"scheduler": scheduler, "steps": steps}
+    (benchmark.parent / "drawn" / "sample.json").write_text(json.dumps(recipe))
+
+    class Model:
+        def __init__(self, path, device, dtype, **how):
+            self.device, self.latent_shape = device, (4, 8, 8)
+            self.unet = self.denoiser = torch.nn.Linear(2, 2, dtype=dtype)
+
+        def sample(self, seeds, captions):
+            return torch.zeros(1, 3, 8, 8)
+
+        def solve(self, z, captions, *how):
+            return z
+
+        def decode(self, latents):
+            return torch.zeros(1, 3, 8, 8)
+
+    monkeypatch.setattr(sampler, "load_teacher", Model)
+    monkeypatch.setattr(sampler, "Baseline", Model)
+    scores = Scores(ScoredImages(images=benchmark.parent / "drawn", benchmark=benchmark, metrics=[], time=True))
+    scores.device = torch.device("cuda")
+    scores.measure()
+    assert scores.speed["precision"] == "float16"
 
 
 @pytest.mark.parametrize(

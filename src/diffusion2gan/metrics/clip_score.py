@@ -52,9 +52,10 @@ class CLIP:
         return torch.cat([self.model.encode_image(x.to(self.device)).float().cpu() for x in inputs])
 
     @torch.no_grad()
-    def captions(self, captions: Sequence[str]) -> torch.Tensor:
-        """Unit vectors of captions."""
-        tokens = self.tokenizer([self.prefix + caption for caption in captions]).to(self.device)
+    def captions(self, captions: Sequence[str], prefix: str | None = None) -> torch.Tensor:
+        """Unit vectors of captions, with the prefix of this model or another."""
+        prefix = self.prefix if prefix is None else prefix
+        tokens = self.tokenizer([prefix + caption for caption in captions]).to(self.device)
         return torch.cat([self.model.encode_text(x, normalize=True).float().cpu() for x in tokens.split(BATCH)])
 
 

@@ -82,7 +82,10 @@ class Scores:
             self._distances(*self._features(self.settings.second_features, "second_"), "_second")
 
     def _score_clip(self) -> None:
-        """CLIP score and zero-shot accuracy; FID and KID in CLIP's feature space, if that is the second one."""
+        """CLIP score and zero-shot accuracy; FID and KID in CLIP's feature space, if that is the second one.
+
+        If the captions have a prefix, the score without it is `clip_score_no_prefix`.
+        """
         second = self.settings.second_features == "clip" and self.wanted & {"fid_second", "kid_second"}
         if not (second or "clip_score" in self.wanted):
             return
@@ -98,6 +101,8 @@ class Scores:
         if "clip_score" in self.wanted:
             vectors = torch.nn.functional.normalize(fake)
             self._mean("clip_score", cosines(vectors, clip.captions(self.captions)))
+            if clip.prefix:
+                self._mean("clip_score_no_prefix", cosines(vectors, clip.captions(self.captions, prefix="")))
             if classes := self._classes():
                 for name, share in ZeroShot(clip, classes).top1(vectors, self.prompts).items():
                     self.values[name] = share
@@ -119,7 +124,10 @@ class Scores:
                 self._mean("dreamdiv", diversities(network(several), repeats))
 
     def _time_model(self) -> None:
-        """Parameters, steps, and seconds per image as sampled, text encoding and decoding included."""
+        """Parameters, steps, and seconds per image, text encoding and decoding included.
+
+        On a GPU every row is timed in half precision, even if its images were sampled in float32.
+        """
         if not self.settings.time:
             return
         if self.sample is None:
@@ -129,10 +137,11 @@ class Scores:
 
             names = self.sample.keys() & SamplingSettings.model_fields
             sampling = SamplingSettings(**{name: self.sample[name] for name in names})
-            sample, denoiser = sampler.load_sampler(sampling, self.device)
+            sample, denoiser = sampler.load_sampler(sampling, self.device, sampler.timing_precision(self.device))
             seed = noise_seeds(self.settings.seed, [0])
             timing = seconds(lambda: sample(seed, self.captions[:1]).cpu())
-        self.speed = asdict(timing)
+        precision = str(next(denoiser.parameters()).dtype).removeprefix("torch.")
+        self.speed = asdict(timing) | {"precision": precision}
         self.values |= {"params_billion": parameters(denoiser) / 1e9, "steps": sampling.steps}
         self.values["inference_seconds"] = timing.median
         self.intervals["inference_seconds"] = timing.half_width
