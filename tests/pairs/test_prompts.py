@@ -1,10 +1,11 @@
 """Prompts are distinct, seeded, and read from what people have."""
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.pairs.prompts import choose_prompts
+from diffusion2gan.pairs.prompts import choose_prompts, read_prompts
 from diffusion2gan.settings import PromptFilter
 from diffusion2gan.toy import openmoji
 
@@ -84,3 +85,17 @@ def test_a_bad_source_is_a_one_line_error(tmp_path, name, content, message):
     with pytest.raises(UserError, match=message) as raised:
         choose_prompts(str(path), 1, 0)
     assert "\n" not in str(raised.value)
+
+
+def test_taking_a_few_captions_does_not_copy_all_of_them(tmp_path):
+    every = [f"caption {i} " + "x" * 100 for i in range(10_000)]
+    path = tmp_path / "prompts.parquet"
+    pd.DataFrame({"prompt_id": range(10_000), "caption": every}).to_parquet(path, row_group_size=1000)
+    captions = read_prompts(path)
+    usual, watched = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(watched)
+    try:
+        assert captions.take([9_999, 0, 5_000]).to_pylist() == [every[9_999], every[0], every[5_000]]
+    finally:
+        pa.set_memory_pool(usual)
+    assert watched.max_memory() < 10_000  # bytes, of 1.1 MB

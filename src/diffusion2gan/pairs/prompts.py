@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
@@ -77,10 +78,11 @@ def _column(source: str, columns: list[str], meant: str, named: str | None, know
     return found
 
 
-def read_prompts(path: Path) -> pa.ChunkedArray:
+def read_prompts(path: Path) -> pa.LargeStringArray:
     """Read the captions of `prompts.parquet`, indexed by prompt id.
 
-    They stay an Arrow array: twelve million captions take 1 GB instead of the 10 GB of Python strings.
+    They stay an Arrow array: twelve million captions take 1 GB instead of the 10 GB of Python strings. It is a single
+    array, because `take` copies all captions of an array in chunks; `large_string` allows it more than 2 GB.
     Raises UserError if the file is missing, empty, or not a list of prompts.
     """
     try:
@@ -90,6 +92,6 @@ def read_prompts(path: Path) -> pa.ChunkedArray:
     if table.column_names != ["prompt_id", "caption"] or not table.num_rows:
         found = f"the columns {', '.join(table.column_names)}" if table.num_rows else "no prompts"
         raise UserError(f"{path} has {found}, not prompt_id and caption: make it with prepare_prompts.py")
-    if table["prompt_id"].to_numpy().tolist() != list(range(table.num_rows)):
+    if not np.array_equal(table["prompt_id"].to_numpy(), np.arange(table.num_rows)):
         raise UserError(f"the prompt ids in {path} are not 0, 1, 2, …: make it with prepare_prompts.py")
-    return table["caption"]
+    return table["caption"].cast(pa.large_string()).combine_chunks()
