@@ -8,6 +8,7 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.pairs.prompts import choose_prompts, read_prompts
 from diffusion2gan.settings import PromptFilter
 from diffusion2gan.toy import openmoji
+from scripts.pairs.prepare_prompts import Arguments, main
 
 
 def test_openmoji_prompts_are_those_of_the_pairs_in_a_seeded_order():
@@ -24,8 +25,19 @@ def test_a_file_gives_exactly_as_many_as_requested(tmp_path):
     text.write_text("a cat\n\n a dog \na cat\n", encoding="utf-8")
     assert sorted(choose_prompts(str(text), 2, 0)["caption"]) == ["a cat", "a dog"]
     assert len(choose_prompts(str(text), 1, 0)) == 1
-    with pytest.raises(UserError, match="holds 2 distinct captions that can be used, but 3 pairs were requested"):
-        choose_prompts(str(text), 3, 0)
+
+
+def test_pairs_share_the_captions_of_a_source_that_has_fewer_and_the_file_counts_both(laion, tmp_path, capsys):
+    def prepared(count):
+        out = tmp_path / f"{count}.parquet"
+        main(Arguments(source=str(laion), count=count, seed=3, min_score=6.25, out=out))
+        return read_prompts(out).to_pylist(), pd.read_parquet(out).attrs, capsys.readouterr().err
+
+    captions, counted, said = prepared(120)
+    assert sorted(captions) == sorted(f"picture {i}" for i in range(63, 100))
+    assert counted == {"pairs": 120, "distinct": 37}
+    assert said == f"warning: {laion} holds 37 distinct captions that can be used for 120 pairs: captions are reused\n"
+    assert prepared(37) == (captions, {}, "")
 
 
 @pytest.fixture

@@ -19,26 +19,26 @@ ANY = PromptFilter()
 
 
 def choose_prompts(source: str, count: int, seed: int, wanted: PromptFilter = ANY) -> pd.DataFrame:
-    """Choose `count` distinct captions of a source in a seeded order: columns `prompt_id`, `caption`.
+    """Choose the captions of `count` pairs from a source, in a seeded order: columns `prompt_id`, `caption`.
 
     `source` is a text file with one caption per line, a parquet file, a folder of parquet files, or the name of a
-    registered source. A registered source may have fewer captions; the pairs then share them. `unconditional`
-    gives one empty caption, for a teacher without text.
-    Raises UserError if a file or folder holds fewer captions, or has no such column.
+    registered source. `unconditional` gives one empty caption, for a teacher without text.
+    Captions that the source repeats are chosen once. If fewer remain than pairs, all are chosen and the pairs share
+    them; `attrs` of the result then counts both: {"pairs": count, "distinct": captions}.
+    Raises UserError if the source has no such column, or no caption that can be used.
     """
     if source == "unconditional":
         return pd.DataFrame({"prompt_id": [0], "caption": [""]})
     captions = pd.Series(_captions(source, wanted), dtype=str).str.strip()
-    captions = captions[captions.str.len().between(max(1, wanted.shortest), wanted.longest)].drop_duplicates()
+    captions = captions[captions.str.len().between(max(1, wanted.shortest), wanted.longest)]
+    captions = captions.drop_duplicates()  # ours: every caption before any a second time
     if captions.empty:
         raise UserError(f"{source} holds no caption that can be used")
-    if len(captions) < count and not find_source(source):
-        raise UserError(
-            f"{source} holds {len(captions):,} distinct captions that can be used, but {count:,} pairs were "
-            "requested: add captions, lower min_score, or make fewer `pairs`"
-        )
     chosen = captions.sample(min(count, len(captions)), random_state=seed)
-    return pd.DataFrame({"prompt_id": range(len(chosen)), "caption": chosen.to_list()})
+    prompts = pd.DataFrame({"prompt_id": range(len(chosen)), "caption": chosen.to_list()})
+    if len(prompts) < count:
+        prompts.attrs = {"pairs": count, "distinct": len(prompts)}
+    return prompts
 
 
 def _captions(source: str, wanted: PromptFilter) -> list[str] | pd.Series:

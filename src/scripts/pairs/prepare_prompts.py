@@ -1,5 +1,9 @@
-"""Choose the prompts of a dataset of pairs."""
+"""Choose the prompts of a dataset of pairs.
 
+If captions are reused, the metadata of the file count the pairs and the distinct captions.
+"""
+
+import sys
 from pathlib import Path
 
 from diffusion2gan.io import atomic
@@ -16,6 +20,12 @@ class Arguments(PromptFilter, Seeded):
 
 def main(args: Arguments):
     chosen = choose_prompts(args.source, args.count, args.seed, args)
+    if reused := chosen.attrs:
+        print(
+            f"warning: {args.source} holds {reused['distinct']:,} distinct captions that can be used for "
+            f"{reused['pairs']:,} pairs: captions are reused",
+            file=sys.stderr,
+        )
     with atomic(args.out) as temporary:
         chosen.to_parquet(temporary, index=False)
 
