@@ -11,7 +11,7 @@ from diffusion2gan.report import claims
 from diffusion2gan.study import options
 from diffusion2gan.study.cli import arguments
 from diffusion2gan.study.config import load
-from diffusion2gan.study.paths import Paths, files
+from diffusion2gan.study.paths import Paths, files, folder_of
 from diffusion2gan.study.study import Study
 
 try:
@@ -60,6 +60,7 @@ wildcard_constraints:
     trunk=r"pixel|latent-[^/]+",
     split="train|val",
     shard=r"\d{5}",
+    shards=r"\d{5}",
 
 
 def logged(command):

@@ -1,5 +1,8 @@
 """Sample images for a benchmark's prompts with a student or a teacher, then measure them.
 
+The images of a slow model are sampled by several jobs (`shard` in the scale). Only a manifest is declared as output,
+because Snakemake deletes the outputs of a job before it starts the job again, and a killed job must be able to resume.
+
 Needs: students, teachers, baselines, benchmarks. Makes: work/{scale}/runs/{run}/samples/, diversity/,
 metrics/{benchmark}.json, metrics/cost.json
 """
@@ -11,42 +14,47 @@ rule sample:
         model=lambda w: PATHS.model_files(w.run),
         prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
     output:
-        directory(f"{WORK}/runs/{{run}}/samples/{{benchmark}}"),
+        f"{WORK}/runs/{{run}}/samples/{{benchmark}}/shard-{{shard}}-of-{{shards}}.json",
     log:
-        f"{WORK}/logs/sample/{{run}}-{{benchmark}}.log",
+        f"{WORK}/logs/sample/{{run}}-{{benchmark}}-{{shard}}-of-{{shards}}.log",
     benchmark:
-        f"{WORK}/timings/sample/{{run}}-{{benchmark}}.tsv"
+        f"{WORK}/timings/sample/{{run}}-{{benchmark}}-{{shard}}-of-{{shards}}.tsv"
     conda:
         "../envs/diffusion2gan.yaml"
     params:
         options=lambda w: arguments(options.sampling(STUDY, PATHS, w.run, STUDY.benchmarks[w.benchmark].pictures)),
+        folder=lambda w, output: folder_of(output),
     shell:
-        logged("python src/scripts/evaluate/sample.py --prompts {input.prompts} {params.options} --out {output}")
+        logged(
+            "python src/scripts/evaluate/sample.py --prompts {input.prompts} {params.options} "
+            "--shard {wildcards.shard} --shards {wildcards.shards} --out {params.folder}"
+        )
 
 
 use rule sample as sample_diversity with:
     output:
-        directory(f"{WORK}/runs/{{run}}/diversity/{{benchmark}}"),
+        f"{WORK}/runs/{{run}}/diversity/{{benchmark}}/shard-{{shard}}-of-{{shards}}.json",
     log:
-        f"{WORK}/logs/sample_diversity/{{run}}-{{benchmark}}.log",
+        f"{WORK}/logs/sample_diversity/{{run}}-{{benchmark}}-{{shard}}-of-{{shards}}.log",
     benchmark:
-        f"{WORK}/timings/sample_diversity/{{run}}-{{benchmark}}.tsv"
+        f"{WORK}/timings/sample_diversity/{{run}}-{{benchmark}}-{{shard}}-of-{{shards}}.tsv"
     params:
         options=lambda w: arguments(
             options.sampling(STUDY, PATHS, w.run, EVALUATION.diversity.prompts, EVALUATION.diversity.repeats)
         ),
+        folder=lambda w, output: folder_of(output),
 
 
 rule score:
     """Score the images against those of the benchmark."""
     input:
         "src/scripts/evaluate/score.py",
-        samples=f"{WORK}/runs/{{run}}/samples/{{benchmark}}",
+        samples=lambda w: PATHS.samples(w.run, w.benchmark),
         prompts=f"{WORK}/benchmarks/{{benchmark}}/prompts.parquet",
         images=f"{WORK}/benchmarks/{{benchmark}}/images",
         recipe=f"{WORK}/benchmarks/{{benchmark}}/benchmark.json",
         clip=files(EVALUATION.clip),
-        compared=lambda w: list(PATHS.compared_pictures(w.run, w.benchmark).values()),
+        compared=lambda w: sum(PATHS.compared_pictures(w.run, w.benchmark).values(), []),
     output:
         f"{WORK}/runs/{{run}}/metrics/{{benchmark}}.json",
     log:
@@ -56,11 +64,12 @@ rule score:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
+        samples=lambda w: folder_of(PATHS.samples(w.run, w.benchmark)),
         folder=lambda w, input: os.path.dirname(input.prompts),
         options=lambda w: arguments(options.scoring(STUDY, PATHS, w.run, w.benchmark)),
     shell:
         logged(
-            "python src/scripts/evaluate/score.py --images {input.samples} --benchmark {params.folder} {params.options} "
+            "python src/scripts/evaluate/score.py --images {params.samples} --benchmark {params.folder} {params.options} "
             "--out {output}"
         )
 

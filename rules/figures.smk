@@ -13,7 +13,7 @@ rule make_figure1:
     input:
         "src/scripts/report/make_figure1.py",
         prompts=f"{WORK}/benchmarks/{FIGURE1_BENCHMARK}/prompts.parquet",
-        samples=[f"{WORK}/runs/{row}/samples/{FIGURE1_BENCHMARK}" for row in FIGURE1.columns],
+        samples=[PATHS.samples(row, FIGURE1_BENCHMARK) for row in FIGURE1.columns],
     output:
         png="results/figures/figure1.png",
         pdf="results/figures/figure1.pdf",
@@ -24,7 +24,7 @@ rule make_figure1:
     conda:
         "../envs/diffusion2gan.yaml"
     params:
-        models=lambda w, input: [f"{title}={folder}" for title, folder in zip(FIGURE1.columns.values(), input.samples)],
+        models=[f"{title}={folder_of(PATHS.samples(row, FIGURE1_BENCHMARK))}" for row, title in FIGURE1.columns.items()],
         number=FIGURE1.pictures,
         scale=SCALE,
     shell:

@@ -9,9 +9,9 @@ results/figures/figure6.png
 
 HUMAN_STUDY = STUDY.human_study
 HUMAN_BENCHMARK = STUDY.benchmark(HUMAN_STUDY.benchmark)
-COMPARED = {row: f"{WORK}/runs/{row}/samples/{HUMAN_BENCHMARK.name}" for row in HUMAN_STUDY.rows}
+COMPARED = {row: PATHS.samples(row, HUMAN_BENCHMARK.name) for row in HUMAN_STUDY.rows}
 SHOWN = {
-    "models": [f"{row}={folder}" for row, folder in COMPARED.items()],
+    "models": [f"{row}={folder_of(manifests)}" for row, manifests in COMPARED.items()],
     "resolution": HUMAN_BENCHMARK.resolution,
     "resize_filter": HUMAN_BENCHMARK.resize_filter,
 }

@@ -1,6 +1,7 @@
 """sample.py: its images depend on the model, the prompts and the seed, and on nothing else."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -16,6 +17,7 @@ from diffusion2gan.sampling.folder import image_paths, noise_seeds, read_recipe
 from diffusion2gan.seeds import noise
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
+from scripts.evaluate import sample
 from scripts.evaluate.sample import Arguments, main
 
 CAPTIONS = ["a red apple on a blue background", "a fox on a green background", "an owl on a red background"]
@@ -110,3 +112,84 @@ def test_several_images_of_each_prompt(teacher_folder, prompts, tmp_path):
     texts = [CAPTIONS[0]] * 3 + [CAPTIONS[1]] * 3
     expected = images.to_uint8(teacher.decode(teacher.solve(z, texts, 1, 0, "student")).detach())
     assert abs(several - expected.astype(int)).max() <= 1
+
+
+@pytest.fixture
+def draw(prompts, tmp_path, monkeypatch):
+    """Sample nine images in batches of two with a model that is quick; returns how many batches it sampled.
+
+    `stop` interrupts it in that batch and leaves the image before half written, as a killed job does.
+    """
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/weights").touch()
+
+    def draw(name, stop=None, **settings):
+        batches = []
+
+        def sampler(seeds, captions):
+            batches.append(seeds)
+            if len(batches) == stop:
+                raise KeyboardInterrupt
+            return noise(seeds, (3, 8, 8)) / 4 + len(captions) / 4  # a batch of another size has other images
+
+        monkeypatch.setattr(sample, "load_sampler", lambda *settings: (sampler, None))
+        settings = {"repeats": 3, "batch_size": 2, "model": str(tmp_path / "model"), "prompts": prompts} | settings
+        try:
+            main(Arguments(out=tmp_path / name, **settings))
+        except KeyboardInterrupt:
+            last = max(tmp_path.glob(f"{name}/*.png"))
+            last.write_bytes(last.read_bytes()[:-30])
+        return len(batches)
+
+    return draw
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+def test_the_images_of_several_jobs_are_those_of_one(draw, tmp_path):
+    assert draw("one") == 5
+    assert [draw("three", shard=shard, shards=3) for shard in (2, 0, 1)] == [2, 1, 2]
+    assert contents(tmp_path / "three") == contents(tmp_path / "one") and len(image_paths(tmp_path / "three")) == 9
+    assert read_recipe(tmp_path / "three") == read_recipe(tmp_path / "one")
+    made = {path.name for path in (tmp_path / "three").iterdir() if path.suffix != ".png"}
+    assert made == {"sample.json", *(f"shard-{shard:05d}-of-00003.json" for shard in range(3))}
+    with pytest.raises(UserError, match="there is no shard 3 of 3"):
+        draw("three", shard=3, shards=3)
+
+
+def test_a_killed_job_resumes_from_its_last_whole_batch(draw, tmp_path):
+    draw("whole")
+    draw("killed", stop=4)
+    assert len(contents(tmp_path / "killed")) == 6 and not list((tmp_path / "killed").glob("shard-*"))
+    with pytest.raises(UserError, match="holds 6 of 9 images"):
+        image_paths(tmp_path / "killed")
+    assert draw("killed") == 3  # the batch that was half written, and the two that were missing
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert [path.name for path in (tmp_path / "killed").glob("*shard-*")] == ["shard-00000-of-00001.json"]
+
+
+def test_images_of_other_settings_or_of_another_model_are_sampled_again(draw, tmp_path):
+    draw("killed", stop=4)
+    draw("killed", stop=4, seed=1)
+    assert draw("killed", seed=1) == 3
+    draw("other", seed=1)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "other")
+    assert draw("killed", seed=1) == 5  # a finished job that is asked again
+    draw("killed", stop=4)
+    os.utime(tmp_path / "model/weights", (1, 1))
+    assert draw("killed") == 5
+
+
+def test_jobs_of_another_split_leave_nothing_behind(draw, tmp_path):
+    for shard in range(3):
+        draw("folder", shard=shard, shards=3, seed=1)
+    draw("folder", stop=2, shard=1, shards=3)
+    draw("folder")
+    draw("one")
+    assert {path.name for path in (tmp_path / "folder").iterdir()} == {
+        path.name for path in (tmp_path / "one").iterdir()
+    }
+    assert contents(tmp_path / "folder") == contents(tmp_path / "one")
+    assert draw("folder", count=1) == 2 and len(image_paths(tmp_path / "folder")) == 3

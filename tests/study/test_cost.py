@@ -10,6 +10,7 @@ import yaml
 from diffusion2gan.study import cost, plan
 from diffusion2gan.study.config import load
 from diffusion2gan.study.cost import Job
+from diffusion2gan.study.paths import Paths
 from diffusion2gan.study.study import Study
 from scripts.report.make_plan import planned
 
@@ -66,6 +67,37 @@ def test_what_ran_here_counts_before_what_the_paper_says(paper, tmp_path):
     assert row.gpu_hours == pytest.approx(500) and row.basis == "measured here"
     (row,) = cost.plan(paper, of_pairs(paper, "sd-cfg-8")[:1] + jobs[7:8]).query("subject == 'sd-cfg-8'").itertuples()
     assert row.gpu_hours == pytest.approx(4)  # the same teacher, four times the pairs in a shard
+
+
+def test_every_job_that_samples_ends_within_its_time_limit(paper):
+    """With the paper's times, and ours for SDXL; those of other models are not known."""
+    profile = yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())["set-resources"]
+    paths, known = Paths(paper), 0
+    for row in paper.measured:
+        for benchmark, metrics in paper.metrics_of(row).items():
+            diverse = paths.diversity(row, benchmark) if "dreamdiv" in metrics else []
+            for rule, manifests in {"sample": paths.samples(row, benchmark), "sample_diversity": diverse}.items():
+                wildcards = {"run": row, "benchmark": benchmark, "shards": str(len(manifests))}
+                jobs = [Job(rule, wildcards | {"shard": str(shard)}, None) for shard in range(len(manifests))]
+                table = cost.plan(paper, jobs)
+                if len(table) and not table["hours"].isna().item():
+                    minutes, _, attempt = profile[rule]["runtime"].partition(" * ")
+                    assert 60 * table["hours"].item() / len(jobs) < int(minutes) and attempt == "attempt", (row, rule)
+                    known += 1
+    assert known > 20
+    assert (
+        len(paths.diversity("teacher-sdxl", "coco2017")) == 20 and len(paths.samples("teacher-sd15", "coco2014")) == 3
+    )
+    assert len(paths.diversity("sdxl-diffusion2gan", "coco2017")) == 1
+
+
+def test_the_shards_of_samples_add_up(paper):
+    wildcards = {"run": "teacher-sdxl", "benchmark": "coco2017", "shards": "00020"}
+    jobs = [Job("sample_diversity", wildcards | {"shard": f"{shard:05d}"}, None) for shard in range(20)]
+    (row,) = cost.plan(paper, jobs).itertuples()
+    assert row.subject == "teacher-sdxl on coco2017" and (row.jobs, row.files) == (20, 40_020)
+    assert row.gpu_hours == pytest.approx(40_000 * 21.8 / 3600)
+    assert row.disk_gb == pytest.approx(40_000 * 1.7 * 1024**2 / 1e9)
 
 
 def test_the_jobs_are_those_that_snakemake_plans(tmp_path, monkeypatch):

@@ -35,6 +35,9 @@ for name, value in options:
         (out / "images").mkdir(parents=True, exist_ok=True)
         (out / "benchmark.json").touch()
         out = out / "prompts.parquet"
+    elif script.stem == "sample":
+        told = dict(options)
+        out = out / f"shard-{told['--shard']}-of-{told['--shards']}.json"
     elif not out.suffix:
         out = out / "made.txt"
     out.parent.mkdir(parents=True, exist_ok=True)

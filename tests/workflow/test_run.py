@@ -75,11 +75,12 @@ def test_the_options_of_the_scripts(made):
     assert "--z_conditioning true" in told and "--r1 false" in told and "--discriminator diffusion" in told
     assert "--lpips work/smoke/latentlpips/latent-sd15/lpips.safetensors" in told
     assert "--lpips" not in (runs / "regression-mse/student/made.txt").read_text()
-    drawn = (runs / "teacher-sd15/samples/openmoji/made.txt").read_text()
+    drawn = (runs / "teacher-sd15/samples/openmoji/shard-00000-of-00001.json").read_text()
     assert "--model assets/toy/teacher" in drawn
     assert "--scheduler ddim --steps 4 --spacing trailing --guidance 3" in drawn
     scored = (runs / "teacher-sd15/metrics/openmoji.json").read_text()
     assert "--metrics fid clip_score precision recall" in scored and "--time true" in scored
+    assert "--images work/smoke/runs/teacher-sd15/samples/openmoji " in scored
     assert "--time false" in (runs / "gan-gigagan/metrics/openmoji.json").read_text()
 
 

@@ -2,11 +2,16 @@
 
 Image i shows prompt i. Its noise depends on (seed, i) only, so all models sampled with the same seed start image i
 from the same noise.
+
+Several jobs may sample into one folder, each a shard of its batches. A finished shard leaves a manifest,
+`shard-00000-of-00001.json`. A killed one resumes: its images stay, and `.shard-00000-of-00001.json.unfinished` says
+what they were sampled from.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +19,8 @@ import torch
 from PIL import Image
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import write_json
+from diffusion2gan.io import write_json, write_text
+from diffusion2gan.pairs.sizes import shard_range
 from diffusion2gan.seeds import mix
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -27,18 +33,71 @@ def noise_seeds(seed: int, images: Iterable[int]) -> list[int]:
     return [mix(_STREAM, seed, i) for i in images]
 
 
-def prepare_folder(folder: Path, recipe: dict) -> None:
+def batches_of_shard(count: int, batch_size: int, shard: int = 0, shards: int = 1) -> list[range]:
+    """The batches of `count` images that a shard samples: whole ones, so an image does not depend on the shards."""
+    batches = [range(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
+    own = shard_range(shard, shards, len(batches))
+    return batches[own.start : own.stop]
+
+
+def prepare_folder(folder: Path, recipe: dict, kept: Collection[Path] = ()) -> None:
     """Prepare a folder for new samples: write their recipe, which holds their `count`, and remove earlier samples.
 
-    Raises UserError if the folder holds anything that this project did not sample.
+    Samples in `kept` stay. Raises UserError if the folder holds anything that this project did not sample.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "sample.json"
-    if any(folder.iterdir()) and not file.exists():
+    if not file.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise UserError(f"{folder} is not empty and was not sampled by this project: empty it, or use another folder")
     for path in folder.glob("[0-9]*.png"):
-        path.unlink()
+        if path not in kept:
+            path.unlink(missing_ok=True)  # another shard may have removed it
     write_json(file, recipe)
+
+
+@contextmanager
+def sampled_shard(
+    folder: Path, recipe: dict, batches: Sequence[range], shard: int = 0, shards: int = 1, model: Path | None = None
+) -> Iterator[list[range]]:
+    """Prepare a folder for the `batches` of a shard and yield those that are missing; then write its manifest.
+
+    A killed job resumes if its recipe and the files of the `model` have not changed; otherwise all images of the shard
+    are sampled again. Raises UserError if the folder holds anything that this project did not sample.
+    """
+    manifest = folder / f"shard-{shard:05d}-of-{shards:05d}.json"
+    unfinished = folder / f".{manifest.name}.unfinished"
+    files = sorted(path for path in model.rglob("*") if path.is_file()) if model else []
+    content = json.dumps({
+        "recipe": recipe,
+        "images": [[batch.start, batch.stop] for batch in batches],
+        "model": {str(path): path.stat().st_mtime_ns for path in files},
+    })  # fmt: skip
+    resumed = unfinished.exists() and unfinished.read_text(encoding="utf-8") == content
+    earlier = [*folder.glob("shard-*.json"), *folder.glob(".shard-*.unfinished")]
+    others = [path for path in earlier if f"-of-{shards:05d}." not in path.name]
+    for path in [*others, manifest, *([] if resumed else [unfinished])]:
+        path.unlink(missing_ok=True)
+    own = () if resumed else {i for batch in batches for i in batch}
+    prepare_folder(folder, recipe, {image_path(folder, i) for i in range(recipe["count"]) if i not in own})
+    write_text(unfinished, content)
+    yield [batch for batch in batches if not all(_is_whole(image_path(folder, i)) for i in batch)]
+    write_json(manifest, {"images": sum(map(len, batches)), "recipe": recipe})
+    unfinished.unlink()
+
+
+def image_path(folder: Path, index: int) -> Path:
+    """The file of an image."""
+    return folder / f"{index:05d}.png"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether an image exists and can be read to its end."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return True
 
 
 def read_recipe(folder: Path) -> dict | None:

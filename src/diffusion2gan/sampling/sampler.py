@@ -62,9 +62,12 @@ def teacher_sampler(
 
 
 def sample_images(
-    sampler: Sampler, seeds: Sequence[int], captions: Sequence[str], batch_size: int, description: str
-) -> Iterator[np.ndarray]:
-    """Images uint8 (H, W, 3), one for each seed and caption, sampled in batches; the progress shows `description`."""
-    for first in track(range(0, len(seeds), batch_size), description):
-        batch = slice(first, first + batch_size)
-        yield from to_uint8(sampler(seeds[batch], captions[batch]))
+    sampler: Sampler, seeds: Sequence[int], captions: Sequence[str], batches: Sequence[range], description: str
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The images of some batches, each with its index, uint8 (H, W, 3); image i has seed i and caption i.
+
+    The progress shows `description`.
+    """
+    for batch in track(batches, description):
+        images = sampler([seeds[i] for i in batch], [captions[i] for i in batch])
+        yield from zip(batch, to_uint8(images), strict=True)

@@ -63,7 +63,7 @@ def plan(study: Study, jobs: list[Job]) -> pd.DataFrame:
 
 def subject(job: Job) -> str:
     """What a job works on: a dataset, an LPIPS trunk, a run, a benchmark."""
-    return " on ".join(value for name, value in job.wildcards.items() if name not in ("shard", "split"))
+    return " on ".join(value for name, value in job.wildcards.items() if name not in ("shard", "shards", "split"))
 
 
 def kind(study: Study, job: Job) -> tuple[str, str]:
@@ -90,15 +90,16 @@ def units(study: Study, job: Job) -> float:
         run = study.runs[job.wildcards["run"]]
         return run.settings.iterations * run.batch.size
     if job.rule in SAMPLINGS:
-        return pictures(study, job.rule, job.wildcards["benchmark"])
+        return pictures(study, job.rule, job.wildcards)
     return 1
 
 
-def pictures(study: Study, rule: str, benchmark: str) -> int:
-    """The number of images that a job samples."""
-    if rule == "sample":
-        return study.benchmarks[benchmark].pictures
-    return study.config.evaluation.diversity.prompts * study.config.evaluation.diversity.repeats
+def pictures(study: Study, rule: str, wildcards: dict[str, str]) -> float:
+    """The number of images that a job samples: its share of all."""
+    wanted = study.config.evaluation.diversity
+    diverse = wanted.prompts * wanted.repeats
+    of_benchmark = study.benchmarks[wildcards["benchmark"]].pictures
+    return (diverse if rule == "sample_diversity" else of_benchmark) / int(wildcards["shards"])
 
 
 def gpus(study: Study, job: Job) -> int:
@@ -127,7 +128,7 @@ def output_bytes(study: Study, rule: str, wildcards: dict[str, str]) -> int:
         else:
             teacher = study.teacher_of(row)
             side = teacher.latent[-1] * (8 if teacher.space == "latent" else 1)
-        return round(pictures(study, rule, wildcards["benchmark"]) * PNG * side**2)
+        return round(pictures(study, rule, wildcards) * PNG * side**2)
     if rule == "make_benchmark":
         benchmark = study.benchmarks[wildcards["benchmark"]]
         made = benchmark.source in SOURCES  # others are linked
@@ -142,9 +143,10 @@ def pair_bytes(study: Study, dataset: str) -> int:
 
 def files(study: Study, job: Job) -> int:
     """The number of files that a job writes: a folder of images holds one for each prompt."""
-    if job.rule in (*SAMPLINGS, "make_benchmark"):
-        rule = "sample" if job.rule == "make_benchmark" else job.rule
-        return pictures(study, rule, job.wildcards["benchmark"]) + 1
+    if job.rule in SAMPLINGS:
+        return round(pictures(study, job.rule, job.wildcards)) + 1
+    if job.rule == "make_benchmark":
+        return study.benchmarks[job.wildcards["benchmark"]].pictures + 1
     return 1
 
 

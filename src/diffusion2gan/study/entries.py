@@ -203,6 +203,7 @@ class ModelEntry(optional(SamplingSettings, without=("model",))):
     solver: Solver | None = None
     pipeline: Text | None = Field(None, description="a published pipeline: a diffusers folder or hub id")
     scheduler: PipelineScheduler | None = None
+    shard: Count | None = Field(None, description="most images that one job samples; none: all of a benchmark")
     stand_in_for: Name | None = Field(None, description="the row that it stands in for")
     reported_only: Literal[True] | None = Field(None, description="only the paper's numbers are available")
 
@@ -219,7 +220,7 @@ class ModelEntry(optional(SamplingSettings, without=("model",))):
         elif self.teacher is not None:
             if None in (self.solver, self.guidance):
                 raise ValueError("is a teacher: it needs solver and guidance")
-            if stray := self.model_fields_set - {"teacher", "solver", "steps", "guidance", "stand_in_for"}:
+            if stray := self.model_fields_set - {"teacher", "solver", "steps", "guidance", "shard", "stand_in_for"}:
                 raise ValueError(f"is a teacher: it takes no {min(stray)}")
         elif None in (self.scheduler, self.steps, self.guidance, self.resolution):
             raise ValueError(

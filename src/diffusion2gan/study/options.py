@@ -1,7 +1,7 @@
 """The options with which the workflow calls its scripts. `cli.arguments` turns them into a command line."""
 
 from diffusion2gan.settings import METRICS, SPEED, FeatureSettings
-from diffusion2gan.study.paths import Paths
+from diffusion2gan.study.paths import Paths, folder_of
 from diffusion2gan.study.study import Study
 
 
@@ -80,6 +80,6 @@ def scoring(study: Study, paths: Paths, row: str, benchmark: str) -> dict:
         "time": bool(set(wanted) & set(SPEED)),
         **{name: getattr(evaluation, name) for name in FeatureSettings.model_fields},
         "features": reference.features or evaluation.features,
-        **paths.compared_pictures(row, benchmark),
+        **{option: folder_of(made) for option, made in paths.compared_pictures(row, benchmark).items()},
         "seed": study.seed_of(row),
     }

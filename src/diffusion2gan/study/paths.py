@@ -17,6 +17,11 @@ def files(path: str) -> list[str]:
     return sorted(str(file) for file in path.rglob("*") if file.suffix in (".safetensors", ".json"))
 
 
+def folder_of(files: list[str]) -> str:
+    """The folder that holds these files."""
+    return str(Path(files[0]).parent)
+
+
 @dataclass(frozen=True)
 class Paths:
     """The paths of a study's files. An input of a job is a path, a list of paths, or an empty list."""
@@ -92,15 +97,27 @@ class Paths:
         """The folder of images that Consistency Distillation trains on."""
         return f"{self.work}/benchmarks/{self.study.benchmark(self.study.runs[run].images).name}/images"
 
-    def compared_pictures(self, row: str, benchmark: str) -> dict[str, str]:
-        """The image folders that a row's metrics need besides the benchmark's: {option of score.py: folder}."""
-        metrics, folders = self.study.metrics_of(row)[benchmark], {}
+    def samples(self, row: str, benchmark: str) -> list[str]:
+        """The manifests of a row's images for a benchmark, one for each job that samples some of them."""
+        return self._manifests("samples", row, benchmark, self.study.benchmarks[benchmark].pictures)
+
+    def diversity(self, row: str, benchmark: str) -> list[str]:
+        """The manifests of a row's images for DreamDiv, several for each prompt."""
+        wanted = self.study.config.evaluation.diversity
+        return self._manifests("diversity", row, benchmark, wanted.prompts * wanted.repeats)
+
+    def _manifests(self, kind: str, row: str, benchmark: str, images: int) -> list[str]:
+        folder, shards = f"{self.work}/runs/{row}/{kind}/{benchmark}", self.study.sample_shards(row, images)
+        return [f"{folder}/shard-{shard:05d}-of-{shards:05d}.json" for shard in range(shards)]
+
+    def compared_pictures(self, row: str, benchmark: str) -> dict[str, list[str]]:
+        """The images that a row's metrics need besides its own: {option of score.py: manifests}."""
+        metrics, found = self.study.metrics_of(row)[benchmark], {}
         if "dreamsim" in metrics:
-            teacher = self.study.compared_with(row, benchmark)
-            folders["teacher_images"] = f"{self.work}/runs/{teacher}/samples/{benchmark}"
+            found["teacher_images"] = self.samples(self.study.compared_with(row, benchmark), benchmark)
         if "dreamdiv" in metrics:
-            folders["diversity"] = f"{self.work}/runs/{row}/diversity/{benchmark}"
-        return folders
+            found["diversity"] = self.diversity(row, benchmark)
+        return found
 
     def metrics(self, rows: list[str], benchmark: str | None = None, wanted: list[str] | None = None) -> list[str]:
         """The metrics files of the measured rows and their repeats, on one benchmark or on all. For runs also their

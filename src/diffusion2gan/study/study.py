@@ -229,6 +229,11 @@ class Study:
         """The number of steps of a teacher's solver at this scale."""
         return _known("solver", solver, self.teachers[teacher].steps, f"teachers.{teacher}.steps")
 
+    def sample_shards(self, row: str, images: int) -> int:
+        """The number of jobs that sample `images` images of a row."""
+        most = self.models[row].shard if row in self.models else None
+        return -(-images // max(most, self.config.evaluation.batch_size)) if most else 1
+
     def latent_shards(self, split: str) -> int:
         """The number of files with the labelled latents of a split."""
         latents = self.config.latentlpips.latents

@@ -14,6 +14,7 @@ from diffusion2gan.metrics.features import Features
 from diffusion2gan.metrics.fid import fid
 from diffusion2gan.metrics.zero_shot import ZeroShot
 from diffusion2gan.pixel.model import PixelTeacher
+from diffusion2gan.sampling.folder import batches_of_shard
 from diffusion2gan.sampling.sampler import sample_images, teacher_sampler
 from diffusion2gan.seeds import mix
 from diffusion2gan.teacher import Teacher
@@ -97,7 +98,8 @@ def sample(
     """Samples uint8 (N, H, W, 3) of a teacher, from noise that no table uses."""
     seeds = [mix(_UNSEEN, i) for i in range(len(captions))]
     sampler = teacher_sampler(teacher, steps, guidance, solver)
-    return np.stack(list(sample_images(sampler, seeds, captions, BATCH, "sampling")))
+    batches = batches_of_shard(len(seeds), BATCH)
+    return np.stack([image for _, image in sample_images(sampler, seeds, captions, batches, "sampling")])
 
 
 def one_of_each(teacher: Teacher, steps: int, guidance: float, count: int) -> np.ndarray:

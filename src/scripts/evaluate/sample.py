@@ -7,6 +7,7 @@
 
 The first command samples one image with a student. The second samples eight with a teacher, into a folder with their
 recipe, `sample.json`. With the same seed, all models with noise of the same size start image i from the same noise.
+Several jobs can share a folder, each with another `--shard`. A killed job resumes.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.images import save_png
 from diffusion2gan.io import atomic
 from diffusion2gan.provenance import json_sha256
-from diffusion2gan.sampling.folder import noise_seeds, prepare_folder
+from diffusion2gan.sampling.folder import batches_of_shard, image_path, noise_seeds, sampled_shard
 from diffusion2gan.sampling.sampler import load_sampler, sample_images, sampling_precision
 from diffusion2gan.settings import Count, Sampled, SamplingSettings, Seeded, Size
 from diffusion2gan.study import cli
@@ -31,6 +32,8 @@ class Arguments(Seeded, Sampled, SamplingSettings):
     prompts: Path | None = Field(None, description="or a parquet file of prompts, such as a benchmark's")
     count: Size = Field(0, description="number of prompts to use from that file; 0: all")
     repeats: Count = Field(1, description="images of each prompt, one after the other")
+    shards: Count = Field(1, description="number of jobs that sample into the folder")
+    shard: Size = Field(0, description="index of this job, from 0")
 
 
 def main(args: Arguments):
@@ -39,13 +42,15 @@ def main(args: Arguments):
     single = args.out.suffix == ".png"
     if single and len(captions) > 1:
         raise UserError(f"{args.out} holds one image and there are {len(captions)}: give --out a folder")
+    if args.shard >= args.shards:
+        raise UserError(f"there is no shard {args.shard} of {args.shards}: shards are counted from 0")
     settings = SamplingSettings(**{name: getattr(args, name) for name in SamplingSettings.model_fields})
     sampler, _ = load_sampler(settings, device)
     seeds = noise_seeds(args.seed, range(len(captions)))
-    images = sample_images(sampler, seeds, captions, args.batch_size, f"sampling with {args.model}")
+    said = f"sampling with {args.model}"
 
     if single:
-        (image,) = images
+        ((_, image),) = sample_images(sampler, seeds, captions, [range(1)], said)
         with atomic(args.out) as temporary:
             save_png(image, temporary)
         return
@@ -56,9 +61,10 @@ def main(args: Arguments):
         "precision": str(sampling_precision(settings, device)).removeprefix("torch."),
         "captions_sha256": json_sha256(captions[:: args.repeats]),
     }
-    prepare_folder(args.out, recipe)
-    for i, image in enumerate(images):
-        save_png(image, args.out / f"{i:05d}.png")
+    batches = batches_of_shard(len(captions), args.batch_size, args.shard, args.shards)
+    with sampled_shard(args.out, recipe, batches, args.shard, args.shards, Path(args.model)) as left:
+        for i, image in sample_images(sampler, seeds, captions, left, said):
+            save_png(image, image_path(args.out, i))
 
 
 def read_prompts(args: Arguments) -> list[str]:
