@@ -205,7 +205,7 @@ def loss_name(training: Built, shape: tuple[int, int, int], side: int = 0) -> st
         if not seen:
             c = 0.00054 * x0[0].numel() ** 0.5
             huber = ((x0 - x1).square().sum((1, 2, 3)) + c**2).sqrt().mean() - c
-            values = {"mse": (x0 - x1).square().mean(), "pseudo_huber": huber}
+            values = {"l1": (x0 - x1).abs().mean(), "mse": (x0 - x1).square().mean(), "pseudo_huber": huber}
             return next(name for name, wanted in values.items() if torch.isclose(value, wanted))
         ((a, b),) = seen
     if a.shape[1] == 3:

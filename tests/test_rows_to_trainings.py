@@ -32,6 +32,7 @@ from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[1]
 SHAPES = {"sd15": (4, 8, 8), "sdxl": (4, 8, 8), "edm-cifar10": (3, 32, 32)}
+TEACHER_OF = {"sd-cfg-3": "sd15", "sd-cfg-8": "sd15", "sdxl-cfg-7": "sdxl", "cifar10-1000k": "edm-cifar10"}
 TEACHERS = {"sd15": "assets/toy/teacher", "sdxl": "work/smoke/teachers/sdxl", "edm-cifar10": "assets/toy/edm"}
 METRICS = {"lpips": "pixel", "latent_lpips": "latent-{}", "e_latent_lpips bgc": "latent-{}"}
 
@@ -49,14 +50,17 @@ CHANGED = {
 
 E = "e_latent_lpips bgc"
 
-# row: the loss, the batch, its micro-batches, the pairs, how many of them (0: all), the iterations; Tables 1, 5 and 6
+# row: the loss, the batch, its micro-batches, the pairs, how many of them (0: all), the iterations; Tables 1, 5 and 6,
+# and Figure 6
 REGRESSIONS = {
     "regression-lpips": ("lpips", 256, 4, "sd-cfg-3", 0, 20_000),
+    "regression-l1": ("l1", 256, 1, "sd-cfg-3", 0, 20_000),
     "regression-mse": ("mse", 256, 1, "sd-cfg-3", 0, 20_000),
     "regression-pseudo-huber": ("pseudo_huber", 256, 1, "sd-cfg-3", 0, 20_000),
     "regression-latentlpips": ("latent_lpips", 256, 1, "sd-cfg-3", 0, 20_000),
     "regression-elatentlpips": (E, 256, 1, "sd-cfg-3", 0, 20_000),
     "regression-elatentlpips-large-batch": (E, 2048, 1, "sd-cfg-3", 0, 20_000),
+    "regression-elatentlpips-cfg-8": (E, 2048, 1, "sd-cfg-8", 0, 20_000),
     "sdxl-regression-elatentlpips": (E, 256, 4, "sdxl-cfg-7", 0, 20_000),
     "regression-lpips-50k": ("lpips", 256, 1, "cifar10-1000k", 16, 300_000),
     "regression-lpips-100k": ("lpips", 256, 1, "cifar10-1000k", 24, 300_000),
@@ -66,8 +70,9 @@ REGRESSIONS = {
 }
 
 # row: D, whether it sees z, has R1, has many scales, is shown mismatches; the batch, its micro-batches, the pairs, the
-# run whose student it starts from; Tables 2 to 5
+# run whose student it starts from; Tables 2 to 5, and Figure 6
 LARGE, XL = "regression-elatentlpips-large-batch", "sdxl-regression-elatentlpips"
+CFG_8 = "regression-elatentlpips-cfg-8"
 GANS = {
     "gan-gigagan": (GigaGANDiscriminator, False, False, False, False, 256, 1, "sd-cfg-3", LARGE),
     "gan-diffusion": (DiffusionDiscriminator, False, False, False, False, 256, 1, "sd-cfg-3", LARGE),
@@ -78,6 +83,7 @@ GANS = {
         DiffusionDiscriminator, True, True, True, True, 256, 1, "sd-cfg-3", LARGE,
     ),
     "diffusion2gan": (DiffusionDiscriminator, True, True, True, True, 1024, 1, "sd-cfg-3", LARGE),
+    "diffusion2gan-cfg-8": (DiffusionDiscriminator, True, True, True, True, 1024, 1, "sd-cfg-8", CFG_8),
     "sdxl-diffusion2gan": (DiffusionDiscriminator, True, True, True, True, 1024, 4, "sdxl-cfg-7", XL),
 }  # fmt: skip
 
@@ -94,8 +100,8 @@ def commands(tmp_path_factory):
     paper = yaml.safe_load((ROOT / "scales/paper.yaml").read_text())
     sizes = {name: paper[name] for name in ("regression", "gan", "consistency", "runs")}
     (workflow.folder / "sizes.yaml").write_text(yaml.safe_dump(merge(sizes, CHANGED)))
-    tables = [f"results/table{number}.csv" for number in range(1, 8)]
-    ran = workflow.run("-n", "-p", "--configfile", "sizes.yaml", "--", *tables)
+    targets = [*(f"results/table{number}.csv" for number in range(1, 8)), "results/figures/figure6.png"]
+    ran = workflow.run("-n", "-p", "--configfile", "sizes.yaml", "--", *targets)
     assert ran.returncode == 0, ran.stdout
     planned = {}
     launched = r"python src/scripts/launch\.py --nodes \d+ --gpus \d+ "
@@ -111,7 +117,7 @@ def files(tmp_path_factory, small_teacher_folder, xl_folder):
     folder = tmp_path_factory.mktemp("rows")
     teachers = {"sd15": small_teacher_folder, "sdxl": xl_folder, "edm-cifar10": ROOT / "assets/toy/edm"}
     students = {name: _other(teachers[name], folder / name) for name in ("sd15", "sdxl")}
-    for dataset, teacher in {"sd-cfg-3": "sd15", "sdxl-cfg-7": "sdxl", "cifar10-1000k": "edm-cifar10"}.items():
+    for dataset, teacher in TEACHER_OF.items():
         pairs(folder / dataset, teachers[teacher], torch.randn(64, *SHAPES[teacher]))
     metrics = {space: metric(folder / f"{space}.safetensors", space) for space in ("pixel", "latent")}
     (folder / "images").mkdir()
@@ -174,10 +180,6 @@ def build(row, commands, files, name, teacher, loss, **expected):
     return training
 
 
-def of_dataset(dataset):
-    return {"sd-cfg-3": "sd15", "sdxl-cfg-7": "sdxl", "cifar10-1000k": "edm-cifar10"}[dataset]
-
-
 def same_weights(student, unet):
     return all(torch.equal(ours, theirs) for ours, theirs in zip(student.parameters(), unet.parameters(), strict=True))
 
@@ -193,7 +195,7 @@ def test_every_run_of_the_study_is_here(commands):
 @pytest.mark.parametrize("row", REGRESSIONS)
 def test_a_regression_is_built_as_its_row_says(row, commands, files):
     loss, batch, micro_batches, dataset, count, iterations = REGRESSIONS[row]
-    teacher = of_dataset(dataset)
+    teacher = TEACHER_OF[dataset]
     training = build(
         row, commands, files, "train_regression", teacher, loss, pairs=Path("work/smoke/pairs") / dataset,
         lpips_side=64 if teacher == "edm-cifar10" else 0,
@@ -213,7 +215,7 @@ def test_a_regression_is_built_as_its_row_says(row, commands, files):
 @pytest.mark.parametrize("row", GANS)
 def test_a_gan_is_built_as_its_row_says(row, commands, files):
     kind, z_conditioning, r1, multi_scale, mix_and_match, batch, micro_batches, dataset, init = GANS[row]
-    teacher = of_dataset(dataset)
+    teacher = TEACHER_OF[dataset]
     training = build(
         row, commands, files, "train_gan", teacher, E, pairs=Path("work/smoke/pairs") / dataset,
         init=Path("work/smoke/runs") / init / "student",

@@ -132,7 +132,7 @@ class Fitting(SettingsModel):
 class LossSettings(SettingsModel):
     """The regression loss."""
 
-    loss: Literal["mse", "pseudo_huber", "lpips", "latent_lpips", "e_latent_lpips"] = Field(
+    loss: Literal["l1", "mse", "pseudo_huber", "lpips", "latent_lpips", "e_latent_lpips"] = Field(
         description="regression loss d of Eq. 1"
     )
     ensemble: Annotated[Literal["b", "bg", "bgc", "bgco"], OnlyIf("loss", "e_latent_lpips")] = Field(

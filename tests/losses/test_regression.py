@@ -9,13 +9,19 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.losses import Place, regression_loss
 from diffusion2gan.losses.ensemble import PRESETS, Ensemble
 from diffusion2gan.losses.lpips import LPIPS
-from diffusion2gan.losses.regression import mse, pseudo_huber
+from diffusion2gan.losses.regression import l1, mse, pseudo_huber
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import LossSettings
 
 
 def test_mse_is_the_mean_square():
     assert mse(torch.full((2, 4, 8, 8), 3.0), torch.ones(2, 4, 8, 8)) == 4
+
+
+def test_l1_is_the_mean_absolute_difference():
+    x0, x1 = torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8, 8)
+    x0[0, 0, 0, 0], x1[1, 3, 7, 7] = -128.0, 384.0
+    assert l1(x0, x1) == 1 and l1(x1, x0) == 1
 
 
 def test_pseudo_huber_in_closed_form():
@@ -50,6 +56,7 @@ def test_the_names_give_the_losses(metric_files):
     def decode(x):
         return x[:, :3].repeat_interleave(4, 2).repeat_interleave(4, 3)
 
+    assert regression_loss(LossSettings(loss="l1"))(x0, x1) == (x0 - x1).abs().mean()
     assert regression_loss(LossSettings(loss="mse"))(x0, x1) == mse(x0, x1)
     assert regression_loss(LossSettings(loss="pseudo_huber"))(x0, x1) == pseudo_huber(x0, x1)
     torch.testing.assert_close(

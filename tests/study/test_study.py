@@ -49,6 +49,7 @@ def test_the_rows_of_each_table_are_the_papers(scale):
             "ddim-2",
             "ddim-4",
             "consistency-distillation-equal",
+            "regression-l1",
         }
 
 
@@ -312,16 +313,31 @@ def test_every_row_is_repeated_from_the_next_seeds():
     assert three.sampling("ddim-2-seed1") == three.sampling("ddim-2")
 
 
+def test_the_pairs_at_guidance_8_are_distilled_as_those_at_3():
+    paper = study("paper")
+    for row in ("diffusion2gan", "regression-elatentlpips-large-batch"):
+        three = paper.runs[row]
+        eight = paper.runs["diffusion2gan-cfg-8" if three.init else "regression-elatentlpips-cfg-8"]
+        assert (eight.settings, eight.batch, eight.stage) == (three.settings, three.batch, three.stage)
+        assert (paper.datasets[eight.dataset].guidance, paper.datasets[eight.dataset].pairs) == (8, 12_000_000)
+    assert paper.lineage("diffusion2gan-cfg-8") == ["diffusion2gan-cfg-8", "regression-elatentlpips-cfg-8"]
+    assert paper.sampling("teacher-sd15-cfg-8")["guidance"] == 8
+
+
 def test_a_lineage_goes_back_to_the_regression():
     assert study().lineage("diffusion2gan") == ["diffusion2gan", "regression-elatentlpips-large-batch"]
 
 
 def test_the_human_study_leaves_out_what_the_scale_does_not_draw():
     reported = pd.read_csv(ROOT / "src/diffusion2gan/human_study/reported_preferences.csv")
-    ours = ("diffusion2gan", "regression-elatentlpips-large-batch")
+    ours = {
+        ("diffusion2gan", "regression-elatentlpips-large-batch"),
+        ("diffusion2gan-cfg-8", "diffusion2gan"),
+        ("diffusion2gan-cfg-8", "teacher-sd15-cfg-8"),
+    }
     of_paper = set(zip(reported["row"], reported["against"], strict=True))
-    assert set(study("paper").human_study.pairs) == of_paper | {ours}
-    drawn = {("diffusion2gan", "teacher-sd15"), ours, ("sdxl-diffusion2gan", "teacher-sdxl")}
+    assert set(study("paper").human_study.pairs) == of_paper | ours
+    drawn = {("diffusion2gan", "teacher-sd15"), *ours, ("sdxl-diffusion2gan", "teacher-sdxl")}
     assert set(study("toy").human_study.pairs) == drawn
     misspelt = complaint(human_study={"comparisons": {"diffusion2gan": ["teacher-sd51"]}})
     assert misspelt == (

@@ -28,6 +28,11 @@ class Place:
     seed: int
 
 
+def l1(x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error of two batches of the same shape, a scalar: Sec. 4.1 names it, Table 1 does not."""
+    return F.l1_loss(x0, x1)
+
+
 def mse(x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
     """Mean squared error of two batches of the same shape (Luhman & Luhman 2021), a scalar."""
     return F.mse_loss(x0, x1)
@@ -44,7 +49,7 @@ def pseudo_huber(x0: torch.Tensor, x1: torch.Tensor, c: float | None = None) -> 
     return ((squared + c**2).sqrt() - c).mean()
 
 
-POINTWISE = {"mse": mse, "pseudo_huber": pseudo_huber}
+POINTWISE = {"l1": l1, "mse": mse, "pseudo_huber": pseudo_huber}
 PERCEPTUAL = {"lpips": "pixel", "latent_lpips": "latent", "e_latent_lpips": "latent"}
 
 
