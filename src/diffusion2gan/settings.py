@@ -122,11 +122,13 @@ KINDS = {
 
 
 class Fitting(SettingsModel):
-    """How a batch fits into memory. These settings change results only by rounding errors."""
+    """How a training runs on its machines. These settings change results only by rounding errors."""
 
     accumulation: Count = Field(1, description="micro-batches of each process per step")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
-    shard: bool = Field(False, description="shard weights, gradients and optimizer states among the processes (FSDP)")
+    shard: bool = Field(False, description="shard weights, gradients and optimizer states in each node (FSDP)")
+    compile: bool = Field(False, description="compile the student's U-Net (torch.compile)")
+    checkpoint_minutes: Positive = Field(15, description="minutes from one checkpoint to the next")  # ours
 
 
 class LossSettings(SettingsModel):

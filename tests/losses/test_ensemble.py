@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses.ensemble import PRESETS, Ensemble, affine, cutout, recolour, warp
@@ -150,6 +151,24 @@ def test_autocast_does_not_round_the_transforms():
     with torch.autocast("cpu", torch.bfloat16):
         under, _ = Ensemble("bgco")(x, x, torch.Generator().manual_seed(0))
     assert torch.equal(under, exact)
+
+
+def test_a_gpu_does_not_round_the_coordinates_to_tf32(monkeypatch):
+    seen = []
+    affine_grid = F.affine_grid
+
+    def grid(*args, **kwargs):
+        seen.append(torch.get_float32_matmul_precision())
+        return affine_grid(*args, **kwargs)
+
+    monkeypatch.setattr(F, "affine_grid", grid)
+    torch.set_float32_matmul_precision("high")  # as a training on a GPU does
+    try:
+        Ensemble("bg")(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == ["highest"] * 2
 
 
 def test_half_precision_rounds_the_values_and_not_the_coordinates():

@@ -29,7 +29,7 @@ def main(teacher: str, metric: str, folder: Path) -> None:
         return step(number)
 
     training.step = warned_once
-    history = train(training, Schedule(WORKER["STEPS"]), folder, {}, 0, 0.5, checkpoint_every=100, log_every=1)
+    history = train(training, Schedule(WORKER["STEPS"]), folder, {}, 0, 0.5, log_every=1)
     if distributed.is_main():
         weights = {name: dict(module.state_dict()) for name, module in training.modules.items()}
         losses = history.filter(regex="loss").to_dict("list")

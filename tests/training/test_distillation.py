@@ -1,10 +1,10 @@
 """Both stages by their scripts: a killed run ends in the same bits; plain diffusers samples with the student."""
 
-import functools
 import json
 import os
 import random
 import signal
+import types
 
 import pandas as pd
 import pytest
@@ -20,7 +20,7 @@ from diffusion2gan.images import load_image, to_uint8
 from diffusion2gan.sampling.folder import noise_seeds
 from diffusion2gan.seeds import noise
 from diffusion2gan.teacher import load_teacher
-from diffusion2gan.training import checkpoint, distillation
+from diffusion2gan.training import checkpoint, distillation, loop
 from diffusion2gan.training.loop import train
 from diffusion2gan.training.student import StudentTraining
 from scripts.distill import train_gan, train_regression
@@ -60,26 +60,29 @@ def run(stage, files, folder, killed_at=None, while_saving=False) -> int:
     if process:
         return os.waitpid(process, 0)[1]
     try:
-        distillation.train = functools.partial(train, checkpoint_every=2)
+        clock = types.SimpleNamespace(minutes=0)
+        loop.time = types.SimpleNamespace(monotonic=lambda: 60 * clock.minutes)
         batches = StudentTraining.batches
 
         def dying(training, step):
+            clock.minutes += 1
             if step == killed_at and while_saving:
-                checkpoint.torch.save = half_a_file
+                checkpoint.dcp.save = half_a_checkpoint
             elif step == killed_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             return batches(training, step)
 
         StudentTraining.batches = dying
-        main, options = arguments(stage, files, folder)
+        main, options = arguments(stage, files, folder, checkpoint_minutes=2)
         main(options)
         os._exit(0)
     finally:
         os._exit(1)
 
 
-def half_a_file(state, path):
-    path.write_bytes(b"half a file")
+def half_a_checkpoint(tensors, checkpoint_id):
+    checkpoint_id.mkdir()
+    (checkpoint_id / "__0_0.distcp").write_bytes(b"half a file")
     os.kill(os.getpid(), signal.SIGKILL)
 
 

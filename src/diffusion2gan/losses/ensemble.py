@@ -8,6 +8,7 @@ cutout is one mask. Their package filters with wavelets when it resamples; this 
 """
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -97,9 +98,20 @@ def warp(x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     from kornia.geometry.transform import warp_affine  # here, because importing kornia takes two seconds
 
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    with torch.autocast(x.device.type, enabled=False):  # 16 bits would round the sampling coordinates
+    with torch.autocast(x.device.type, enabled=False), _no_tf32():  # both would round the sampling coordinates
         moved = warp_affine(wide, maps[:, :2].to(wide), x.shape[2:], padding_mode="reflection", align_corners=False)
     return moved.to(x.dtype)
+
+
+@contextmanager
+def _no_tf32():
+    """Multiply float32 matrices exactly, also where a training lets a GPU use TF32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def affine(

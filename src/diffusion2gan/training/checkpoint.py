@@ -1,30 +1,80 @@
-"""Checkpoints on disk: tensors and numbers, with the settings of the training."""
+"""Checkpoints on disk: folders to which every process writes its own part, complete as soon as they have their name.
 
+torch.distributed.checkpoint writes and reads the tensors. Each process writes the shards that it holds, and processes
+with the same tensors share the writing. A tensor is read back whole or sharded in any way, so the number of processes
+and FSDP may change on resume. The history and the settings are JSON.
+"""
+
+import json
+import os
+import shutil
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint import metadata as dcp_metadata
+from torch.distributed.checkpoint.api import CheckpointException
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic
+from diffusion2gan.io import load_pickle, write_json
+from diffusion2gan.training import distributed
 
-FORMAT = {"checkpoint_format": 2}  # compared like a setting, so that a checkpoint of another format is refused
-
-
-def save(path: Path, state: dict, settings: dict) -> None:
-    """Write the state (nested dicts of tensors and numbers) with the settings of the training."""
-    with atomic(path) as temporary:
-        torch.save({"settings": settings | FORMAT, "state": state}, temporary)
+FORMAT = {"checkpoint_format": 3}  # compared like a setting, so that a checkpoint of another format is refused
+KEPT = 2  # checkpoints of a training, while a third is written                                          # ours
+RECORD = "record.json"
+STATE = "optimizer."  # prefix of the names of optimizer states
 
 
-def load(path: Path, settings: dict) -> dict | None:
-    """The state saved under the same settings, or None if there is none.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint: its folder, the number of finished steps, and the history until then."""
 
-    Raises UserError, naming the differences, when the settings have changed.
+    folder: Path
+    step: int
+    history: list[dict[str, float]]
+
+
+def save(
+    folder: Path,
+    step: int,
+    history: list[dict[str, float]],
+    modules: nn.ModuleDict,
+    optimizers: list[torch.optim.Optimizer],
+    settings: dict,
+) -> Checkpoint:
+    """Write the checkpoint of a training after `step` steps, in all processes at once; older ones than two go."""
+    path = folder / f"step-{step:08d}"
+    unfinished = folder / f".{path.name}.unfinished"
+    if distributed.is_main():
+        for left in folder.glob(".*.unfinished"):
+            shutil.rmtree(left)
+    distributed.wait()
+    with _no_warning():
+        dcp.save(_tensors(modules, optimizers), checkpoint_id=unfinished)
+    if distributed.is_main():
+        write_json(unfinished / RECORD, {"step": step, "history": history, "settings": settings | FORMAT})
+        os.replace(unfinished, path)
+        for old in sorted(folder.glob("step-*"))[:-KEPT]:
+            shutil.rmtree(old)
+    distributed.wait()
+    return Checkpoint(path, step, history)
+
+
+def newest(folder: Path, settings: dict) -> Checkpoint | None:
+    """The newest checkpoint in the folder of a training, or None if there is none.
+
+    Raises UserError, naming the differences, when it was made under other settings, or by an earlier version.
     """
-    if not path.exists():
+    if (folder / "state.pt").exists():
+        raise UserError(f"{folder / 'state.pt'} is the checkpoint of an earlier version: delete {folder} to start anew")
+    path = distributed.gather([max(folder.glob("step-*"), default=None)])[0]  # all processes take the same
+    if path is None:
         return None
-    saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # one copy for all processes
-    before, now = saved["settings"], settings | FORMAT
+    record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    before, now = record["settings"], json.loads(json.dumps(settings | FORMAT))
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
@@ -33,6 +83,79 @@ def load(path: Path, settings: dict) -> dict | None:
     if changed:
         raise UserError(
             f"the checkpoint {path} was made under other settings ({'; '.join(changed)}): "
-            f"delete {path.parent} to start anew, or restore the settings"
+            f"delete {folder} to start anew, or restore the settings"
         )
-    return saved["state"]
+    return Checkpoint(path, record["step"], record["history"])
+
+
+def load(saved: Checkpoint, modules: nn.ModuleDict, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Read a checkpoint into the modules and the optimizers of a training that has not stepped yet.
+
+    Raises UserError when it cannot be read.
+    """
+    reader = TensorReader(saved.folder)
+    try:
+        _add_states(reader.read_metadata(), modules, optimizers)
+        with _no_warning():
+            dcp.load(_tensors(modules, optimizers), storage_reader=reader)
+    except (CheckpointException, UserError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"the checkpoint {saved.folder} cannot be read ({reason}): delete it to resume from the one before"
+        ) from error
+
+
+def _tensors(modules: nn.ModuleDict, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
+    """Weights, buffers and optimizer states by name, not copied."""
+    names = {weight: name for name, weight in modules.named_parameters()}
+    states = {
+        f"{STATE}{names[weight]}.{key}": value
+        for optimizer in optimizers
+        for weight, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+    return modules.state_dict() | states
+
+
+def _add_states(saved: dcp_metadata.Metadata, modules: nn.ModuleDict, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Create the optimizer states that were saved, to be read into. A weight without a gradient so far has none."""
+    weights = dict(modules.named_parameters())
+    groups = {weight: (each, group) for each in optimizers for group in each.param_groups for weight in group["params"]}
+    for name, tensor in saved.state_dict_metadata.items():
+        if not name.startswith(STATE):
+            continue
+        weight_name, _, key = name.removeprefix(STATE).rpartition(".")
+        weight = weights[weight_name]
+        optimizer, group = groups[weight]
+        if key == "step":  # a number, on the device only for the fused kernels
+            device = weight.device if group.get("fused") or group.get("capturable") else "cpu"
+            value = torch.zeros(tensor.size, dtype=tensor.properties.dtype, device=device)
+        else:
+            value = torch.zeros_like(weight)
+        optimizer.state[weight][key] = value
+
+
+# what torch's description of the tensors may name when it is unpickled
+ALLOWED = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in (
+    dcp_metadata.Metadata, dcp_metadata.MetadataIndex, dcp_metadata.TensorStorageMetadata,
+    dcp_metadata.ChunkStorageMetadata, dcp_metadata.TensorProperties, dcp_metadata.StorageMeta,
+    dcp_metadata._MEM_FORMAT_ENCODING, dcp.filesystem._StorageInfo, torch.serialization._get_layout,
+)}  # fmt: skip
+ALLOWED |= {"torch.Size": torch.Size, "pathlib.PosixPath": Path, "pathlib.WindowsPath": Path}
+ALLOWED |= {f"torch.{name}": each for name, each in vars(torch).items() if isinstance(each, torch.dtype)}
+
+
+class TensorReader(dcp.FileSystemReader):
+    """torch's reader of checkpoints, but nothing except the description of tensors is unpickled."""
+
+    def read_metadata(self) -> dcp_metadata.Metadata:
+        """The names, sizes and places of all tensors. Raises UserError if their file holds anything else."""
+        with open(self.path / ".metadata", "rb") as file:
+            found = load_pickle(file, str(self.path / ".metadata"), ALLOWED)
+        found.storage_meta.load_id = self.load_id
+        return found
+
+
+def _no_warning() -> warnings.catch_warnings:
+    """Silence torch's remark that a single process is not distributed."""
+    return warnings.catch_warnings(action="ignore", category=UserWarning)

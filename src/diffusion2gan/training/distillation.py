@@ -29,7 +29,7 @@ class Arguments(DistillationSettings, Fitting):
     teacher: str = Field(description="pipeline of the teacher: a folder or a hub id")
     lpips: Path | None = Field(None, description="calibrated metric of a perceptual loss")
     lpips_side: LPIPSSide = 0
-    checkpoints: Path = Field(description="folder of the checkpoint; a killed training resumes from it")
+    checkpoints: Path = Field(description="folder of the checkpoints; a killed training resumes from it")
     out: Path = Field(description="folder of the trained student")
     history: Path = Field(description="CSV of losses and speed")
     metrics: Path = Field(description="JSON of speed, memory and network evaluations")
@@ -71,8 +71,9 @@ def run(training: StudentTraining, args: Arguments) -> None:
     show = args.samples and (lambda step: training.save_samples(args.samples / f"{step:06d}.png"))
     every = max(1, args.iterations // SAMPLE_GRIDS)
     history = train(
-        training, schedule, args.checkpoints, compared, args.seed, args.ema_decay, show=show, show_every=every
-    )
+        training, schedule, args.checkpoints, compared, args.seed, args.ema_decay, args.checkpoint_minutes,
+        show=show, show_every=every,
+    )  # fmt: skip
     memory = max(distributed.gather([_peak_memory(training.device)]))
     if not distributed.is_main():
         return

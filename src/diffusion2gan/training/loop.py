@@ -17,18 +17,12 @@ import pandas as pd
 import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.optim.lr_scheduler import LambdaLR
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.progress import track
 from diffusion2gan.seeds import mix
+from diffusion2gan.settings import Fitting
 from diffusion2gan.training import checkpoint, distributed
 
 
@@ -75,61 +69,52 @@ def train(
     settings: dict,
     seed: int,
     ema_decay: float = 0.0,
-    checkpoint_every: int = 500,
+    checkpoint_minutes: float = Fitting().checkpoint_minutes,
     log_every: int = 20,
     show: Callable[[int], None] | None = None,
     show_every: int = 0,
 ) -> pd.DataFrame:
-    """Train to the end, resuming from the checkpoint in `folder`. Returns the history.
+    """Train to the end, resuming from the newest checkpoint in `folder`. Returns the history.
 
-    With `ema_decay` > 0 the averaged module ends as the exponential moving average of its weights. `show` is
-    called every `show_every` steps with the number of finished steps; during the call the module has its averaged
-    weights. After sharded training only the main process has whole weights.
+    A checkpoint is saved when `checkpoint_minutes` have passed since the last one, and at the end. With `ema_decay` > 0
+    the averaged module ends as the exponential moving average of its weights. `show` is called every `show_every`
+    steps with the number of finished steps; during the call the module has its averaged weights. After sharded
+    training only the main process has whole weights.
     Raises Diverged when a loss is not finite, UserError when the checkpoint in `folder` was made under
     other settings, and SystemExit(143) after saving on SIGTERM or SIGUSR2.
     """
-    path = folder / "state.pt"
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32, where autocast leaves float32
     settings = {**settings, "seed": seed, "ema_decay": ema_decay, **asdict(schedule)}
     modules, optimizers = nn.ModuleDict(training.modules), list(training.optimizers.values())
     averaged = list(training.modules[training.averaged].parameters())
     ema = EMAModel(averaged, decay=ema_decay) if ema_decay else None
     if ema:
         modules["ema"] = nn.ParameterList(ema.shadow_params)
-    schedulers = [LambdaLR(optimizer, schedule) for optimizer in optimizers]
     first, history = 0, []
 
-    def save(step: int) -> None:
-        state = {
-            "step": step,
-            "history": history,
-            "modules": get_model_state_dict(modules, options=distributed.FULL),
-            "optimizers": get_optimizer_state_dict(modules, optimizers, options=distributed.FULL),
-            "schedulers": [scheduler.state_dict() for scheduler in schedulers],
-        }
-        if distributed.is_main():
-            checkpoint.save(path, state, settings)
-        distributed.wait()
-
-    if saved := checkpoint.load(path, settings):
-        first, history = saved["step"], saved["history"]
-        set_model_state_dict(modules, saved["modules"], options=StateDictOptions(full_state_dict=True))
-        # not strict: a weight that has had no gradient has no state in its optimizer
-        whole = StateDictOptions(full_state_dict=True, strict=False)
-        set_optimizer_state_dict(modules, optimizers, saved["optimizers"], options=whole)
-        for scheduler, state in zip(schedulers, saved["schedulers"], strict=True):
-            scheduler.load_state_dict(state)
+    if saved := checkpoint.newest(folder, settings):
+        checkpoint.load(saved, modules, optimizers)
+        first, history = saved.step, saved.history
         if ema:
             ema.optimization_step = first
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+    schedulers = [LambdaLR(optimizer, schedule, last_epoch=first - 1) for optimizer in optimizers]
 
     start = time.monotonic() - (history[-1]["seconds"] if history else 0.0)
+    saved_at = time.monotonic()
     with _until_terminated() as terminated:
         steps = range(first, schedule.iterations)
         for step in track(steps, f"training {training.averaged}") if distributed.is_main() else steps:
             torch.manual_seed(mix(seed, step))
-            numbers = distributed.mean({**training.step(step), "terminated": float(terminated())})
-            stop = numbers.pop("terminated") > 0  # in any process
+            numbers = training.step(step)
+            due = distributed.is_main() and time.monotonic() - saved_at >= 60 * checkpoint_minutes  # one clock for all
+            numbers = distributed.mean({**numbers, "terminated": float(terminated()), "due": float(due)})
+            stop, due = numbers.pop("terminated") > 0, numbers.pop("due") > 0  # in any process
             if not all(math.isfinite(number) for number in numbers.values()):
-                kept = f"{path} stays as it was" if path.exists() else "there is no checkpoint yet"
+                kept = f"{saved.folder} stays as it was" if saved else "there is no checkpoint yet"
                 raise Diverged(f"diverged at step {step}, {numbers}: try a lower learning rate ({kept})")
             for scheduler in schedulers:
                 scheduler.step()
@@ -139,11 +124,11 @@ def train(
                 history.append({"step": step, "seconds": time.monotonic() - start, **numbers})
             if show and (step + 1) % show_every == 0:
                 _show_average(show, step + 1, averaged, ema)
-            if stop or (step + 1) % checkpoint_every == 0:
-                save(step + 1)
+            if stop or due or step + 1 == schedule.iterations:
+                saved = checkpoint.save(folder, step + 1, history, modules, optimizers, settings)
+                saved_at = time.monotonic()
             if stop:
                 raise SystemExit(143)
-    save(schedule.iterations)
     if ema:
         ema.copy_to(averaged)
     for module in training.modules.values():

@@ -38,6 +38,8 @@ class Arguments(Seeded, Sampled, SamplingSettings):
 
 def main(args: Arguments):
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 for what is not in half precision
     captions = [caption for caption in read_prompts(args) for _ in range(args.repeats)]
     single = args.out.suffix == ".png"
     if single and len(captions) > 1:
