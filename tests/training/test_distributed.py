@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -41,11 +42,32 @@ def alone(files):
 @pytest.fixture(scope="module")
 def together(files):
     """The folder with the results of two processes, started as by the launcher."""
+    *given, folder = files
+    outcome = runpy.run_path(str(WORKER))["outcome"]
+    assert outcome("gan", *given, folder / "moved-gan", Fitting(), cut_at=2, goes_on=False) is None
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(ROOT / "src/scripts/launch.py"), "--gpus", "2", str(WORKER), *map(str, files)]
     ran = subprocess.run(command, env=environment, text=True, capture_output=True)
     assert ran.returncode == 0, ran.stderr
     assert "torch.distributed.run --nproc-per-node 2 --standalone" in ran.stderr
+    return files[-1]
+
+
+@pytest.fixture(scope="module")
+def nodes(files):
+    """The folder with the results of four processes: two nodes of two, which meet at a port of this machine."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}", "--rdzv-id=test"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2", *meeting]
+    command = [*torchrun, "--local-addr=127.0.0.1", str(WORKER), *map(str, files), "nodes"]
+    running = [
+        subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(2)
+    ]
+    for node, (said, _) in [(node, node.communicate()) for node in running]:
+        assert node.returncode == 0, said
     return files[-1]
 
 
@@ -68,11 +90,55 @@ def test_micro_batches_are_the_batch(files, alone, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("fitting", ["ddp", "accumulated", "fsdp"])
+@pytest.mark.parametrize("fitting", ["ddp", "accumulated", "fsdp", "fsdp-accumulated"])
 def test_two_processes_are_one(alone, together, fitting, kind):
     result = torch.load(together / f"{fitting}-{kind}.pt", weights_only=True)
     assert (result["processes"], alone[kind]["processes"]) == (2, 1)
-    check(result, alone[kind], 2 if fitting == "accumulated" and kind != "regression" else 1)
+    check(result, alone[kind], 2 if "accumulated" in fitting and kind != "regression" else 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sharded_gradients_are_averaged_once_a_step(together, kind):
+    """However many micro-batches there are. Each block of a U-Net counts, and the rest of the network."""
+    once, accumulated = (
+        torch.load(together / f"{fitting}-{kind}.pt", weights_only=True)["sums"][-1]
+        for fitting in ("fsdp", "fsdp-accumulated")
+    )
+    assert once == accumulated > 0
+
+
+def test_sharded_weights_are_gathered_in_bfloat16_for_autocast(together):
+    half = torch.load(together / "half.pt", weights_only=True)
+    weight, z, x, kept, gradient = half["dtypes"]
+    assert weight == torch.bfloat16
+    assert {z, x, kept, gradient} == {torch.float32}
+    error = (half["x"] - half["expected"]).norm() / half["expected"].norm()
+    assert error < 0.02
+
+
+@pytest.mark.parametrize("kind", ["regression", "gan"])
+def test_two_nodes_shard_within_and_replicate_across(alone, nodes, kind):
+    result = torch.load(nodes / f"hsdp-{kind}.pt", weights_only=True)
+    check(result, alone[kind])
+    first, *others = alone[kind]["weights"]["student"]["unet.conv_in.weight"].shape
+    assert (result["processes"], result["mesh"], result["here"]) == (4, [2, 2], [first // 2, *others])
+
+
+def test_a_sharded_training_that_was_interrupted_ends_in_the_same_bits(nodes):
+    whole, resumed = (torch.load(nodes / f"{name}.pt", weights_only=True) for name in ("hsdp-gan", "hsdp-cut"))
+    torch.testing.assert_close(resumed["weights"], whole["weights"], rtol=0, atol=0)
+    assert str(resumed["history"]) == str(whole["history"])  # in which nan is equal to nan
+
+
+def test_a_training_goes_on_in_another_number_of_processes(files, alone, together, nodes):
+    """From one process to two with sharded weights, and from four to one."""
+    *given, folder = files
+    assert sorted(path.name for path in (folder / "hsdp-left").iterdir()) == ["step-00000001", "step-00000002"]
+    outcome = runpy.run_path(str(WORKER))["outcome"]
+    check(outcome("gan", *given, folder / "hsdp-left", Fitting()), alone["gan"])
+    moved = torch.load(together / "moved-gan.pt", weights_only=True)
+    assert moved["processes"] == 2
+    check(moved, alone["gan"])
 
 
 def test_a_vgg_trains_in_two_processes(files, together):

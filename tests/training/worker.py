@@ -1,12 +1,16 @@
 """Trainings of a tiny student in double precision, in as many processes as there are: `worker.py TEACHER METRIC OUT`.
 
-In double precision, because Adam makes whole steps of gradients that are nothing but rounding.
+`worker.py TEACHER METRIC OUT nodes` runs those for several nodes. In double precision, because Adam makes whole steps
+of gradients that are nothing but rounding.
 """
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import distributed as dist
+from torch.distributed.tensor import DTensor
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
@@ -72,43 +76,109 @@ def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -
     return AdversarialTraining(**common, discriminator=discriminator, settings=GANSettings(**settings))
 
 
-def outcome(kind: str, teacher: str, metric: str, folder: Path, fitting: Fitting, cut_at: int | None = None) -> dict:
-    """Weights and history of a training, which is interrupted at a step and resumed where `cut_at` says so."""
+def outcome(
+    kind: str,
+    teacher: str,
+    metric: str,
+    folder: Path,
+    fitting: Fitting,
+    cut_at: int | None = None,
+    goes_on: bool = True,
+) -> dict | None:
+    """Weights and history of a training, which is interrupted at a step if `cut_at` says so, and resumed if `goes_on`.
+
+    For sharded weights also the mesh of the processes, the shape of the first weight here, and the numbers of
+    reduce-scatters of a step.
+    """
     torch.set_default_dtype(torch.float64)
     try:
         while True:
-            training = training_of(kind, teacher, metric, fitting)
+            training, sums = training_of(kind, teacher, metric, fitting), []
             step = training.step
 
-            def until_cut(number, step=step, cut_at=cut_at):
+            def until_cut(number, step=step, cut_at=cut_at, sums=sums):
                 if number == cut_at:
                     raise KeyboardInterrupt
-                return step(number)
+                with counted(sums):
+                    return step(number)
 
             training.step = until_cut
+            weight = next(iter(training.modules.values())).get_parameter(FIRST[kind])
+            parts = {}
+            if isinstance(weight, DTensor):
+                parts = {"mesh": list(weight.device_mesh.shape), "here": list(weight.to_local().shape), "sums": sums}
             try:
-                history = train(training, Schedule(STEPS), folder, {}, 0, 0.5, checkpoint_every=1, log_every=1)
+                history = train(training, Schedule(STEPS), folder, {}, 0, 0.5, checkpoint_minutes=0, log_every=1)
             except KeyboardInterrupt:
+                if not goes_on:
+                    return None
                 cut_at = None
                 continue
             weights = {name: dict(module.state_dict()) for name, module in training.modules.items()}
             kept = [name for name in history if name not in ("seconds", "images_per_second")]
-            return {"weights": weights, "history": history[kept].to_dict("list"), "processes": distributed.count()}
+            result = {"weights": weights, "history": history[kept].to_dict("list"), "processes": distributed.count()}
+            return result | parts
     finally:
         torch.set_default_dtype(torch.float32)
 
 
-def main(teacher: str, metric: str, out: str) -> None:
-    fittings = {"ddp": Fitting(), "accumulated": Fitting(accumulation=2), "fsdp": Fitting(shard=True)}
+FIRST = dict.fromkeys(("regression", "gan", "gigagan"), "unet.conv_in.weight") | {"vgg": "blocks.0.0.weight"}
+
+
+@contextmanager
+def counted(sums: list[int]):
+    """Append the number of reduce-scatters."""
+    reduce_scatter, count = dist.reduce_scatter_tensor, []
+    dist.reduce_scatter_tensor = lambda *args, **kwargs: count.append(1) or reduce_scatter(*args, **kwargs)
+    try:
+        yield
+    finally:
+        dist.reduce_scatter_tensor = reduce_scatter
+        sums.append(len(count))
+
+
+def in_half(teacher: str) -> dict:
+    """A sharded student under autocast: its output beside that of the whole student, and the dtypes that it uses."""
+    student = Generator.from_teacher(teacher)
+    generator = torch.Generator().manual_seed(0)
+    z, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 16, 64, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = student(z, text).detach()
+    network, seen = distributed.wrap(student, shard=True, half=True), []
+    student.unet.conv_in.register_forward_pre_hook(lambda module, args: seen.extend([module.weight, args[0]]))
+    with torch.autocast("cpu", torch.bfloat16):
+        x = network(z, text)
+    x.sum().backward()
+    weight = student.unet.conv_in.weight
+    dtypes = [tensor.dtype for tensor in (*seen, x, weight, weight.grad)]
+    return {"x": x.detach(), "expected": expected, "dtypes": dtypes}
+
+
+def main(teacher: str, metric: str, out: str, machines: str = "") -> None:
+    out = Path(out)
+
+    def keep(name: str, result: dict) -> None:
+        if distributed.is_main():
+            torch.save(result, out / f"{name}.pt")
+
+    if machines:
+        for kind in ("regression", "gan"):
+            keep(f"hsdp-{kind}", outcome(kind, teacher, metric, out / f"hsdp-{kind}", Fitting(shard=True)))
+        folder = out / "hsdp-cut"
+        keep("hsdp-cut", outcome("gan", teacher, metric, folder, Fitting(shard=True), cut_at=2))
+        outcome("gan", teacher, metric, out / "hsdp-left", Fitting(shard=True), cut_at=2, goes_on=False)
+        return
+    fittings = {
+        "ddp": Fitting(), "accumulated": Fitting(accumulation=2), "fsdp": Fitting(shard=True),
+        "fsdp-accumulated": Fitting(shard=True, accumulation=2),
+    }  # fmt: skip
     for name, fitting in fittings.items():
         for kind in ("regression", "gan", "gigagan"):
-            cut_at = 2 if name == "fsdp" else None
-            result = outcome(kind, teacher, metric, Path(out) / f"{name}-{kind}", fitting, cut_at)
-            if distributed.is_main():
-                torch.save(result, Path(out) / f"{name}-{kind}.pt")
-    result = outcome("vgg", teacher, metric, Path(out) / "ddp-vgg", Fitting())
-    if distributed.is_main():
-        torch.save(result, Path(out) / "ddp-vgg.pt")
+            cut_at = 2 if fitting.shard else None
+            keep(f"{name}-{kind}", outcome(kind, teacher, metric, out / f"{name}-{kind}", fitting, cut_at))
+    keep("moved-gan", outcome("gan", teacher, metric, out / "moved-gan", Fitting(shard=True)))
+    keep("ddp-vgg", outcome("vgg", teacher, metric, out / "ddp-vgg", Fitting()))
+    keep("half", in_half(teacher))
 
 
 if __name__ == "__main__":

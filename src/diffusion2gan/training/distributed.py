@@ -5,24 +5,30 @@ rows. So N processes or micro-batches compute the same as one process on the who
 """
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object, reduce
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from diffusion2gan.errors import UserError
 
+TIMEOUT = timedelta(minutes=30)  # how long processes wait for each other                              # ours
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)  # whole tensors, on the CPU of the main process
 
 
 def processes() -> PartialState:
     """accelerate's state of all processes. Without a GPU, they have to be connected on the CPU explicitly."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
 
 
 def device() -> torch.device:
@@ -61,22 +67,49 @@ def parts(batch_size: int, accumulation: int = 1) -> list[slice]:
     return [slice(row, row + size) for row in range(first, first + accumulation * size, size)]
 
 
-def wrap(module: nn.Module, shard: bool = False) -> nn.Module:
-    """Wrap in DDP, or FSDP per block if `shard`; no-op for one process. Create the optimizer afterwards."""
+def wrap(module: nn.Module, shard: bool = False, half: bool = False) -> nn.Module:
+    """Wrap in DDP, or FSDP per block if `shard`; no-op for one process. Create the optimizer afterwards.
+
+    FSDP gathers the weights in bfloat16 if `half`, for networks that autocast runs in bfloat16 anyway. Gradients are
+    averaged in float32.
+    """
     if count() == 1:
         return module
     if not shard:
         return Accelerator(cpu=processes().device.type == "cpu").prepare_model(module)
+    # inputs keep their precision: the generator needs z in float32
+    bfloat16 = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    policy = {"mesh": mesh(), "mp_policy": bfloat16} if half else {"mesh": mesh()}
     unet = getattr(module, "unet", None)
     for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks] if unet else []:
-        fully_shard(block)
+        fully_shard(block, **policy)
     # reshard the outermost module too: else whole weights would remain, out of date after the next update
-    return fully_shard(module, reshard_after_forward=True)
+    return fully_shard(module, reshard_after_forward=True, **policy)
 
 
-def no_sync(network: nn.Module, wanted: bool = True) -> AbstractContextManager:
+@cache
+def mesh() -> DeviceMesh:
+    """The processes as nodes × GPUs of a node, or as GPUs only on one node.
+
+    FSDP shards over the last dimension, whose links are fast, and keeps a replica in each node (HSDP).
+    """
+    gpus = int(os.environ.get("LOCAL_WORLD_SIZE", count()))  # from torchrun
+    nodes = count() // gpus
+    return init_device_mesh(device().type, (nodes, gpus) if nodes > 1 else (gpus,))
+
+
+@contextmanager
+def no_sync(network: nn.Module, wanted: bool = True) -> Iterator[None]:
     """Keep gradients in their process if `wanted`; the next backward pass averages them."""
-    return network.no_sync() if wanted and isinstance(network, DistributedDataParallel) else nullcontext()
+    if isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(not wanted)
+        yield
+        network.set_requires_gradient_sync(True)
+    elif wanted and isinstance(network, DistributedDataParallel):
+        with network.no_sync():
+            yield
+    else:
+        yield
 
 
 def replicated(module: nn.Module, shard: bool = False) -> nn.Module:
