@@ -3,7 +3,8 @@
     python speed/pairs.py --teacher assets/toy/teacher --batch_size 100 --steps 16
 
 Making: the loop of generate_pairs.py, which writes a shard, alternates with the diffusers pipeline at the same batch
-size, steps and guidance, which writes nothing. Reading: shards in the page cache, in the order of a training.
+size, steps and guidance, which writes nothing. Reading: shards in the page cache, in the order of a training. Waiting:
+how long a training waits for its pairs when its step takes twice as long as reading them, read ahead or not.
 """
 
 import statistics
@@ -23,6 +24,8 @@ from diffusion2gan.provenance import describe
 from diffusion2gan.seeds import batch_indices, noise
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
+from diffusion2gan.training.read_ahead import ReadAhead
+from diffusion2gan.training.student import AHEAD
 
 
 @dataclass
@@ -44,6 +47,7 @@ def main(args: Arguments):
     with tempfile.TemporaryDirectory() as folder:
         dataset = synthetic(Path(folder), 10_000, (4, 64, 64), shards=5)
         reading(dataset, "4×64×64")
+        waiting(dataset)
     with tempfile.TemporaryDirectory() as folder:
         dataset = synthetic(Path(folder), args.pairs_in_memory_test, (4, 8, 8), shards=20)
         memory(dataset)
@@ -115,6 +119,28 @@ def reading(dataset: PairDataset, shape: str) -> None:
                 read(indices)
             rates.append(len(order) * 256 / (time.perf_counter() - start))
         print(f"reading {shape}, {name}: {statistics.median(rates):,.0f} pairs/s")
+
+
+def waiting(dataset: PairDataset, steps: int = 50, batch_size: int = 32) -> None:
+    """Print the seconds per step that a training waits for its pairs. Its step sleeps, as a CPU does beside a GPU."""
+    order = [batch_indices(step, batch_size, len(dataset), 1) for step in range(2 * steps)]
+    start = time.perf_counter()
+    for indices in order[steps:]:
+        dataset.batch(indices)
+    pause, waited = 2 * (time.perf_counter() - start) / steps, {}
+    for ahead in (0, AHEAD):
+        reader, seconds = ReadAhead(dataset), 0.0
+        for step in range(steps):
+            reader.prepare(order[step + 1 : step + 1 + ahead])
+            start = time.perf_counter()
+            reader.batch(order[step])
+            seconds += time.perf_counter() - start
+            time.sleep(pause)
+        waited[ahead] = seconds / steps
+    print(
+        f"waiting for {batch_size} pairs beside a step of {1000 * pause:.1f} ms: {1000 * waited[0]:.2f} ms, "
+        f"read ahead {1000 * waited[AHEAD]:.2f} ms, ratio {waited[AHEAD] / waited[0]:.3f}"
+    )
 
 
 def memory(dataset: PairDataset) -> None:

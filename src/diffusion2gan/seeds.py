@@ -23,8 +23,11 @@ def batch_indices(step: int, batch_size: int, size: int, seed: int) -> torch.Ten
     """
     if size < 1:
         raise ValueError("there are no examples to train on")
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    return torch.stack([_permutation(p // size, size, seed)[p % size] for p in positions])
+    first, end = step * batch_size, (step + 1) * batch_size
+    epochs = range(first // size, (end - 1) // size + 1)
+    return torch.cat(
+        [_permutation(epoch, size, seed)[max(0, first - epoch * size) : end - epoch * size] for epoch in epochs]
+    )
 
 
 @lru_cache(maxsize=2)  # a batch spans at most two epochs, unless the dataset is smaller than a batch

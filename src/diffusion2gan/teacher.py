@@ -38,6 +38,8 @@ class Teacher:
         self.is_xl = isinstance(self.pipeline, StableDiffusionXLPipeline)
         if self.is_xl and self.vae.config.force_upcast:
             self.vae.float()  # SDXL's VAE overflows in half precision
+        if self.device.type == "cuda":
+            self.unet.to(memory_format=torch.channels_last)  # cuDNN's layout in half precision
         for module in (self.unet, self.vae, *(encoder for _, encoder in self._text_encoders)):
             module.requires_grad_(False).eval()
 

@@ -18,9 +18,11 @@ from diffusion2gan.seeds import batch_indices, mix
 from diffusion2gan.settings import DistillationSettings, Fitting
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
+from diffusion2gan.training.read_ahead import ReadAhead
 from diffusion2gan.training.text_cache import TextEmbeddings
 
 MAX_NORM = 1.0  # gradients are clipped to this norm                                                  # ours
+AHEAD = 4  # steps whose pairs are read before they are needed                                        # ours
 GRID_COLUMNS = 8  # pairs in a sample grid                                                            # ours
 
 
@@ -60,6 +62,7 @@ class StudentTraining:
         self.settings, self.fitting = settings, fitting or Fitting()
         self.parts = distributed.parts(settings.batch_size, self.fitting.accumulation)
         _check_shapes(student, pairs)
+        self.reader = ReadAhead(pairs, pin=self.device.type == "cuda")
         self.text = TextEmbeddings(teacher, pairs.captions)
         self.precision = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=settings.autocast)
         if self.fitting.gradient_checkpointing and hasattr(teacher, "vae"):
@@ -72,8 +75,13 @@ class StudentTraining:
         """Add a network to train; returns it wrapped for all processes. Create its optimizer afterwards."""
         if self.fitting.gradient_checkpointing and hasattr(module, "unet"):
             module.unet.enable_gradient_checkpointing()
-        self.modules[name] = module.to(self.device).train()
-        return distributed.wrap(module, self.fitting.shard)
+        if self.fitting.compile and name == "student":  # compiled networks have no second derivatives, for R1
+            module.unet.compile()
+        # cuDNN's layout in half precision; FSDP takes no other than the usual one
+        fast = self.device.type == "cuda" and not self.fitting.shard
+        layout = torch.channels_last if fast else torch.contiguous_format
+        self.modules[name] = module.to(self.device, memory_format=layout).train()
+        return distributed.wrap(module, self.fitting.shard, half=self.settings.autocast)
 
     def generate(self, batch: MicroBatch) -> torch.Tensor:
         """G(z, c): latents (N, C, h, w)."""
@@ -85,14 +93,16 @@ class StudentTraining:
         return batch_indices(step, self.settings.batch_size, len(self.pairs), self.settings.seed)
 
     def batches(self, step: int) -> list[MicroBatch]:
-        """The micro-batches of a step that this process computes."""
+        """The micro-batches of a step that this process computes. The pairs of the next steps are read meanwhile."""
+        for coming in range(step, min(step + 1 + AHEAD, self.settings.iterations)):
+            self.reader.prepare(self.indices(coming)[rows] for rows in self.parts)
         indices, seed = self.indices(step), mix(self.settings.seed, step, 1)
         return [self.read(indices[rows], Place(rows, self.settings.batch_size, seed)) for rows in self.parts]
 
     def read(self, indices: torch.Tensor, place: Place) -> MicroBatch:
         """The pairs at `indices`, on the device of the training."""
-        pairs = self.pairs.batch(indices)
-        z, x = pairs.z.to(self.device), pairs.x.to(self.device)
+        pairs = self.reader.batch(indices)
+        z, x = (latents.to(self.device, non_blocking=True) for latents in (pairs.z, pairs.x))
         return MicroBatch(z, x, pairs.captions, self.text(pairs.captions), place)
 
     def speed(self, step: int, start: float) -> dict[str, float]:
@@ -115,7 +125,9 @@ class StudentTraining:
 
 def adamw(module: nn.Module, learning_rate: float) -> torch.optim.AdamW:
     """The optimizer of student and discriminator. The paper does not state its own."""
-    return torch.optim.AdamW(module.parameters(), learning_rate, betas=(0.9, 0.999), weight_decay=0.01)  # ours
+    weights = list(module.parameters())
+    fused = weights[0].is_cuda or None  # one kernel for all weights; None: torch's default
+    return torch.optim.AdamW(weights, learning_rate, betas=(0.9, 0.999), weight_decay=0.01, fused=fused)  # ours
 
 
 def _check_shapes(student: Generator, pairs: PairDataset) -> None:
