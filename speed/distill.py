@@ -174,7 +174,7 @@ def whole_batch_r1(discriminator, x, z, text, gamma: float, every: int) -> torch
     samples = torch.arange(len(x))
     x = x.clone().requires_grad_()
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        logits = torch.stack([head.flatten(1).mean(1) for head in discriminator(x, z, text)]).mean(0)
+        logits = sum(head.flatten(1).sum(1) for head in discriminator(x, z, text))
         (gradient,) = torch.autograd.grad(logits[samples].sum(), x, create_graph=True)
     return every * gamma / 2 * gradient.square().flatten(1).sum(1).mean()
 

@@ -172,15 +172,15 @@ class GANSettings(DistillationSettings):
     r1_every: Annotated[Count, OnlyIf("r1", True)] = Field(16, description="steps from one R1 penalty to the next")
     mix_and_match: bool = Field(False, description="replace some of D's fakes by mismatched triples")
     mix_fraction_latent: Annotated[Fraction, OnlyIf("mix_and_match", True)] = Field(
-        0.25,
+        0.08,
         description="share of D's fakes that are an unrelated target latent",  # ours
     )
     mix_fraction_text: Annotated[Fraction, OnlyIf("mix_and_match", True)] = Field(
-        0.25,
+        0.08,
         description="share of D's fakes that are a target latent with an unrelated text",  # ours
     )
     mix_fraction_noise: Annotated[Fraction, OnlyIf("mix_and_match", True)] = Field(
-        0.25,
+        0.08,
         description="share of D's fakes that are a target latent with another noise",  # ours
     )
 

@@ -4,7 +4,9 @@ from copy import deepcopy
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
+from diffusion2gan.discriminators import r1
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
@@ -25,13 +27,13 @@ class Quadratic(torch.nn.Module):
 def test_closed_form_and_its_gradient_to_the_weights():
     discriminator, x, z = Quadratic(), torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
     penalty = single_sample_r1(discriminator, x, z, torch.randn(3, 1, 1), gamma=0.7, every=16)
-    # score: (mean of a x²/2 over 32 numbers + mean of c x over 16) / 2
-    gradient = 3 * x[0] / 32 / 2
-    gradient[0] += 2 / 16 / 2
+    # score: a x²/2 summed over 32 numbers + c x summed over 16
+    gradient = 3 * x[0]
+    gradient[0] += 2
     torch.testing.assert_close(penalty, 16 * 0.35 * gradient.square().sum())
     penalty.backward()
-    torch.testing.assert_close(discriminator.a.grad, 16 * 0.35 * (2 * gradient * x[0] / 64).sum())
-    torch.testing.assert_close(discriminator.c.grad, 16 * 0.35 * (2 * gradient[0] / 32).sum())
+    torch.testing.assert_close(discriminator.a.grad, 16 * 0.35 * (2 * gradient * x[0]).sum())
+    torch.testing.assert_close(discriminator.c.grad, 16 * 0.35 * (2 * gradient[0]).sum())
 
 
 def networks():
@@ -77,7 +79,7 @@ def test_the_gradient_is_that_of_functional_differentiation(name):
 
     def verdict(sample, weights):
         logits = torch.func.functional_call(discriminator, weights, (sample, z[:1], text[:1]))
-        return sum(head.sum() / head.numel() for head in logits) / len(logits)
+        return sum(head.sum() for head in logits)
 
     def penalty(weights):
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
@@ -122,3 +124,23 @@ def test_added_conditions_are_those_of_the_first_sample():
     x, z, text, sizes = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4), torch.randn(3, 1, 1), torch.tensor([3, 5, 7])
     penalty = single_sample_r1(Sized(), x, z, text, gamma=0.7, every=16, time_ids=sizes[:, None])
     torch.testing.assert_close(penalty, 9 * single_sample_r1(Quadratic(), x, z, text, gamma=0.7, every=16))
+
+
+def test_recomputed_blocks_give_the_same_gradient(monkeypatch):
+    """Every block of the U-Net is recomputed, with the kernels and derivatives of its first run."""
+    discriminator = networks()["unet"]
+    x, z, text = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.randn(1, 7, 64)
+    runs = []
+
+    def gradients(checkpoint):
+        monkeypatch.setattr(r1, "checkpoint", checkpoint)
+        discriminator.zero_grad()
+        single_sample_r1(discriminator, x, z, text, gamma=0.1, every=16).backward()
+        return {name: weight.grad for name, weight in discriminator.named_parameters() if weight.grad is not None}
+
+    def recomputed(function, *inputs, **settings):
+        return checkpoint(lambda *given: runs.append(function) or function(*given), *inputs, **settings)
+
+    kept = gradients(lambda function, *inputs, **_: function(*inputs))
+    torch.testing.assert_close(gradients(recomputed), kept, rtol=0, atol=0)
+    assert len(set(runs)) == 2 * 11 and len(runs) == 2 * 22  # 11 blocks in each of two passes, forward and recomputed

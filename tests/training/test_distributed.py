@@ -5,16 +5,18 @@ import runpy
 import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
+from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import Fitting
-from diffusion2gan.training import distributed
+from diffusion2gan.training import adversarial, distributed
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("worker.py")
@@ -37,6 +39,33 @@ def alone(files):
     outcome = runpy.run_path(str(WORKER))["outcome"]
     *given, folder = files
     return {kind: outcome(kind, *given, folder / f"alone-{kind}", Fitting()) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def expected(files, alone):
+    """What several processes should compute: the same, but R1 is a mean over the first rows of their parts.
+
+    `expected(kind, first, last)` has `first` processes at step 0 and `last` at step 2, the two steps with R1.
+    """
+
+    @cache
+    def of(kind, first, last):
+        if kind != "gan":
+            return alone[kind]
+        processes = iter([first, last])
+
+        def first_of_each(discriminator, x, z, text_embeddings, **strength):
+            count = next(processes)
+            parts = [[tensor[row:] for tensor in (x, z, text_embeddings)] for row in range(0, len(x), len(x) // count)]
+            return sum(single_sample_r1(discriminator, *part, **strength) for part in parts) / count
+
+        outcome = runpy.run_path(str(WORKER))["outcome"]
+        *given, folder = files
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(adversarial, "single_sample_r1", first_of_each)
+            return outcome("gan", *given, folder / f"parts-{first}-{last}", Fitting())
+
+    return of
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +120,10 @@ def test_micro_batches_are_the_batch(files, alone, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fitting", ["ddp", "accumulated", "fsdp", "fsdp-accumulated"])
-def test_two_processes_are_one(alone, together, fitting, kind):
+def test_two_processes_are_one(expected, together, fitting, kind):
     result = torch.load(together / f"{fitting}-{kind}.pt", weights_only=True)
-    assert (result["processes"], alone[kind]["processes"]) == (2, 1)
-    check(result, alone[kind], 2 if "accumulated" in fitting and kind != "regression" else 1)
+    assert (result["processes"], expected(kind, 2, 2)["processes"]) == (2, 1)
+    check(result, expected(kind, 2, 2), 2 if "accumulated" in fitting and kind != "regression" else 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,10 +146,10 @@ def test_sharded_weights_are_gathered_in_bfloat16_for_autocast(together):
 
 
 @pytest.mark.parametrize("kind", ["regression", "gan"])
-def test_two_nodes_shard_within_and_replicate_across(alone, nodes, kind):
+def test_two_nodes_shard_within_and_replicate_across(expected, nodes, kind):
     result = torch.load(nodes / f"hsdp-{kind}.pt", weights_only=True)
-    check(result, alone[kind])
-    first, *others = alone[kind]["weights"]["student"]["unet.conv_in.weight"].shape
+    check(result, expected(kind, 4, 4))
+    first, *others = expected(kind, 4, 4)["weights"]["student"]["unet.conv_in.weight"].shape
     assert (result["processes"], result["mesh"], result["here"]) == (4, [2, 2], [first // 2, *others])
 
 
@@ -130,15 +159,24 @@ def test_a_sharded_training_that_was_interrupted_ends_in_the_same_bits(nodes):
     assert str(resumed["history"]) == str(whole["history"])  # in which nan is equal to nan
 
 
-def test_a_training_goes_on_in_another_number_of_processes(files, alone, together, nodes):
+def test_a_training_goes_on_in_another_number_of_processes(files, expected, together, nodes):
     """From one process to two with sharded weights, and from four to one."""
     *given, folder = files
     assert sorted(path.name for path in (folder / "hsdp-left").iterdir()) == ["step-00000001", "step-00000002"]
     outcome = runpy.run_path(str(WORKER))["outcome"]
-    check(outcome("gan", *given, folder / "hsdp-left", Fitting()), alone["gan"])
+    check(outcome("gan", *given, folder / "hsdp-left", Fitting()), expected("gan", 4, 1))
     moved = torch.load(together / "moved-gan.pt", weights_only=True)
     assert moved["processes"] == 2
-    check(moved, alone["gan"])
+    check(moved, expected("gan", 1, 2))
+
+
+def test_r1_takes_a_sample_of_each_process(alone, expected):
+    """The samples above differ: the penalty of the first step, and weights after it."""
+    ones, twos = alone["gan"], expected("gan", 2, 2)
+    assert ones["history"]["r1"][0] != pytest.approx(twos["history"]["r1"][0], rel=1e-3)
+    moved = [not torch.allclose(weight, twos["weights"]["discriminator"][name], rtol=0, atol=1e-5)
+             for name, weight in ones["weights"]["discriminator"].items()]  # fmt: skip
+    assert sum(moved) > 0.5 * len(moved)
 
 
 def test_a_vgg_trains_in_two_processes(files, together):

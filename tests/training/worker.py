@@ -72,7 +72,7 @@ def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -
             teacher.unet, z_conditioning=True, multi_scale=True
         ).double()
         settings |= dict.fromkeys(("z_conditioning", "multi_scale", "r1", "mix_and_match"), True)
-        settings |= {"r1_gamma": 100.0, "r1_every": 2}
+        settings |= {"r1_gamma": 0.01, "r1_every": 2}
     return AdversarialTraining(**common, discriminator=discriminator, settings=GANSettings(**settings))
 
 

@@ -10,11 +10,11 @@ from diffusion2gan.errors import UserError
 
 @dataclass(frozen=True)
 class Fractions:
-    """Fractions of D's fake batch that mismatched triples of each kind replace; the rest is generated.  # ours"""
+    """Fractions of D's fake batch that mismatched triples of each kind replace; the rest is generated."""
 
-    latent: float = 0.25
-    text: float = 0.25
-    noise: float = 0.25
+    latent: float
+    text: float
+    noise: float
 
     def __post_init__(self):
         if min(self.latent, self.text, self.noise) < 0 or self.latent + self.text + self.noise > 1:

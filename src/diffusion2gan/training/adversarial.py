@@ -12,7 +12,7 @@ from diffusion2gan.discriminators.mix_and_match import Fractions, Mix, mix_and_m
 from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
-from diffusion2gan.losses import Loss, Place
+from diffusion2gan.losses import Loss
 from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss, rejection_loss
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import Fitting, GANSettings
@@ -79,8 +79,7 @@ class AdversarialTraining(StudentTraining):
 
         optimizer.zero_grad()
         if settings.r1 and step % settings.r1_every == 0:
-            real = self.read(indices[:1], Place(slice(1), settings.batch_size, 0))
-            strength = {"gamma": settings.r1_gamma, "every": settings.r1_every}
+            real, strength = batches[0], {"gamma": settings.r1_gamma, "every": settings.r1_every}
             r1 = single_sample_r1(self.replicated_discriminator, real.x, real.z, **strength, **real.conditions)
             r1.backward()
             numbers["r1"] = r1.detach()

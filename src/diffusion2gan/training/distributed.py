@@ -1,7 +1,8 @@
 """Training in several processes (accelerate): each computes its rows of every batch, and gradients are averaged.
 
 Random numbers of a step are sampled for the whole batch, the same in every process, and each process uses its own
-rows. So N processes or micro-batches compute the same as one process on the whole batch.
+rows. So N processes or micro-batches compute the same as one process on the whole batch, except for R1, which takes
+one sample in each process.
 """
 
 import copy
@@ -18,6 +19,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Partial
 from torch.nn.parallel import DistributedDataParallel
 
 from diffusion2gan.errors import UserError
@@ -113,14 +115,18 @@ def no_sync(network: nn.Module, wanted: bool = True) -> Iterator[None]:
 
 
 def replicated(module: nn.Module, shard: bool = False) -> nn.Module:
-    """The module for calls without gradient averaging, which must be the same in all processes. Call before `wrap`."""
+    """The module for calls that are differentiated twice. Call before `wrap`.
+
+    After such a call, gradients are averaged by the next backward pass through the wrapped module (DDP), or at once
+    (FSDP).
+    """
     return Replicated(module) if shard and count() > 1 else module
 
 
 class Replicated(nn.Module):
     """A network sharded by FSDP that runs on whole weights, because FSDP has no second derivatives.
 
-    Each process keeps the gradient of its shard.
+    Each process keeps its shard of the gradient, averaged over the processes.
     """
 
     def __init__(self, module: nn.Module):
@@ -131,8 +137,16 @@ class Replicated(nn.Module):
 
     def forward(self, *args, **kwargs):
         names = [name for name, _ in self.skeleton.named_parameters()]
-        whole = {name: weight.full_tensor() for name, weight in zip(names, self.weights(), strict=True)}
+        whole = {name: _whole(weight) for name, weight in zip(names, self.weights(), strict=True)}
         return torch.func.functional_call(self.skeleton, whole, args, kwargs)
+
+
+def _whole(weight: DTensor) -> torch.Tensor:
+    """All of a sharded weight; its gradient is averaged over the processes."""
+    whole = weight.full_tensor(grad_placements=[Partial()] * weight.device_mesh.ndim)  # gradients are summed
+    if whole.requires_grad:
+        whole.register_hook(lambda gradient: gradient / count())
+    return whole
 
 
 def gather(items: list) -> list:
