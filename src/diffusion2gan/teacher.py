@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from diffusers import (
     DDIMScheduler,
+    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -25,13 +26,16 @@ SOLVERS = {"ddim": DDIMScheduler, "dpm-solver": DPMSolverMultistepScheduler, "st
 
 
 class Teacher:
-    """A frozen text-to-image diffusion pipeline on one device.
+    """A frozen text-to-image diffusion pipeline on one device: a folder, a hub id, or a loaded pipeline.
 
     Raises UserError if there is no such pipeline, or if it is of another kind.
     """
 
-    def __init__(self, path: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
-        self.pipeline = _load_latent_pipeline(str(path), dtype).to(device)
+    def __init__(
+        self, path: str | DiffusionPipeline, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ):
+        loaded = isinstance(path, DiffusionPipeline)
+        self.pipeline = path if loaded else _load_latent_pipeline(str(path), dtype).to(device)
         self.device, self.path = torch.device(device), str(path)
         self.unet, self.vae, self.scheduler = self.pipeline.unet, self.pipeline.vae, self.pipeline.scheduler
         self.text_encoder = self.pipeline.text_encoder
@@ -42,6 +46,10 @@ class Teacher:
             self.unet.to(memory_format=torch.channels_last)  # cuDNN's layout in half precision
         for module in (self.unet, self.vae, *(encoder for _, encoder in self._text_encoders)):
             module.requires_grad_(False).eval()
+
+    def drop_unet(self) -> None:
+        """Free the weights of the U-Net, for a training whose networks are copies of it. Its config stays."""
+        self.unet.to("meta")
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import math
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -15,7 +16,7 @@ from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.seeds import batch_indices, noise
-from diffusion2gan.settings import GANSettings, RegressionSettings
+from diffusion2gan.settings import Fitting, GANSettings, RegressionSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import adversarial
 from diffusion2gan.training.adversarial import AdversarialTraining
@@ -58,7 +59,7 @@ def common(teacher):
     return {"student": student, "teacher": teacher, "pairs": Memory(), "loss": squared}
 
 
-def gan(teacher, kind="diffusion", **changes):
+def gan(teacher, kind="diffusion", fitting=None, **changes):
     given = common(teacher)
     settings = {"d_learning_rate": 1e-4, "lambda_gan": 0.5, "discriminator": kind}
     if kind == "diffusion":
@@ -67,7 +68,7 @@ def gan(teacher, kind="diffusion", **changes):
     else:
         discriminator = GigaGANDiscriminator(teacher.latent_shape, 64, width=16, max_width=32)
     settings = GANSettings(**SETTINGS | settings | changes)
-    return AdversarialTraining(**given, discriminator=discriminator, settings=settings)
+    return AdversarialTraining(**given, discriminator=discriminator, settings=settings, fitting=fitting)
 
 
 def fractions(latent=0.0, text=0.0, noise=0.0):
@@ -148,8 +149,24 @@ def test_two_steps_teach_both_and_leave_the_teacher_alone(teacher, kind, autocas
     assert all(weight.requires_grad for weight in training.discriminator.parameters())
     if kind == "diffusion":
         assert ["r1" in each for each in numbers] == [True, False]  # every 16 steps, from the first
-    assert [each["generator_evaluations"] for each in numbers] == [4, 8]
+    assert [each["generator_evaluations"] for each in numbers] == [8, 16]  # for D, and again for G
     assert all(each["images_per_second"] > 0 for each in numbers)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_no_graph_of_the_generator_is_kept_while_the_discriminator_trains(teacher, accumulation):
+    training = gan(teacher, fitting=Fitting(accumulation=accumulation))
+    made, graphs = [], []
+
+    def count(*_):
+        graphs.append(sum(latents() is not None and latents().requires_grad for latents in made))
+
+    training.modules["student"].register_forward_hook(lambda module, args, x: made.append(weakref.ref(x)))
+    training.optimizers["discriminator"].register_step_pre_hook(count)
+    training.optimizers["student"].register_step_pre_hook(count)
+    training.step(1)
+    assert len(made) == 2 * accumulation and graphs[0] == 0
+    assert training.evaluations.student_forward == 4 * 2 and training.evaluations.student_backward == 4
 
 
 def test_losses_of_a_step_are_those_of_the_paper(teacher):

@@ -55,7 +55,7 @@ PERCEPTUAL = {"lpips": "pixel", "latent_lpips": "latent", "e_latent_lpips": "lat
 
 def regression_loss(
     settings: "LossSettings",
-    metric_file: Path | None = None,
+    metric_file: Path | LPIPS | None = None,
     decode: Callable[[torch.Tensor], torch.Tensor] | None = None,
     device: torch.device | str = "cpu",
     side: int = 0,
@@ -63,7 +63,7 @@ def regression_loss(
     """The loss that `settings.loss` names: (x0, x1, place) → scalar for scaled latents (N, C, h, w).
 
     x1 is the target. `place` says which rows of a batch x0 and x1 are; without it they are a whole batch.
-    A perceptual loss reads its calibrated metric from `metric_file`; `lpips` decodes with `decode`
+    A perceptual loss reads its calibrated metric from `metric_file`, or is given the metric; `lpips` decodes with `decode`
     (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` samples the
     transforms that `settings.ensemble` names. Raises UserError if the metric is missing or compares the other space
     (latents or pixels).
@@ -73,7 +73,7 @@ def regression_loss(
         return lambda x0, x1, place=None: POINTWISE[name](x0, x1)
     if metric_file is None:
         raise UserError(f"the loss {name} needs a calibrated metric: give its file as --lpips")
-    metric = LPIPS.load(metric_file).to(device)
+    metric = (metric_file if isinstance(metric_file, LPIPS) else LPIPS.load(metric_file)).to(device)
     if metric.space != PERCEPTUAL[name]:
         raise UserError(f"the loss {name} compares {PERCEPTUAL[name]}s, the metric {metric_file} {metric.space}s")
     if name != "e_latent_lpips":

@@ -19,12 +19,17 @@ from diffusion2gan.pixel.heun import heun
 class PixelTeacher:
     """A frozen EDM denoiser on one device with the interface of `Teacher`, always float32 like EDM's CIFAR-10 model.
 
-    Raises UserError if the folder does not hold an EDM network.
+    It is given as a folder or as a network. Raises UserError if the folder does not hold an EDM network.
     """
 
-    def __init__(self, path: str, device: torch.device | str = "cpu"):
-        self.unet = load_edm(path).to(device).requires_grad_(False).eval()
+    def __init__(self, path: str | EDM, device: torch.device | str = "cpu"):
+        unet = path if isinstance(path, EDM) else load_edm(path).to(device)
+        self.unet = unet.requires_grad_(False).eval()
         self.device, self.path = torch.device(device), str(path)
+
+    def drop_unet(self) -> None:
+        """Free the weights of the network, for a training whose student is a copy of it. Its config stays."""
+        self.unet.to("meta")
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.mix_and_match import Fractions, Mix, mix_and_match, other_caption
 from diffusion2gan.discriminators.r1 import single_sample_r1
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
@@ -28,6 +30,14 @@ class Fake:
     latents: torch.Tensor
     z: torch.Tensor
     conditions: dict[str, torch.Tensor]
+
+
+def discriminator_of(settings: GANSettings, teacher: Teacher) -> nn.Module:
+    """The discriminator of a row of Table 2."""
+    if settings.discriminator == "diffusion":
+        return DiffusionDiscriminator.from_teacher(teacher.unet, settings.z_conditioning, settings.multi_scale)
+    width = min(128, teacher.unet.config.block_out_channels[0] // 2)  # ours: narrower than the teacher
+    return GigaGANDiscriminator(teacher.latent_shape, teacher.unet.config.cross_attention_dim, width)
 
 
 class AdversarialTraining(StudentTraining):
@@ -53,23 +63,18 @@ class AdversarialTraining(StudentTraining):
 
     @property
     def evaluations(self) -> Evaluations:
-        """Network evaluations of a step. With several micro-batches, G runs twice on each, for D and for G."""
-        count, times = self.settings.batch_size, 1 if len(self.parts) == 1 else 2
-        return Evaluations(student_forward=times * count, student_backward=count)
+        """Network evaluations of a step: G runs twice on each sample, for D and for its own gradient."""
+        count = self.settings.batch_size
+        return Evaluations(student_forward=2 * count, student_backward=count)
 
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
         batches = self.batches(step)
-        # the graphs of several micro-batches would not fit in memory, so G runs again on each
-        with torch.set_grad_enabled(len(batches) == 1):
-            generated = [self.generate(batch) for batch in batches]
-        numbers = self.discriminator_step(step, batches, generated)
-        numbers |= self.generator_step(batches, generated)
+        numbers = self.discriminator_step(step, batches)
+        numbers |= self.generator_step(batches)
         return {name: number.item() for name, number in numbers.items()} | self.speed(step, start)
 
-    def discriminator_step(
-        self, step: int, batches: Sequence[MicroBatch], generated: Sequence[torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def discriminator_step(self, step: int, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
         """Improve D once: Eq. 5 with mix-and-match or the matching-aware loss, and R1. Returns its losses."""
         discriminator, optimizer, settings = self.discriminator, self.optimizers["discriminator"], self.settings
         indices, numbers = self.indices(step), Counter()
@@ -83,8 +88,9 @@ class AdversarialTraining(StudentTraining):
             r1 = single_sample_r1(self.replicated_discriminator, real.x, real.z, **strength, **real.conditions)
             r1.backward()
             numbers["r1"] = r1.detach()
-        for batch, latents in zip(batches, generated, strict=True):
-            fake = Fake(latents.detach(), batch.z, batch.conditions)
+        for batch in batches:
+            with torch.no_grad():  # G's graph would not fit beside D's; it runs again in its own step
+                fake = Fake(self.generate(batch), batch.z, batch.conditions)
             mixed = self.mixed(mix, batch, fake, indices, captions) if mix else fake
             with distributed.no_sync(discriminator, batch is not batches[-1]):
                 with self.precision():
@@ -100,18 +106,16 @@ class AdversarialTraining(StudentTraining):
         optimizer.step()
         return dict(numbers)
 
-    def generator_step(
-        self, batches: Sequence[MicroBatch], generated: Sequence[torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def generator_step(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
         """Improve G once on Eq. 4 + λ_GAN · Eq. 6, scored by the updated D. Returns its losses."""
         optimizer, numbers = self.optimizers["student"], Counter()
         # not wrapped: its weights get no gradient, so there is nothing to average
         discriminator = self.modules["discriminator"].requires_grad_(False)
 
         optimizer.zero_grad()
-        for batch, latents in zip(batches, generated, strict=True):
+        for batch in batches:
             with distributed.no_sync(self.student, batch is not batches[-1]):
-                x = latents if len(batches) == 1 else self.generate(batch)
+                x = self.generate(batch)
                 with self.precision():
                     regression_loss = self.loss(x, batch.x, batch.place)  # Eq. 4
                     gan_loss = generator_loss(discriminator(x, batch.z, **batch.conditions))  # Eq. 6

@@ -17,6 +17,7 @@ class Arguments(RegressionSettings, distillation.PairArguments):
 def main(args: Arguments):
     torch.manual_seed(args.seed)
     teacher = load_teacher(args.teacher, distributed.device())
+    teacher.drop_unet()  # the student has its own
     student = load_student(args.teacher)
     pairs, loss = distillation.open_pairs(args), distillation.loss_of(args, teacher)
     training = RegressionTraining(student, teacher, pairs, loss, settings=args, fitting=args)
