@@ -1,0 +1,161 @@
+"""The networks of the paper at full size, with fake weights: teachers, students, the metric's VGG."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.generator import Generator
+from diffusion2gan.losses.lpips import LPIPS
+from diffusion2gan.memory.count import fake
+from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.pixel.edm import EDM
+from diffusion2gan.pixel.model import PixelGenerator, PixelTeacher
+from diffusion2gan.teacher import Teacher
+
+CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+CLIP_G = {
+    "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20,
+    "projection_dim": 1280,
+}  # fmt: skip
+VAE = {
+    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+}  # fmt: skip
+SD15 = {
+    "unet": {
+        "sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8, "layers_per_block": 2,
+        "block_out_channels": (320, 640, 1280, 1280),
+        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    },
+    "vae": VAE,
+    "text": [CLIP_L],
+}  # fmt: skip
+SDXL = {
+    "unet": {
+        "sample_size": 128, "cross_attention_dim": 2048, "attention_head_dim": (5, 10, 20), "layers_per_block": 2,
+        "block_out_channels": (320, 640, 1280), "transformer_layers_per_block": (1, 2, 10),
+        "use_linear_projection": True, "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    },
+    "vae": VAE | {"sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True},
+    "text": [CLIP_L, CLIP_G],
+}  # fmt: skip
+# the pipelines of the hub whose configuration is known without a network
+KNOWN = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": SD15,
+    "XCLIU/instaflow_0_9B_from_sd_1_5": SD15,
+    "stabilityai/stable-diffusion-xl-base-1.0": SDXL,
+    "stabilityai/sdxl-turbo": SDXL | {"unet": SDXL["unet"] | {"sample_size": 64}},
+}
+
+
+def known(path: str) -> bool:
+    """Whether the networks of a pipeline can be built: those of a folder, or of a pipeline in `KNOWN`."""
+    return path in KNOWN or (Path(path) / "unet" / "config.json").is_file()
+
+
+def teacher(path: str, dtype: torch.dtype = torch.float32, idle: bool = False) -> Teacher:
+    """A teacher as of a pipeline, with fake weights; if it is `idle`, its U-Net has none.
+
+    Raises UserError if its networks are not `known`.
+    """
+    return Teacher(_pipeline(_configs(path), dtype, idle))
+
+
+def student(path: str) -> Generator:
+    """A student of that teacher, with fake weights."""
+    return Generator(fake(lambda: UNet2DConditionModel.from_config(_configs(path)["unet"])), _scheduler())
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A teacher in pixels: the shape of its images, and the number of its weights."""
+
+    shape: tuple[int, int, int]
+    weights: int
+
+
+def pixel_teacher(pixels: Pixels, idle: bool = False) -> PixelTeacher:
+    """A teacher in pixels, with fake weights; none if it is `idle`."""
+    return PixelTeacher(_edm(pixels, "meta" if idle else "cpu"))
+
+
+def pixel_student(pixels: Pixels) -> PixelGenerator:
+    """A student in pixels, with fake weights."""
+    return PixelGenerator(_edm(pixels))
+
+
+def metric(space: str, channels: int) -> LPIPS:
+    """A metric of full width, with fake weights."""
+    trunk = fake(lambda: VGG(space, channels, 0, batch_norm=False))
+    return LPIPS(trunk, [torch.ones(width) for width in trunk.widths])
+
+
+class Tokens:
+    """A tokenizer without a vocabulary: the captions' ids are all the same."""
+
+    model_max_length = 77
+
+    def __call__(self, captions: Sequence[str], **options) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=torch.ones(len(captions), self.model_max_length, dtype=torch.long))
+
+
+def _configs(path: str) -> dict:
+    """The configurations of a pipeline's networks."""
+    if not known(path):
+        raise UserError(f"the networks of '{path}' are not known: fetch it, and give its folder")
+    if path in KNOWN:
+        return KNOWN[path]
+    names = [name for name in ("text_encoder", "text_encoder_2") if (Path(path) / name).is_dir()]
+    read = {
+        name: json.loads((Path(path) / name / "config.json").read_text(encoding="utf-8"))
+        for name in ("unet", "vae", *names)
+    }
+    return {"unet": read["unet"], "vae": read["vae"], "text": [read[name] for name in names]}
+
+
+def _pipeline(networks: dict, dtype: torch.dtype, idle: bool) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
+    encoders = []
+    for number, config in enumerate(networks["text"]):
+        kind = CLIPTextModelWithProjection if number else CLIPTextModel
+        encoders.append(fake(lambda kind=kind, config=config: kind(CLIPTextConfig(**config)), dtype))
+    parts = {
+        "unet": fake(lambda: UNet2DConditionModel.from_config(networks["unet"]), dtype, "meta" if idle else "cpu"),
+        "vae": fake(lambda: AutoencoderKL.from_config(networks["vae"]), dtype),
+        "scheduler": _scheduler(),
+        "text_encoder": encoders[0],
+        "tokenizer": Tokens(),
+    }
+    if len(encoders) > 1:
+        second = {"text_encoder_2": encoders[1], "tokenizer_2": Tokens()}
+        return StableDiffusionXLPipeline(**parts, **second, add_watermarker=False)
+    nothing = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    return StableDiffusionPipeline(**parts, **nothing)
+
+
+def _scheduler() -> DDIMScheduler:
+    return DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
+
+
+def _edm(pixels: Pixels, device: str = "cpu") -> EDM:
+    """EDM's network. Raises UserError unless it has the number of weights."""
+    network = fake(lambda: EDM(sample_size=pixels.shape[-1], in_channels=pixels.shape[0]), device=device)
+    if (found := sum(weight.numel() for weight in network.parameters())) != pixels.weights:
+        raise UserError(f"EDM's network has {found} weights, not {pixels.weights}: its memory cannot be counted")
+    return network
