@@ -18,7 +18,7 @@ from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.seeds import noise
-from diffusion2gan.settings import GANSettings, VGGSettings
+from diffusion2gan.settings import GANSettings, LossSettings, VGGSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.training.adversarial import AdversarialTraining
@@ -148,7 +148,7 @@ def test_losses_learn_the_same_in_every_precision(name, precision, tmp_path):
     trunk = VGG(PERCEPTUAL.get(name, "latent"), 3 if name == "lpips" else 4, 0, width=0.125)
     LPIPS(trunk, [torch.rand(width) for width in trunk.widths]).save(tmp_path / "metric.safetensors")
     codec = toy.vae().requires_grad_(False)
-    loss = regression_loss(name, tmp_path / "metric.safetensors", lambda x: codec.decode(x).sample)
+    loss = regression_loss(LossSettings(loss=name), tmp_path / "metric.safetensors", lambda x: codec.decode(x).sample)
     network, (x, z, text) = NETWORKS["generator"](), samples()
     assert_close_to_float32(network, lambda: loss(network(z, text), x, Place(slice(0, 2), 4, seed=3)), precision)
 
@@ -193,7 +193,7 @@ def test_a_step_of_the_gan_with_everything_on(name, precision, small_teacher_fol
         teacher = Teacher(str(small_teacher_folder))
         training = AdversarialTraining(
             Generator.from_teacher(small_teacher_folder), teacher, Memory(),
-            regression_loss("e_latent_lpips", tmp_path / "metric.safetensors"), NETWORKS[name](), settings,
+            regression_loss(LossSettings(loss="e_latent_lpips"), tmp_path / "metric.safetensors"), NETWORKS[name](), settings,
         )  # fmt: skip
         training.precision = precision
         torch.manual_seed(0)

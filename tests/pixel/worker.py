@@ -11,7 +11,7 @@ from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.consistency import ConsistencyTraining
 from diffusion2gan.pixel.edm import SIGMA_MIN
 from diffusion2gan.pixel.model import PixelGenerator, PixelTeacher
-from diffusion2gan.settings import ConsistencySettings, RegressionSettings
+from diffusion2gan.settings import ConsistencySettings, LossSettings, RegressionSettings
 from diffusion2gan.training import distributed
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.regression import RegressionTraining
@@ -44,7 +44,13 @@ def losses(name: str, teachers: Path, out: Path) -> list[float]:
     else:
         student = PixelGenerator.from_teacher(folder, boundary=SIGMA_MIN)
         built, settings = ConsistencyTraining, ConsistencySettings(**settings, random_flip=True)
-    training = built(student, PixelTeacher(folder, distributed.device()), Memory(), regression_loss("mse"), settings)
+    training = built(
+        student,
+        PixelTeacher(folder, distributed.device()),
+        Memory(),
+        regression_loss(LossSettings(loss="mse")),
+        settings,
+    )
     return train(training, Schedule(STEPS), out / name, {}, 0, log_every=1)["loss"].tolist()
 
 

@@ -1,13 +1,17 @@
 """Count the bytes of live tensors: of fake tensors, which have no data, or of real ones."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from diffusion2gan.memory.cuda import cuda_autocast
 
 GIB = 2**30
 
@@ -52,6 +56,24 @@ class Count(TorchDispatchMode):
 
     def _free(self, key: int) -> None:
         self.now -= self.live.pop(key)
+
+
+@contextmanager
+def counting() -> Iterator[Count]:
+    """Count the bytes of fake tensors under CUDA's autocast."""
+    with cuda_autocast(), patch.object(nn.Module, "_apply", _replace), Count() as memory:
+        yield memory
+
+
+def _replace(module: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
+    """`Module._apply`, for `to` and the like: torch's own swaps weights in place, which fake ones do not allow."""
+    for each in module.modules():
+        for name, weight in each._parameters.items():
+            if weight is not None and (converted := convert(weight)) is not weight:
+                each._parameters[name] = nn.Parameter(converted.detach(), weight.requires_grad)
+        for name, buffer in each._buffers.items():
+            each._buffers[name] = buffer if buffer is None else convert(buffer)
+    return module
 
 
 FAKES = FakeTensorMode(allow_non_fake_inputs=True)

@@ -70,38 +70,35 @@ def known(path: str) -> bool:
     return path in KNOWN or (Path(path) / "unet" / "config.json").is_file()
 
 
-def teacher(path: str, dtype: torch.dtype = torch.float32, idle: bool = False) -> Teacher:
-    """A teacher as of a pipeline, with fake weights; if it is `idle`, its U-Net has none.
-
-    Raises UserError if its networks are not `known`.
-    """
-    return Teacher(_pipeline(_configs(path), dtype, idle))
-
-
-def student(path: str) -> Generator:
-    """A student of that teacher, with fake weights."""
-    return Generator(fake(lambda: UNet2DConditionModel.from_config(_configs(path)["unet"])), _scheduler())
-
-
 @dataclass(frozen=True)
-class Pixels:
-    """A teacher in pixels: the shape of its images, and the number of its weights."""
+class Source:
+    """A teacher: its pipeline, or "" in pixels; the shape of its latents or images; in pixels the number of weights."""
 
+    path: str
     shape: tuple[int, int, int]
-    weights: int
+    weights: int = 0
+
+    def teacher(self, dtype: torch.dtype = torch.float32, idle: bool = False) -> Teacher | PixelTeacher:
+        """The teacher, with fake weights; if it is `idle`, its U-Net has none."""
+        if not self.path:
+            return PixelTeacher(self._edm(idle))
+        return Teacher(_pipeline(_configs(self.path), dtype, idle))
+
+    def student(self) -> Generator | PixelGenerator:
+        """A student of the teacher, with fake weights."""
+        if not self.path:
+            return PixelGenerator(self._edm())
+        return Generator(fake(lambda: UNet2DConditionModel.from_config(_configs(self.path)["unet"])), _scheduler())
+
+    def _edm(self, idle: bool = False) -> EDM:
+        """EDM's network. Raises UserError unless it has the number of weights."""
+        network = fake(lambda: EDM(sample_size=self.shape[-1], in_channels=self.shape[0]), device=_device(idle))
+        if (found := sum(weight.numel() for weight in network.parameters())) != self.weights:
+            raise UserError(f"EDM's network has {found} weights, not {self.weights}: its memory cannot be counted")
+        return network
 
 
-def pixel_teacher(pixels: Pixels, idle: bool = False) -> PixelTeacher:
-    """A teacher in pixels, with fake weights; none if it is `idle`."""
-    return PixelTeacher(_edm(pixels, "meta" if idle else "cpu"))
-
-
-def pixel_student(pixels: Pixels) -> PixelGenerator:
-    """A student in pixels, with fake weights."""
-    return PixelGenerator(_edm(pixels))
-
-
-def metric(space: str, channels: int) -> LPIPS:
+def random_metric(space: str, channels: int) -> LPIPS:
     """A metric of full width, with fake weights."""
     trunk = fake(lambda: VGG(space, channels, 0, batch_norm=False))
     return LPIPS(trunk, [torch.ones(width) for width in trunk.widths])
@@ -136,7 +133,7 @@ def _pipeline(networks: dict, dtype: torch.dtype, idle: bool) -> StableDiffusion
         kind = CLIPTextModelWithProjection if number else CLIPTextModel
         encoders.append(fake(lambda kind=kind, config=config: kind(CLIPTextConfig(**config)), dtype))
     parts = {
-        "unet": fake(lambda: UNet2DConditionModel.from_config(networks["unet"]), dtype, "meta" if idle else "cpu"),
+        "unet": fake(lambda: UNet2DConditionModel.from_config(networks["unet"]), dtype, _device(idle)),
         "vae": fake(lambda: AutoencoderKL.from_config(networks["vae"]), dtype),
         "scheduler": _scheduler(),
         "text_encoder": encoders[0],
@@ -153,9 +150,5 @@ def _scheduler() -> DDIMScheduler:
     return DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
 
 
-def _edm(pixels: Pixels, device: str = "cpu") -> EDM:
-    """EDM's network. Raises UserError unless it has the number of weights."""
-    network = fake(lambda: EDM(sample_size=pixels.shape[-1], in_channels=pixels.shape[0]), device=device)
-    if (found := sum(weight.numel() for weight in network.parameters())) != pixels.weights:
-        raise UserError(f"EDM's network has {found} weights, not {pixels.weights}: its memory cannot be counted")
-    return network
+def _device(idle: bool) -> str:
+    return "meta" if idle else "cpu"

@@ -5,6 +5,7 @@ the scale states (at the paper's scale, those of an A100). Otherwise they are un
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +34,12 @@ class Job:
     timing: Path | None
 
 
-def plan(study: Study, jobs: list[Job]) -> pd.DataFrame:
+def plan(
+    study: Study, jobs: list[Job], gib: Callable[[str, dict[str, str]], float] = lambda rule, wildcards: math.nan
+) -> pd.DataFrame:
     """One line for each rule and what it works on: `jobs`, `hours` (of all jobs, one after the other),
-    `gpu_hours`, `basis` (the source of the hours), `disk_gb`, `files`. Unknown hours are NaN, never 0.
+    `gpu_hours`, `basis` (the source of the hours), `gpu_gib` (of a job on one GPU, from `gib`), `disk_gb`, `files`.
+    Unknown hours and GiB are NaN, never 0.
     """
     groups: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
@@ -54,6 +58,7 @@ def plan(study: Study, jobs: list[Job]) -> pd.DataFrame:
                 "hours": hours,
                 "gpu_hours": hours * devices if devices else 0.0,
                 "basis": basis,
+                "gpu_gib": gib(rule, members[0].wildcards),
                 "disk_gb": sum(output_bytes(study, job.rule, job.wildcards) for job in members) / 1e9,
                 "files": sum(files(study, job) for job in members),
             }

@@ -375,6 +375,7 @@ class Configuration(Entry):
     gan: StageEntry
     consistency: StageEntry
     models: dict[str, ModelEntry]
+    gpu_memory: float = Field(0, ge=0, description="GiB of a GPU, which every job has to fit; 0: not checked")
     plan: list[str] = Field(description="targets whose cost results/plan.md estimates; empty: all that can be made")
     cost: CostEntry
     stand_ins: dict[str, Name] = Field(description="the benchmark that stands in for another at this scale")

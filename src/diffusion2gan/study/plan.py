@@ -7,6 +7,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from diffusion2gan.study.cost import FLOAT32, pair_bytes
+from diffusion2gan.study.memory import USABLE
 from diffusion2gan.study.study import Study
 
 TEMPLATE = Path(__file__).with_name("plan.md.jinja")
@@ -18,7 +19,13 @@ def markdown(study: Study, table: pd.DataFrame, targets: list[str], free: float)
         loader=FileSystemLoader(TEMPLATE.parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters |= {"size": size, "hours": hours, "number": "{:,.0f}".format, "enumerate": enumerated}
+    environment.filters |= {
+        "size": size,
+        "hours": hours,
+        "gib": gib,
+        "number": "{:,.0f}".format,
+        "enumerate": enumerated,
+    }
     weights = max((teacher.weights.unet for teacher in study.teachers.values() if teacher.path), default=0)
     return environment.get_template(TEMPLATE.name).render(
         study=study,
@@ -26,6 +33,8 @@ def markdown(study: Study, table: pd.DataFrame, targets: list[str], free: float)
         table=table,
         unknown=sorted(set(table.loc[table["gpu_hours"].isna(), "rule"])),
         free=free / 1e9,
+        usable=USABLE * study.config.gpu_memory,
+        gpu_jobs=table[table["gpu_gib"].notna()].to_dict("records"),
         rules=[_of_rule(rule, rows) for rule, rows in table.groupby("rule", sort=False)],
         needed=set(table.loc[table["rule"] == "generate_pairs", "subject"]),
         pairs={name: data.pairs * pair_bytes(study, name) / 1e9 for name, data in study.datasets.items()},
@@ -40,6 +49,7 @@ def _of_rule(rule: str, rows: pd.DataFrame) -> dict:
         "jobs": rows["jobs"].sum(),
         "gpu_hours": rows["gpu_hours"].sum(min_count=1),
         "hours": rows["hours"].sum(min_count=1) / rows["jobs"].sum(),
+        "gib": rows["gpu_gib"].max(),
         "disk": rows["disk_gb"].sum(),
         "files": rows["files"].sum(),
         "basis": "; ".join(dict.fromkeys(rows["basis"])),
@@ -49,6 +59,11 @@ def _of_rule(rule: str, rows: pd.DataFrame) -> dict:
 def hours(value: float) -> str:
     """Hours with two digits; empty if they are unknown."""
     return "" if math.isnan(value) else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def gib(value: float) -> str:
+    """GiB, rounded; empty if they are unknown."""
+    return "" if math.isnan(value) else f"{value:.0f}" if value >= 9.5 else f"{value:.1f}"
 
 
 def size(gigabytes: float) -> str:

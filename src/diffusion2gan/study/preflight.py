@@ -1,4 +1,4 @@
-"""Checks before the first job: the benchmarks and DreamSim's weights exist, and the disk has enough space."""
+"""Checks before the first job: benchmarks and DreamSim's weights exist, jobs fit a GPU, the disk has enough space."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,12 +8,13 @@ from diffusion2gan.data.sources import SOURCES
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import check_disk
 from diffusion2gan.study.cost import output_bytes
+from diffusion2gan.study.memory import Memory
 from diffusion2gan.study.study import Study
 
 
 def check(study: Study, folder: Path, jobs: Iterable[tuple[str, dict]], fetched: Iterable[str]) -> None:
-    """Raise UserError if a benchmark or DreamSim's weights are missing, or if the outputs of all jobs need more space
-    than `folder` has.
+    """Raise UserError if a benchmark or DreamSim's weights are missing, if a job exceeds the memory of a GPU, or if the
+    outputs of all jobs need more space than `folder` has.
 
     `jobs` are rules with their wildcards. `fetched` are the files that a job can download.
     """
@@ -24,6 +25,7 @@ def check(study: Study, folder: Path, jobs: Iterable[tuple[str, dict]], fetched:
     scored = [study.metrics_of(wildcards["run"])[wildcards["benchmark"]] for rule, wildcards in jobs if rule == "score"]
     if any({"dreamsim", "dreamdiv"} & set(metrics) for metrics in scored):
         _check_dreamsim(study.config.evaluation.dreamsim)
+    Memory(study, folder / "plan" / "memory.json").check(jobs)
     needed = sum(output_bytes(study, rule, wildcards) for rule, wildcards in jobs)
     check_disk(folder, needed, "the planned output (`snakemake -- results/plan.md` estimates it)")
 

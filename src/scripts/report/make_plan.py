@@ -13,6 +13,7 @@ from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings
 from diffusion2gan.io import atomic, write_text
 from diffusion2gan.study import cli, config, cost, plan
 from diffusion2gan.study.cost import Job
+from diffusion2gan.study.memory import Memory
 from diffusion2gan.study.study import Study
 
 
@@ -26,7 +27,10 @@ class Arguments:
 
 def main(args: Arguments):
     study = Study(config.read(args.config))
-    table = cost.plan(study, planned(args.targets, args.config))
+    jobs = planned(args.targets, args.config)
+    memory = Memory(study, args.config.with_name("memory.json"))
+    memory.check((job.rule, job.wildcards) for job in jobs)
+    table = cost.plan(study, jobs, memory.gib)
     text = plan.markdown(study, table, args.targets, shutil.disk_usage(args.config.parent).free)
     with atomic(args.out) as temporary:
         table.round(4).to_csv(temporary, index=False)

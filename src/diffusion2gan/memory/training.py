@@ -1,0 +1,159 @@
+"""The memory of a training at full size: one step of its class on fake networks, with R1, optimizer states and EMA.
+
+What other processes would add is computed: DDP's buckets, and what FSDP gathers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import nn
+
+from diffusion2gan.losses import PERCEPTUAL, regression_loss
+from diffusion2gan.memory.count import Count, counting, fake
+from diffusion2gan.memory.networks import Source, random_metric
+from diffusion2gan.pairs.dataset import Pairs
+from diffusion2gan.pixel.consistency import ConsistencyTraining
+from diffusion2gan.settings import ConsistencySettings, DistillationSettings, Fitting, GANSettings
+from diffusion2gan.training.adversarial import AdversarialTraining, discriminator_of
+from diffusion2gan.training.regression import RegressionTraining
+from diffusion2gan.training.student import GRID_COLUMNS, StudentTraining
+
+FLOAT32, BFLOAT16 = 4, 2
+GATHERED = 2  # blocks of weights that FSDP holds at once: the one that runs, and the next
+
+
+class RandomPairs:
+    """Pairs of a shape, whose values do not matter."""
+
+    captions = [f"caption {number}" for number in range(5000)]  # too many for a table of embeddings
+    evaluations = 0
+
+    def __init__(self, shape: tuple[int, int, int]):
+        self.shape = shape
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def batch(self, indices) -> Pairs:
+        zeros = torch.zeros(len(indices), *self.shape)
+        return Pairs(zeros, [self.captions[int(index)] for index in indices], zeros)
+
+
+class Whole(nn.Module):
+    """A network sharded by FSDP that runs on whole float32 weights, as `distributed.Replicated` gathers them."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.run = [module]  # not registered, so that its weights are not listed twice
+
+    def forward(self, *args, **kwargs):
+        (module,) = self.run
+        whole = {name: weight.float().clone() for name, weight in module.named_parameters()}
+        return torch.func.functional_call(module, whole, args, kwargs)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training as one of its GPUs sees it: `settings.batch_size` are the samples of this GPU in a step.
+
+    With `parallel`, DDP has buckets; with `fitting.shard`, weights are sharded over `sharded_over` GPUs.
+    """
+
+    settings: DistillationSettings
+    fitting: Fitting
+    source: Source
+    lpips_side: int = 0
+    parallel: bool = False
+    sharded_over: int = 1
+
+    def count(self) -> int:
+        """Peak bytes of a step, with everything that is kept between steps."""
+        settings, fitting = self.settings, self.fitting
+        consistency, gan = isinstance(settings, ConsistencySettings), isinstance(settings, GANSettings)
+        with counting() as memory:
+            account = Account(memory, self)
+            teacher, student = self.source.teacher(idle=not consistency), self.source.student()
+            space = PERCEPTUAL.get(settings.loss)
+            metric = random_metric(space, 3 if space == "pixel" else self.source.shape[0]) if space else None
+            loss = regression_loss(settings, metric, teacher.decode, side=self.lpips_side)
+            micro_batch = {"batch_size": settings.batch_size // fitting.accumulation, "iterations": 1}
+            arguments = {
+                "student": account.sharded(student),
+                "teacher": teacher,
+                "pairs": RandomPairs(self.source.shape),
+                "loss": loss,
+                "settings": settings.model_copy(update=micro_batch),
+                "fitting": fitting.model_copy(update={"accumulation": 1, "shard": False}),
+            }
+            if gan:
+                discriminator = account.sharded(fake(lambda: discriminator_of(settings, teacher)))
+                training = AdversarialTraining(**arguments, discriminator=discriminator)
+                training.replicated_discriminator = account.whole(discriminator)
+            else:
+                training = (ConsistencyTraining if consistency else RegressionTraining)(**arguments)
+            account.prepare(training)
+            training.step(0)
+            with torch.no_grad():  # the sample grids
+                teacher.decode(torch.zeros(GRID_COLUMNS, *self.source.shape))
+        return memory.peak + account.elsewhere
+
+
+class Account:
+    """What a training holds beside its tensors on one GPU, and what it holds only a shard of."""
+
+    def __init__(self, memory: Count, training: Training):
+        self.memory, self.training, self.elsewhere = memory, training, 0
+        self.shard = training.fitting.shard and training.sharded_over > 1
+        self.half = self.shard and training.settings.autocast  # FSDP gathers the weights in bfloat16
+
+    def sharded(self, module: nn.Module) -> nn.Module:
+        """The module as one GPU sees it. With FSDP its weights are those that are gathered."""
+        return module.bfloat16() if self.half else module
+
+    def whole(self, module: nn.Module) -> nn.Module:
+        """The module for R1."""
+        return Whole(module) if self.shard else module
+
+    def prepare(self, step: StudentTraining) -> None:
+        """Create the optimizers' states and the EMA; hold shards, DDP's buckets and earlier micro-batches' gradients."""
+        trained = [module for module in step.modules.values() if _size(module)]
+        weights = [weight for module in trained for weight in module.parameters()]
+        kept = list(weights)
+        for optimizer in step.optimizers.values():
+            for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+                moments = {name: torch.empty_like(weight) for name in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[weight] |= moments
+                kept += moments.values()
+            optimizer.step = lambda: None  # the fused kernel of a GPU needs no memory of its own
+        if self.training.settings.ema_decay:
+            self.average = EMAModel(list(step.modules[step.averaged].parameters()))
+            kept += self.average.shadow_params
+        if self.shard:
+            for tensor in kept:
+                self._hold_shard(tensor)
+            for weight in weights:
+                weight.register_post_accumulate_grad_hook(lambda weight: self._hold_shard(weight.grad))
+            self.elsewhere = max(_gathered(module, BFLOAT16 if self.half else FLOAT32) for module in trained)
+        elif self.training.parallel:
+            self.elsewhere = sum(_size(module) * FLOAT32 for module in trained)  # DDP's buckets
+        if self.training.fitting.accumulation > 1:  # FSDP too keeps whole gradients until the last micro-batch
+            self.elsewhere += max(_size(module) * FLOAT32 for module in trained)
+        self.memory.peak = self.memory.now
+
+    def _hold_shard(self, tensor: torch.Tensor) -> None:
+        self.memory.hold(tensor, FLOAT32 / tensor.element_size() / self.training.sharded_over)
+
+
+def _size(module: nn.Module) -> int:
+    """The number of weights that are trained."""
+    return sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
+
+
+def _gathered(module: nn.Module, width: int) -> int:
+    """Bytes that FSDP gathers: two blocks and the outermost weights, and the float32 gradients of a block."""
+    unet = getattr(module, "unet", None)
+    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks] if unet else [module]
+    sizes = [_size(block) for block in blocks]
+    outermost = _size(module) - sum(sizes)
+    return (GATHERED * max(sizes) + outermost) * width + max(sizes) * FLOAT32
