@@ -193,7 +193,8 @@ def test_a_step_of_the_gan_with_everything_on(name, precision, small_teacher_fol
         teacher = Teacher(str(small_teacher_folder))
         training = AdversarialTraining(
             Generator.from_teacher(small_teacher_folder), teacher, Memory(),
-            regression_loss(LossSettings(loss="e_latent_lpips"), tmp_path / "metric.safetensors"), NETWORKS[name](), settings,
+            regression_loss(LossSettings(loss="e_latent_lpips"), tmp_path / "metric.safetensors"),
+            NETWORKS[name](), settings,
         )  # fmt: skip
         training.precision = precision
         torch.manual_seed(0)

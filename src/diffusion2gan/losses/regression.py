@@ -63,8 +63,8 @@ def regression_loss(
     """The loss that `settings.loss` names: (x0, x1, place) → scalar for scaled latents (N, C, h, w).
 
     x1 is the target. `place` says which rows of a batch x0 and x1 are; without it they are a whole batch.
-    A perceptual loss reads its calibrated metric from `metric_file`, or is given the metric; `lpips` decodes with `decode`
-    (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` samples the
+    A perceptual loss reads its calibrated metric from `metric_file`, or is given the metric; `lpips` decodes with
+    `decode` (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` samples the
     transforms that `settings.ensemble` names. Raises UserError if the metric is missing or compares the other space
     (latents or pixels).
     """
