@@ -168,7 +168,11 @@ class GANSettings(DistillationSettings):
     z_conditioning: bool = Field(False, description="D sees the noise z")
     multi_scale: bool = Field(False, description="D takes resized latents and predicts logits at every scale")
     r1: bool = Field(False, description="penalise D's gradient on a single real sample")
-    r1_gamma: Annotated[float, OnlyIf("r1", True)] = Field(1.0, ge=0, description="weight γ of R1")  # ours
+    r1_gamma: Annotated[float, OnlyIf("r1", True)] = Field(
+        1e-4,
+        ge=0,
+        description="weight γ of R1, whose gradient is that of the sum of all logits",  # ours
+    )
     r1_every: Annotated[Count, OnlyIf("r1", True)] = Field(16, description="steps from one R1 penalty to the next")
     mix_and_match: bool = Field(False, description="replace some of D's fakes by mismatched triples")
     mix_fraction_latent: Annotated[Fraction, OnlyIf("mix_and_match", True)] = Field(
