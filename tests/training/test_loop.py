@@ -244,6 +244,20 @@ def test_a_damaged_checkpoint_is_one_line_and_the_one_before_goes_on(tmp_path):
     torch.testing.assert_close(run(Noisy(), tmp_path)[0], expected, rtol=0, atol=0)
 
 
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Noisy({6: kill}), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.dcp.FileSystemWriter, "write_data", full)
+        with pytest.raises(UserError, match="00008 cannot be written .*No space left on device.*resume$") as error:
+            run(Noisy(), tmp_path)
+    assert "\n" not in str(error.value)
+    assert saved_steps(tmp_path) == [4]
+
+
 def test_a_checkpoint_does_not_execute_what_it_names(tmp_path):
     class Malice:
         def __reduce__(self):

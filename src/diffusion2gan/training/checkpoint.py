@@ -45,15 +45,21 @@ def save(
     optimizers: list[torch.optim.Optimizer],
     settings: dict,
 ) -> Checkpoint:
-    """Write the checkpoint of a training after `step` steps, in all processes at once; older ones than two go."""
+    """Write the checkpoint of a training after `step` steps, in all processes at once. Only the last two are kept.
+
+    Raises UserError when it cannot be written.
+    """
     path = folder / f"step-{step:08d}"
     unfinished = folder / f".{path.name}.unfinished"
     if distributed.is_main():
         for left in folder.glob(".*.unfinished"):
             shutil.rmtree(left)
     distributed.wait()
-    with _no_warning():
-        dcp.save(_tensors(modules, optimizers), checkpoint_id=unfinished)
+    try:
+        with _no_warning():
+            dcp.save(_tensors(modules, optimizers), checkpoint_id=unfinished)
+    except CheckpointException as error:
+        raise UserError(f"the checkpoint {path} cannot be written ({_reason(error)}): run again to resume") from error
     if distributed.is_main():
         write_json(unfinished / RECORD, {"step": step, "history": history, "settings": settings | FORMAT})
         os.replace(unfinished, path)
@@ -99,9 +105,8 @@ def load(saved: Checkpoint, modules: nn.ModuleDict, optimizers: list[torch.optim
         with _no_warning():
             dcp.load(_tensors(modules, optimizers), storage_reader=reader)
     except (CheckpointException, UserError, OSError, KeyError) as error:
-        reason = str(error).strip().splitlines()[-1]
         raise UserError(
-            f"the checkpoint {saved.folder} cannot be read ({reason}): delete it to resume from the one before"
+            f"the checkpoint {saved.folder} cannot be read ({_reason(error)}): delete it to resume from the one before"
         ) from error
 
 
@@ -154,6 +159,11 @@ class TensorReader(dcp.FileSystemReader):
             found = load_pickle(file, str(self.path / ".metadata"), ALLOWED)
         found.storage_meta.load_id = self.load_id
         return found
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of an error's message; torch puts a traceback of each process before it."""
+    return str(error).strip().splitlines()[-1]
 
 
 def _no_warning() -> warnings.catch_warnings:

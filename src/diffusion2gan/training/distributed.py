@@ -97,7 +97,8 @@ def mesh() -> DeviceMesh:
     """
     gpus = int(os.environ.get("LOCAL_WORLD_SIZE", count()))  # from torchrun
     nodes = count() // gpus
-    return init_device_mesh(device().type, (nodes, gpus) if nodes > 1 else (gpus,))
+    shape = {"node": nodes, "gpu": gpus} if nodes > 1 else {"gpu": gpus}
+    return init_device_mesh(device().type, tuple(shape.values()), mesh_dim_names=tuple(shape))
 
 
 @contextmanager
