@@ -88,7 +88,7 @@ class Source:
         """A student of the teacher, with fake weights."""
         if not self.path:
             return PixelGenerator(self._edm())
-        return Generator(fake(lambda: UNet2DConditionModel.from_config(_configs(self.path)["unet"])), _scheduler())
+        return Generator(fake(lambda: UNet2DConditionModel.from_config(_configs(self.path)["unet"])), scheduler())
 
     def _edm(self, idle: bool = False) -> EDM:
         """EDM's network. Raises UserError unless it has the number of weights."""
@@ -107,7 +107,8 @@ def random_metric(space: str, channels: int) -> LPIPS:
 class Tokens:
     """A tokenizer without a vocabulary: the captions' ids are all the same."""
 
-    model_max_length = 77
+    def __init__(self, config: dict):
+        self.model_max_length = config.get("max_position_embeddings", 77)
 
     def __call__(self, captions: Sequence[str], **options) -> SimpleNamespace:
         return SimpleNamespace(input_ids=torch.ones(len(captions), self.model_max_length, dtype=torch.long))
@@ -135,18 +136,19 @@ def _pipeline(networks: dict, dtype: torch.dtype, idle: bool) -> StableDiffusion
     parts = {
         "unet": fake(lambda: UNet2DConditionModel.from_config(networks["unet"]), dtype, _device(idle)),
         "vae": fake(lambda: AutoencoderKL.from_config(networks["vae"]), dtype),
-        "scheduler": _scheduler(),
+        "scheduler": scheduler(),
         "text_encoder": encoders[0],
-        "tokenizer": Tokens(),
+        "tokenizer": Tokens(networks["text"][0]),
     }
     if len(encoders) > 1:
-        second = {"text_encoder_2": encoders[1], "tokenizer_2": Tokens()}
+        second = {"text_encoder_2": encoders[1], "tokenizer_2": Tokens(networks["text"][1])}
         return StableDiffusionXLPipeline(**parts, **second, add_watermarker=False)
     nothing = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     return StableDiffusionPipeline(**parts, **nothing)
 
 
-def _scheduler() -> DDIMScheduler:
+def scheduler() -> DDIMScheduler:
+    """The noise schedule of Stable Diffusion."""
     return DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
 
 

@@ -116,7 +116,7 @@ class Account:
         return Whole(module) if self.shard else module
 
     def prepare(self, step: StudentTraining) -> None:
-        """Create the optimizers' states and the EMA; hold shards, DDP's buckets, and gradients of micro-batches."""
+        """Create the optimizers' states and the EMA; hold shards, buckets and earlier gradients."""
         trained = [module for module in step.modules.values() if _size(module)]
         weights = [weight for module in trained for weight in module.parameters()]
         kept = list(weights)

@@ -5,6 +5,7 @@ A count takes seconds to a minute, so it is kept in a file until the code or the
 
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import sha256
@@ -72,21 +73,20 @@ class Memory:
         return f"{where}: {run.stage}.batch.{name}: {run.name} needs {exceeds}: {self._remedy(run)}"
 
     def _remedy(self, run: Run) -> str:
-        """The first number of micro-batches that fits, without or with gradient checkpointing."""
+        """The smallest number of micro-batches that fits, without or else with gradient checkpointing."""
         job = training(self.study, run)
         samples = job.settings.batch_size
+        divisors = [each for each in range(job.fitting.accumulation, samples + 1) if samples % each == 0]
         for checkpointing in dict.fromkeys([job.fitting.gradient_checkpointing, True]):
-            for accumulation in range(job.fitting.accumulation, samples + 1):
-                if samples % accumulation or (accumulation, checkpointing) == (
-                    job.fitting.accumulation, job.fitting.gradient_checkpointing
-                ):  # fmt: skip
-                    continue
+
+            def needed(accumulation: int, checkpointing: bool = checkpointing) -> float:
                 changes = {"accumulation": accumulation, "gradient_checkpointing": checkpointing}
-                fits = self._count(replace(job, fitting=job.fitting.model_copy(update=changes)))
-                if fits <= self.limit:
-                    said = f"set accumulation: {accumulation}"
-                    said += " and gradient_checkpointing: true" if checkpointing else ""
-                    return f"{said} ({fits:.0f} GiB)"
+                return self._count(replace(job, fitting=job.fitting.model_copy(update=changes)))
+
+            found = bisect_left(divisors, True, key=lambda accumulation: needed(accumulation) <= self.limit)
+            if found < len(divisors):
+                more = " and gradient_checkpointing: true" if checkpointing else ""
+                return f"set accumulation: {divisors[found]}{more} ({needed(divisors[found]):.0f} GiB)"
         return "more micro-batches do not help; set shard: true, or use more GPUs"
 
 
@@ -117,10 +117,8 @@ def job_of(study: Study, rule: str, wildcards: dict[str, str]) -> jobs.Job | Non
         if rule == "train_vgg":
             shape = source.shape if source else (3, metric.vgg.size, metric.vgg.size)
             return jobs.Classification(space, shape, metric.vgg)
-        settings = CalibrationSettings(
-            **{name: getattr(metric.calibration, name) for name in CalibrationSettings.model_fields}
-        )
-        return jobs.Calibration(source, metric.calibration.size.pixel, settings)
+        calibration = metric.calibration.model_copy(update={"size": None})
+        return jobs.Calibration(source, metric.calibration.size.pixel, calibration)
     if rule in ("time_losses", "reconstruct") and (source := _source(study.teachers["sd15"])):
         if rule == "time_losses":  # the largest of its losses
             return jobs.Descent(source, "lpips", metric.cost.batch_size, metric.cost.autocast)
