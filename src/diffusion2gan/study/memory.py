@@ -26,10 +26,13 @@ GIB = 2**30
 # ours: the rest is for CUDA's context, for workspaces of cuDNN and NCCL, and for gaps between tensors
 USABLE = 0.9
 TRAININGS = ("train_regression", "train_gan", "train_consistency")
-# what a training's memory does not depend on
+# What a training's memory does not depend on, and what is counted as if all were on: that takes longest and needs most,
+# and the difference is small. So the runs of a table need a single count.
+ALL_ON = {"z_conditioning": True, "multi_scale": True, "r1": True, "mix_and_match": True}
 IRRELEVANT = {
     "iterations": 1, "seed": 0, "learning_rate": 1.0, "d_learning_rate": 1.0, "warmup": 0, "lambda_gan": 1.0,
-    "r1_gamma": 1.0, "r1_every": 1,
+    "r1_gamma": 1.0, "r1_every": 1, "mix_fraction_latent": 0.25, "mix_fraction_text": 0.25, "mix_fraction_noise": 0.25,
+    "ensemble": "bgco",
 }  # fmt: skip
 
 
@@ -128,7 +131,10 @@ def job_of(study: Study, rule: str, wildcards: dict[str, str]) -> jobs.Job | Non
 
 
 def training(study: Study, run: Run) -> Training | None:
-    """The training of a run, as one of its GPUs sees it; None without a GPU, or if its networks are not known."""
+    """The training of a run, as one of its GPUs sees it; None without a GPU, or if its networks are not known.
+
+    A diffusion discriminator is counted with everything on, and a loss on latents as E-LatentLPIPS.
+    """
     teacher, batch = study.teacher_of(run.name), run.batch
     source = _source(teacher)
     if source is None or not batch.gpus:
@@ -136,6 +142,8 @@ def training(study: Study, run: Run) -> Training | None:
     gpus = batch.nodes * batch.gpus
     same = {name: value for name, value in IRRELEVANT.items() if name in type(run.settings).model_fields}
     same |= {"batch_size": run.settings.batch_size // gpus, "ema_decay": float(run.settings.ema_decay > 0)}
+    same |= ALL_ON if getattr(run.settings, "discriminator", None) == "diffusion" else {}
+    same |= {"loss": "e_latent_lpips"} if source.path and run.settings.loss != "lpips" else {}
     return Training(
         run.settings.model_copy(update=same),
         Fitting(**batch.fitting),
