@@ -53,7 +53,7 @@ def main():
     trunk = VGG("latent", SHAPE[0], 0, batch_norm=False)
     metric = LPIPS(trunk, [torch.ones(width) for width in trunk.widths])
     student = Generator(UNet2DConditionModel.from_config(SD15["unet"]), scheduler())
-    loss = regression_loss("latent_lpips", metric)
+    loss = regression_loss(SETTINGS, metric)
     training = RegressionTraining(student, NoTeacher(), RandomPairs(SHAPE), loss, SETTINGS, fitting)
     start = time.monotonic()
     numbers = training.step(0)
