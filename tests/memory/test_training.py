@@ -18,7 +18,7 @@ GAN = GANSettings(**COMMON, z_conditioning=True, multi_scale=True, mix_and_match
 
 
 def allocated(training, teacher) -> int:
-    """The peak of the bytes that a step allocates, by torch's profiler, and of what is kept before it."""
+    """The peak of the bytes that a step and a sample grid allocate, by torch's profiler, and of what is kept before."""
     training.step(0)
     kept = {}
     for module in (*training.modules.values(), teacher.vae, teacher.text_encoder):
@@ -30,6 +30,8 @@ def allocated(training, teacher) -> int:
             kept |= {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in state.values()}
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         training.step(1)
+        with torch.no_grad():
+            teacher.decode(torch.zeros(8, *SHAPE))  # the sample grids
     now = peak = 0
     for event in profiled.profiler.kineto_results.events():
         if event.name() == "[memory]":
