@@ -1,6 +1,7 @@
 """The account of a training is what a real step of a small network allocates on the CPU."""
 
 import pytest
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 from diffusion2gan.generator import Generator
