@@ -24,6 +24,8 @@ def whole(folder: Path, count: int = 2) -> Path:
     """Both splits with all their subsets, `count` judgements in each."""
     for split, subsets in {"train": TRAIN, "val": VAL}.items():
         for number, subset in enumerate(subsets):
-            greys = {f"{i:06d}": (20 * number, 20 * number + 5 * (i + 1), 20 * number + 40, i % 2 / 2) for i in range(count)}
+            greys = {
+                f"{i:06d}": (20 * number, 20 * number + 5 * (i + 1), 20 * number + 40, i % 2 / 2) for i in range(count)
+            }
             write(folder, split, subset, greys)
     return folder

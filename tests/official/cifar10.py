@@ -35,7 +35,10 @@ def archive(path: Path, content: object = None, count: int = 2) -> Path:
     with tarfile.open(path, "w:gz") as tar:
         for number, name in enumerate(FILES, 1):
             data = {b"batch_label": b"training batch", b"labels": [1, 2] * (count // 2)}
-            data |= {b"data": pixels(number, count), b"filenames": [b"leptodactylus_pentadactylus_s_000004.png"] * count}
+            data |= {
+                b"data": pixels(number, count),
+                b"filenames": [b"leptodactylus_pentadactylus_s_000004.png"] * count,
+            }
             Python2(file := io.BytesIO(), protocol=2).dump(content or data)
             dumped = file.getvalue().replace(b"numpy._core", b"numpy.core")  # NumPy's name of then
             _add(tar, f"cifar-10-batches-py/{name}", dumped)

@@ -1,4 +1,4 @@
-"""LAION-Aesthetics as the hub's Parquet files: the columns of its table, repeated and missing captions, several files."""
+"""LAION-Aesthetics as Parquet files of the hub, with all columns; captions may be repeated or missing."""
 
 from collections.abc import Sequence
 from pathlib import Path

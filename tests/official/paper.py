@@ -1,4 +1,4 @@
-"""The paper's scale with fewer and smaller pictures, batches and steps. Runs, models, files and the rest are its own."""
+"""The paper's scale with fewer and smaller pictures, batches and steps; all else is its own."""
 
 from pathlib import Path
 

@@ -69,7 +69,7 @@ def vae(folder: Path, version: str, seed: int, old_names: bool = False, half: bo
 
 
 def tokenizer(folder: Path, pad: str = EOS) -> int:
-    """CLIP's tokenizer without `tokenizer.json`, as in 2022: its bytes, and a few words; returns the number of tokens."""
+    """CLIP's tokenizer without `tokenizer.json`, as in 2022, for a few words; returns the number of tokens."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
     merges, vocabulary = [], [*letters, *(f"{letter}</w>" for letter in letters)]

@@ -97,6 +97,4 @@ def text_encoder(folder: Path, tokens: int, seed: int) -> None:
         held = {name: tensor for name, tensor in state.items() if places[name] == file}
         save_file(held, folder / file, {"format": "pt"})
     size = sum(tensor.numel() * 4 for tensor in state.values())
-    parts.text(
-        folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": places}
-    )
+    parts.text(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": places})

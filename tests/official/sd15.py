@@ -37,7 +37,8 @@ def pipeline(folder: Path, seed: int = 0, kind: str = "StableDiffusionPipeline",
     parts.text(folder / "scheduler" / "scheduler_config.json", PNDM)
     tokens = parts.tokenizer(folder / "tokenizer")
     parts.text_encoder(folder / "text_encoder", tokens, seed + 1, half=True)
-    parts.unet(folder / "unet", version, NARROW, seed + 2, half=True)
+    # published as 0.6.0: diffusers takes a side below 64 from before 0.9.0 for a mistake
+    parts.unet(folder / "unet", "0.9.0", NARROW, seed + 2, half=True)
     parts.weights(folder / "unet" / "diffusion_pytorch_model.non_ema", parts.unet_state(NARROW, seed + 3))
     parts.vae(folder / "vae", version, seed + 4, old_names=True, half=True, sample_size=64)
     return folder

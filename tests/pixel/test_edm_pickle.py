@@ -7,79 +7,20 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
+from official.edm import FILTERS, Persistent, laid_out, write
 from torch import nn
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.pixel.edm import EDM, Pyramid
+from diffusion2gan.pixel.edm import EDM
 from diffusion2gan.pixel.edm_pickle import load_edm_pickle
 from scripts.data import adopt_edm
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("worker.py")
-AUGMENT_DIM = 9  # numbers that describe EDM's augmentation
 SMALL = {"sample_size": 16, "model_channels": 16, "channel_mult": (1, 2), "num_blocks": 2, "attn_resolutions": (8,)}
-FILTERS = {"ddpmpp": [1.0, 1.0], "ncsnpp": [1.0, 3.0, 3.0, 1.0]}
-
-
-class Persistent(nn.Module):
-    """Pickled as EDM's modules are: a call with the fields, the class's name and its source code."""
-
-    def __reduce__(self):
-        meta = {"type": "class", "version": 6, "class_name": "SongUNet", "state": self.__dict__}
-        return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (meta | {"module_src": "1 / 0"},)
-
-
-@pytest.fixture(autouse=True)
-def official_modules(monkeypatch):
-    """What the official code defines, where pickle looks for the names it writes down."""
-    for name, member in (("torch_utils.persistence", "_reconstruct_persistent_obj"), ("dnnlib.util", "EasyDict")):
-        module = ModuleType(name)
-        made = type(member, (dict,), {}) if member == "EasyDict" else lambda meta: None
-        made.__module__, made.__qualname__, made.__name__ = name, member, member
-        setattr(module, member, made)
-        monkeypatch.setitem(sys.modules, name, module)
-        monkeypatch.setitem(sys.modules, name.split(".")[0], ModuleType(name.split(".")[0]))
-
-
-def laid_out(ours: EDM) -> nn.Module:
-    """A network of ours as one of theirs, with the layer of the augmentation and, always, a noise embedding."""
-    taps = torch.tensor(FILTERS[ours.config.architecture])
-    theirs = _laid_out(ours, torch.outer(taps, taps)[None, None] / taps.sum().square())
-    theirs.model.map_augment = Persistent()
-    theirs.model.map_augment.weight = nn.Parameter(torch.randn(ours.model.map_layer0.in_features, AUGMENT_DIM))
-    if ours.model.map_noise is None:
-        theirs.model.map_noise = Persistent()
-    return theirs
-
-
-def _laid_out(module: nn.Module, resample_filter: torch.Tensor) -> nn.Module:
-    """A module of ours as one of theirs: the filters are buffers."""
-    children = {name: _laid_out(child, resample_filter) for name, child in module.named_children()}
-    if isinstance(module, nn.ModuleDict):
-        return nn.ModuleDict(children)
-    theirs = Persistent()
-    for name, weight in module.named_parameters(recurse=False):
-        theirs.register_parameter(name, weight)
-    for name, values in module.named_buffers(recurse=False):
-        theirs.register_buffer(name, values)
-    resampling = [theirs] if isinstance(module, Pyramid) else []
-    for layer in resampling + [children[name] for name in ("conv0", "skip") if getattr(module, "resample", None)]:
-        layer.register_buffer("resample_filter", resample_filter)
-    for name, child in children.items():
-        theirs.add_module(name, child)
-    theirs._init_kwargs, theirs.skip_scale, theirs.sigma_max = {"resample_filter": [1, 1]}, 0.5**0.5, float("inf")
-    return theirs
-
-
-def write(path, network: nn.Module, **more):
-    with open(path, "wb") as file:
-        options = sys.modules["dnnlib.util"].EasyDict(path="cifar10-32x32.zip")
-        pickle.dump({"ema": network, "dataset_kwargs": options} | more, file)
-    return path
 
 
 def network(architecture: str = "ddpmpp") -> EDM:

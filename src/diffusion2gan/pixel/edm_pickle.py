@@ -8,6 +8,7 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from diffusion2gan.data.sources import EDM_CIFAR10
@@ -112,6 +113,8 @@ ALLOWED = {
     "dnnlib.util.EasyDict": Record,
     "collections.OrderedDict": dict,
     "builtins.set": set,
+    "numpy.dtype": np.dtype,
+    "numpy.core.multiarray.scalar": np._core.multiarray.scalar,  # some fields are numbers of NumPy
     "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
     "torch._utils._rebuild_parameter": lambda tensor, requires_grad, hooks: tensor,
     "torch.storage._load_from_bytes": _storage,
