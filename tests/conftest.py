@@ -5,17 +5,13 @@ import diffusion2gan  # noqa: F401, I001  (before anything that imports torchvis
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKL,
-    DPMSolverMultistepScheduler,
     LatentConsistencyModelPipeline,
     LCMScheduler,
-    PixArtAlphaPipeline,
-    PixArtTransformer2DModel,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import T5Config, T5EncoderModel, T5Tokenizer
+from official import pixart
 
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.openmoji import prompts
@@ -69,25 +65,9 @@ def xl_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pixart_folder(tmp_path_factory, teacher_folder):
-    """A PixArt-α in miniature: a T5 of 16 dimensions, a transformer of one block, the toy VAE."""
-    torch.manual_seed(0)
-    words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), ("▁a", -1.0), ("▁fox", -1.0), ("▁apple", -1.0)]
-    tokenizer = T5Tokenizer(vocab=words, extra_ids=0)
-    text = T5EncoderModel(T5Config(vocab_size=16, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
-    transformer = PixArtTransformer2DModel(
-        sample_size=8, patch_size=2, num_layers=1, num_attention_heads=2, attention_head_dim=8, in_channels=4,
-        out_channels=8, caption_channels=16, cross_attention_dim=16, use_additional_conditions=False,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("pipelines") / "pixart"
-    PixArtAlphaPipeline(
-        tokenizer=tokenizer,
-        text_encoder=text.eval(),
-        vae=AutoencoderKL.from_pretrained(teacher_folder, subfolder="vae"),
-        transformer=transformer.eval(),
-        scheduler=DPMSolverMultistepScheduler(),
-    ).save_pretrained(folder)
-    return folder
+def pixart_folder(tmp_path_factory):
+    """A PixArt-α in miniature, in its official layout."""
+    return pixart.pipeline(tmp_path_factory.mktemp("pipelines") / "pixart")
 
 
 @pytest.fixture(scope="session")

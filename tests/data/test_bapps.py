@@ -1,8 +1,8 @@
-"""The BAPPS reader, against files that this test writes."""
+"""The BAPPS reader, against files in its official layout."""
 
 import numpy as np
 import pytest
-from PIL import Image
+from official import bapps as official
 
 from diffusion2gan.data.bapps import BAPPS, judgements
 from diffusion2gan.errors import UserError
@@ -11,16 +11,8 @@ from diffusion2gan.errors import UserError
 @pytest.fixture
 def folder(tmp_path):
     """Two judgements of `cnn` and one of `traditional`, each patch of one grey value."""
-    grey = 0
-    for subset, names in (("cnn", ("000001", "000000")), ("traditional", ("000000",))):
-        for name in names:
-            for role in ("ref", "p0", "p1"):
-                grey += 10
-                path = tmp_path / "val" / subset / role / f"{name}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("RGB", (64, 64), (grey,) * 3).save(path)
-            (tmp_path / "val" / subset / "judge").mkdir(exist_ok=True)
-            np.save(tmp_path / "val" / subset / "judge" / f"{name}.npy", np.array([grey / 100], np.float32))
+    official.write(tmp_path, "val", "cnn", {"000001": (10, 20, 30, 0.3), "000000": (40, 50, 60, 0.6)})
+    official.write(tmp_path, "val", "traditional", {"000000": (70, 80, 90, 0.9)})
     return tmp_path
 
 

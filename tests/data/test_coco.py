@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from PIL import Image
+from official import coco as official
 
 from diffusion2gan.data import coco
 from diffusion2gan.errors import UserError
@@ -16,24 +16,7 @@ from scripts.data import make_benchmark
 @pytest.fixture
 def val2014(tmp_path):
     """The folder val2014 of a COCO that this test makes."""
-    return make(tmp_path / "coco", "val2014", "COCO_val2014_{:012d}.jpg")
-
-
-def make(root, name, pattern, count=40):
-    folder = root / name
-    folder.mkdir(parents=True)
-    (root / "annotations").mkdir(exist_ok=True)
-    content = {"info": {}, "licenses": [], "images": [], "annotations": []}
-    for i in range(count):
-        image_id = 1000 - 7 * i  # in no order
-        file = pattern.format(image_id)
-        Image.new("RGB", (48 + i % 3, 40), (6 * i, 100, 255 - 6 * i)).save(folder / file)
-        content["images"].append({"id": image_id, "file_name": file, "width": 48 + i % 3, "height": 40})
-        for k in range(5):
-            caption = {"id": 10 * image_id + k, "image_id": image_id, "caption": f"Caption {k} of {image_id}. \n"}
-            content["annotations"].append(caption)
-    (root / "annotations" / f"captions_{name}.json").write_text(json.dumps(content))
-    return folder
+    return official.write(tmp_path / "coco", "val2014")
 
 
 def test_the_prompts_are_fixed_one_per_image_and_independent_of_the_files_order(val2014):
@@ -72,7 +55,7 @@ def test_a_benchmark_is_linked_not_copied(val2014, tmp_path):
 
 
 def test_val2017_is_read_too(tmp_path):
-    folder = make(tmp_path, "val2017", "{:012d}.jpg", count=5)
+    folder = official.write(tmp_path, "val2017", count=5)
     make_benchmark.main(make_benchmark.Arguments(str(folder), 5, 256, tmp_path / "out"))
     assert len(pd.read_parquet(tmp_path / "out/prompts.parquet")) == 5
 

@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from official import vgg as official
 from torch import nn
 
 from diffusion2gan.errors import UserError
@@ -26,40 +27,11 @@ def quick(monkeypatch):
     monkeypatch.setattr(nn.Linear, "reset_parameters", lambda _: None)
 
 
-def authors_package(channels: int, encoder: str, folder):
-    """The authors' metric with random weights, and the file it would have downloaded them as."""
-    import elatentlpips
-    from elatentlpips.vgg16 import LatentVGG16BN
-
-    # it would fetch a checkpoint into ./ckpt; one of random weights takes its place
-    (folder / "ckpt").mkdir()
-    torch.save(
-        {"state_dict": LatentVGG16BN(channels).state_dict(), "best_acc1": 0},
-        folder / "ckpt" / f"{encoder}_latent_vgg16.pth.tar",
-    )
-    theirs = elatentlpips.ELatentLPIPS(pretrained=False, encoder=encoder, augment=None, verbose=False)
-    torch.manual_seed(0)
-    for convolution in (m for m in theirs.net.modules() if isinstance(m, nn.Conv2d)):
-        convolution.weight.data.normal_(0, (2 / convolution.weight[0].numel()) ** 0.5)
-        convolution.bias.data.normal_(0, 0.1)
-    for norm in (m for m in theirs.net.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.weight.data.uniform_(0.5, 1.5)
-        norm.bias.data.normal_(0, 0.1)
-        norm.running_mean.normal_(0, 0.2)
-        norm.running_var.uniform_(0.5, 1.5)
-    for name, parameter in theirs.named_parameters():
-        if name.startswith("lin"):
-            parameter.data.uniform_(0, 1)
-    tuned = folder / f"{encoder}_latest_vgg16_tuned.pth"
-    torch.save(theirs.state_dict(), tuned)
-    return theirs, tuned
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("encoder, channels, side", [("sd15", 4, 64), ("flux", 16, 32)])
 def test_agrees_with_the_authors_latent_package(encoder, channels, side, tmp_path, monkeypatch, quick):
     monkeypatch.chdir(tmp_path)
-    theirs, tuned = authors_package(channels, encoder, tmp_path)
+    theirs, tuned = official.authors_metric(tmp_path, encoder, channels)
     ours = LPIPS.load(tuned)
     x0, x1 = torch.randn(2, 1, channels, side, side)
     expected = theirs(x0, x1, ensembling=False, add_l1_loss=False).flatten()
@@ -75,14 +47,8 @@ def test_agrees_with_the_authors_latent_package(encoder, channels, side, tmp_pat
 @torch.no_grad()
 def test_agrees_with_lpips_in_pixels(tmp_path, quick):
     import lpips
-    import torchvision
 
-    network = torchvision.models.vgg16(weights=None)
-    torch.manual_seed(0)
-    for convolution in (m for m in network.features if isinstance(m, nn.Conv2d)):
-        convolution.weight.data.normal_(0, (2 / convolution.weight[0].numel()) ** 0.5)
-        convolution.bias.data.normal_(0, 0.1)
-    torch.save(network.state_dict(), tmp_path / "vgg16-397923af.pth")
+    network = official.torchvision_vgg16(tmp_path / "vgg16-397923af.pth")
 
     theirs = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)  # its heads, from inside the package
     mine = [weight for name, weight in network.state_dict().items() if name.startswith("features")]

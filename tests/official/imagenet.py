@@ -10,7 +10,7 @@ WNIDS = ("n01440764", "n01443537", "n01484850", "n02119789")
 
 
 def write(folder: Path, train: int = 3, val: int = 2, wnids: Sequence[str] = WNIDS) -> Path:
-    """`train` and `val` pictures of each class, whose colour is its own. One is grey and one CMYK, as some are there."""
+    """`train` and `val` pictures of each class, whose colour is its own. One is grey, one CMYK."""
     for number, wnid in enumerate(wnids):
         names = {f"train/{wnid}/{wnid}_{i}.JPEG": 31 * i for i in range(train)}
         names |= {f"val/{wnid}/ILSVRC2012_val_{i * len(wnids) + number + 1:08d}.JPEG": 17 * i + 5 for i in range(val)}

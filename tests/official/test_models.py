@@ -1,4 +1,4 @@
-"""Every published model of the paper's scale loads offline from its official files, and samples by the paper's entry."""
+"""Every published model of the paper's scale loads offline from its official files, and samples by its entry."""
 
 import re
 import shlex

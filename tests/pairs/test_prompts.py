@@ -3,6 +3,7 @@
 import pandas as pd
 import pyarrow as pa
 import pytest
+from official import laion as official
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.pairs.prompts import choose_prompts, read_prompts
@@ -43,18 +44,8 @@ def test_pairs_share_the_captions_of_a_source_that_has_fewer_and_the_file_counts
 @pytest.fixture
 def laion(tmp_path):
     """A folder of two files as LAION-aesthetics has them."""
-    folder = tmp_path / "laion"
-    folder.mkdir()
-    captions = [f"picture {i}" for i in range(100)]
-    for part, rows in enumerate((range(60), range(50, 100))):
-        table = {
-            "URL": ["u"] * len(rows),
-            "TEXT": [captions[i] for i in rows],
-            "AESTHETIC_SCORE": [i / 10 for i in rows],
-        }
-        pd.DataFrame(table).to_parquet(folder / f"part-{part}.parquet")
-    pd.DataFrame({"TEXT": [None, "  ", "x" * 2000], "AESTHETIC_SCORE": [9.0] * 3}).to_parquet(folder / "part-2.parquet")
-    return folder
+    rows = [(f"picture {i}", i / 10) for i in [*range(60), *range(50, 100)]]
+    return official.write(tmp_path / "laion", rows + [(None, 9.0), ("  ", 9.0), ("x" * 2000, 9.0)])
 
 
 def test_laion_is_filtered_by_score_and_length_without_duplicates(laion):

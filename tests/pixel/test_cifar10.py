@@ -1,46 +1,16 @@
 """CIFAR-10 from its archive, from a folder and from scenes; a wrong file is told in one line."""
 
 import hashlib
-import io
 import os
-import pickle
-import tarfile
 
 import numpy as np
 import pytest
+from official.cifar10 import archive, pixels
 from PIL import Image
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.pixel import cifar10
 from diffusion2gan.pixel.cifar10 import load_images
-
-
-def batch(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (2, 3072), dtype=np.uint8)
-
-
-class Python2(pickle._Pickler):
-    """Writes bytes as the strings of Python 2, which made the official files."""
-
-    dispatch = dict(pickle._Pickler.dispatch)
-
-    def save_bytes(self, content):
-        self.write(b"T" + len(content).to_bytes(4, "little") + content)
-
-    dispatch[bytes] = save_bytes
-
-
-def archive(path, content=None):
-    """The official archive's layout, with two images per batch."""
-    with tarfile.open(path, "w:gz") as tar:
-        for i in range(1, 6):
-            data = {b"batch_label": b"x", b"labels": [1, 2], b"data": batch(i), b"filenames": [b"a", b"b"]}
-            Python2(file := io.BytesIO(), protocol=2).dump(content or data)
-            dumped = file.getvalue().replace(b"numpy._core", b"numpy.core")  # NumPy's name of then
-            info = tarfile.TarInfo(f"cifar-10-batches-py/data_batch_{i}")
-            info.size = len(dumped)
-            tar.addfile(info, io.BytesIO(dumped))
-    return path
 
 
 def with_its_checksum(monkeypatch, path):
@@ -52,9 +22,9 @@ def test_the_archive(tmp_path, monkeypatch):
     with_its_checksum(monkeypatch, path)
     found = load_images(str(path), 3)
     assert found.shape == (10, 32, 32, 3) and found.dtype == np.uint8
-    red = batch(2)[1, :1024].reshape(32, 32)  # rows of one colour after the other
+    red = pixels(2)[1, :1024].reshape(32, 32)  # rows of one colour after the other
     assert np.array_equal(found[3, :, :, 0], red)
-    assert np.array_equal(found[3, 5, 7], batch(2)[1].reshape(3, 32, 32)[:, 5, 7])
+    assert np.array_equal(found[3, 5, 7], pixels(2)[1].reshape(3, 32, 32)[:, 5, 7])
 
 
 def test_a_wrong_checksum(tmp_path):
