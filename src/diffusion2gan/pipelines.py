@@ -1,5 +1,6 @@
 """Loading a diffusers pipeline from a folder or the hub."""
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import diffusers
@@ -15,6 +16,8 @@ KINDS = {
     "StableDiffusionPipeline": {"safety_checker": None, "requires_safety_checker": False},
     "StableDiffusionXLPipeline": {"add_watermarker": False},
 }
+# packages that read the tokenizer of a kind of pipeline; transformers' own message asks for another one
+NEEDED = {"PixArtAlphaPipeline": ("sentencepiece", "protobuf")}
 
 
 def load_pipeline(
@@ -31,6 +34,8 @@ def load_pipeline(
         found = kind or DiffusionPipeline.load_config(path).get("_class_name")
         if found not in kinds:
             raise UserError(f"'{path}' is a {found}, it must be a {' or a '.join(kinds)}: choose another")
+        if lacking := [package for package in NEEDED.get(found, ()) if not _installed(package)]:
+            raise UserError(f"the tokenizer of '{path}' needs {' and '.join(lacking)}: pip install {' '.join(lacking)}")
         return getattr(diffusers, found).from_pretrained(path, dtype=dtype, **kinds[found], **parts)
     except UserError:
         raise
@@ -46,3 +51,10 @@ def load_pipeline(
             f"'{path}' is neither a folder nor a pipeline that could be found on the hub: without a "
             f"network, fetch it beforehand with `hf download {path}` ({reason})"
         ) from error
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False

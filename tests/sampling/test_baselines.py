@@ -5,6 +5,7 @@ import torch
 from diffusers import PixArtAlphaPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 
+from diffusion2gan import pipelines
 from diffusion2gan.errors import UserError
 from diffusion2gan.sampling.baselines import Baseline, RectifiedFlow
 from diffusion2gan.seeds import noise
@@ -81,6 +82,12 @@ def test_pixart_samples_what_its_own_call_samples(pixart_folder):
         clean_caption=False, use_resolution_binning=False,
     ).images  # fmt: skip
     assert torch.allclose((baseline.sample(SEEDS, CAPTIONS) + 1) / 2, expected, atol=1e-5)
+
+
+def test_a_package_that_pixart_s_tokenizer_needs_is_named(pixart_folder, monkeypatch):
+    monkeypatch.setattr(pipelines, "_installed", lambda package: package != "protobuf")
+    with pytest.raises(UserError, match="tokenizer of '.*pixart' needs protobuf: pip install protobuf"):
+        Baseline(str(pixart_folder), steps=1, guidance=0)
 
 
 def test_an_image_depends_on_its_seed_and_caption_alone_where_noise_is_added_on_the_way(lcm_folder):
