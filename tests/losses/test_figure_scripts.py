@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from diffusion2gan.images import to_tensor, to_uint8
-from diffusion2gan.losses.ensemble import Ensemble
+from diffusion2gan.losses.ensemble import Ensemble, Transform
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.metrics.speed import Timing
 from diffusion2gan.networks.vgg import VGG
@@ -40,7 +40,7 @@ def timed(small_teacher_folder, tmp_path, monkeypatch):
 
     watch(Teacher, "decode", "decode")
     watch(LPIPS, "forward", "metric")
-    watch(Ensemble, "__call__", "augment")
+    watch(Transform, "__call__", "augment")
 
     def seconds(step, warmup, repeats):
         events.clear()
@@ -91,7 +91,7 @@ def test_each_loss_and_each_part_is_timed_for_a_batch_and_its_gradient(timed, sm
     assert set(how) == {(2, 4)}
 
     def called(*names):
-        """The sorted events of these names; of two that are decoded, only one needs a gradient: the target does not."""
+        """The sorted events of these names. Of two of a kind only one needs a gradient: the target does not."""
         shapes = {"decode": LATENT, "pixels": IMAGE, "latents": LATENT, "augment": LATENT}
         kinds = {"pixels": "metric", "latents": "metric"}
         seen, events = set(), []
@@ -103,7 +103,7 @@ def test_each_loss_and_each_part_is_timed_for_a_batch_and_its_gradient(timed, sm
     assert [sorted(events) for events in steps] == [
         called("decode", "decode", "pixels"), called("decode", "decode"), called("pixels"),
         called("latents"), called("latents"),
-        called("augment", "latents"), called("augment"), called("latents"),
+        called("augment", "augment", "latents"), called("augment", "augment"), called("latents"),
     ]  # fmt: skip
     settings = {
         "teacher": str(small_teacher_folder), "width": 0.125, "batch_size": 3, "repeats": 4, "autocast": autocast,

