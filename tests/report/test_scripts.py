@@ -112,15 +112,7 @@ def test_the_demo_prints_the_scores_where_its_images_are_and_how_to_load_the_stu
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
     out, student = tmp_path / "new" / "demo.txt", Path("work/demo/student")
     metrics = [tmp_path / "teacher.json", tmp_path / "student.json"]
-    make_demo.main(
-        make_demo.Arguments(
-            [tmp_path / "teacher.json", tmp_path / "student.json"],
-            ["Teacher", "Ours"],
-            Path("figure1.png"),
-            student,
-            out,
-        )
-    )
+    make_demo.main(make_demo.Arguments(metrics, ["Teacher", "Ours"], Path("figure1.png"), student, out))
     lines = out.read_text().splitlines()
     assert [line.split() for line in lines[:3]] == [
         ["steps", "FID", "CLIP", "score"], ["Teacher", "16", "12.3", "0.250"], ["Ours", "1", "23.4", "0.500"],
