@@ -323,3 +323,24 @@ def test_no_part_of_a_score_is_kept_when_something_is_wrong(benchmark, colours, 
         image.unlink()
     drawer("drawn", 1)
     assert "there are no images in" in complaint()
+
+
+def test_three_images_have_an_fid_though_they_are_too_few_for_a_manifold(benchmark, colours, drawer):
+    drawer("drawn", 1, count=3)
+    assert set(score(benchmark, metrics=["fid"])["metrics"]) == {"fid"}
+    with pytest.raises(ValueError, match="neighbour needs more than 3 images"):
+        score(benchmark, metrics=["precision"])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_each_metric_is_measured_without_the_others(benchmark, colours, drawer, metric):
+    captions = pd.read_parquet(benchmark / "prompts.parquet")["caption"].tolist()[:COUNT]
+    same = {"captions_sha256": json_sha256(captions)}
+    drawer("drawn", 1, **same)
+    (benchmark / "benchmark.json").unlink()  # no classes
+    clip = f"local-dir:{SHIPPED_CLIP}"
+    result = score(
+        benchmark, metrics=[metric], second_features="clip", clip=clip, dreamsim=clip, resamples=5,
+        teacher_images=drawer("teacher", 2, **same), diversity=drawer("several", 3, count=6, repeats=3),
+    )  # fmt: skip
+    assert set(result["metrics"]) == set(result["intervals"]) == {metric}

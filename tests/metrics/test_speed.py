@@ -38,3 +38,9 @@ def test_extra_memory_is_the_peak_not_what_stays():
         kept.append(torch.ones(5_000_000))
 
     assert 195e6 < extra_memory(call, torch.device("cpu")) < 240e6
+
+
+def test_the_memory_of_a_process_is_read_in_bytes(monkeypatch):
+    status = "Name:\tpython\nVmHWM:\t    5000 kB\nVmRSS:\t    2000 kB\n"
+    monkeypatch.setattr(speed.Path, "read_text", lambda path: status if str(path) == "/proc/self/status" else "")
+    assert (speed._resident("VmRSS"), speed._resident("VmHWM")) == (2000 * 1024, 5000 * 1024)

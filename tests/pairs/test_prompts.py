@@ -102,3 +102,17 @@ def test_taking_a_few_captions_does_not_copy_all_of_them(tmp_path):
     finally:
         pa.set_memory_pool(usual)
     assert watched.max_memory() < 10_000  # bytes, of 1.1 MB
+
+
+def test_a_teacher_without_text_has_one_prompt_and_it_is_empty():
+    chosen = choose_prompts("unconditional", 8, 0)
+    assert chosen.to_dict("list") == {"prompt_id": [0], "caption": [""]}
+
+
+def test_the_setting_that_names_a_column_is_in_the_message(tmp_path):
+    path = tmp_path / "own.parquet"
+    pd.DataFrame({"words": ["a", "b"]}).to_parquet(path)
+    with pytest.raises(UserError, match="set `caption_column`"):
+        choose_prompts(str(path), 1, 0)
+    with pytest.raises(UserError, match="set `score_column`"):
+        choose_prompts(str(path), 1, 0, PromptFilter(caption_column="words", min_score=2))

@@ -260,3 +260,11 @@ def test_bad_lists_of_prompts_are_one_line_errors(tmp_path):
 def test_no_pairs_are_one_line_errors(tmp_path):
     with pytest.raises(UserError, match="there are no pairs in"):
         PairDataset(tmp_path)
+
+
+def test_a_whole_shard_of_another_dataset_is_named(tmp_path):
+    folder, paths = make_dataset(tmp_path / "pairs", 2)
+    os.utime(folder / "index.parquet", ns=(1, 1))
+    paths[1].write_bytes(paths[0].read_bytes())
+    with pytest.raises(UserError, match="shard-00001.safetensors is not the one in the index: delete it and run again"):
+        PairDataset(folder).batch(torch.tensor([5]))

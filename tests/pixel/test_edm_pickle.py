@@ -115,3 +115,21 @@ def test_a_network_other_than_the_two_unconditional_ones_is_refused(ours, tmp_pa
         load_edm_pickle(write(tmp_path / "edm.pkl", 3))
     with pytest.raises(UserError, match=r"there is no .* fetch https"):
         load_edm_pickle(tmp_path / "nowhere.pkl")
+
+
+def test_a_network_without_augmentation_is_read_as_one(tmp_path):
+    torch.manual_seed(0)
+    plain = EDM(**SMALL | {"augment_dim": 0})
+    read = load_edm_pickle(write(tmp_path / "edm.pkl", laid_out(plain)))
+    assert read.config["augment_dim"] == 0
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.equal(read(x, 1.5), plain(x, 1.5))
+
+
+def test_every_message_names_the_file(ours, tmp_path):
+    missing, number, raw = (tmp_path / name for name in ("nowhere.pkl", "number.pkl", "raw.pkl"))
+    write(number, 3)
+    raw.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    for path in (missing, number, raw):
+        with pytest.raises(UserError, match=f"'{path}'"):
+            load_edm_pickle(path)
