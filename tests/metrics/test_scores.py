@@ -1,6 +1,7 @@
 """score.py: one json of metrics for one folder of samples."""
 
 import json
+import shutil
 from itertools import permutations
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cleanfid.fid import fid_from_feats
 from PIL import Image
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.metrics import bootstrap, clip_score, features
+from diffusion2gan.metrics import bootstrap, clip_score, features, scores
 from diffusion2gan.metrics.precision_recall import precision_recall
 from diffusion2gan.metrics.scores import ScoredImages, Scores
 from diffusion2gan.provenance import json_sha256
@@ -338,9 +339,29 @@ def test_each_metric_is_measured_without_the_others(benchmark, colours, drawer, 
     same = {"captions_sha256": json_sha256(captions)}
     drawer("drawn", 1, **same)
     (benchmark / "benchmark.json").unlink()  # no classes
+    if metric in ("clip_score", "dreamsim", "dreamdiv"):
+        shutil.rmtree(benchmark / "images")  # not needed
     clip = f"local-dir:{SHIPPED_CLIP}"
     result = score(
         benchmark, metrics=[metric], second_features="clip", clip=clip, dreamsim=clip, resamples=5,
         teacher_images=drawer("teacher", 2, **same), diversity=drawer("several", 3, count=6, repeats=3),
     )  # fmt: skip
     assert set(result["metrics"]) == set(result["intervals"]) == {metric}
+
+
+def test_distances_are_computed_on_the_device_of_the_scores(benchmark, colours, monkeypatch):
+    arguments = {"features": "efficientnet-lite0", "resolution": 32, "feature_side": 32}
+    wanted = ScoredImages(
+        images=benchmark.parent / "drawn", benchmark=benchmark, metrics=["fid", "kid", "precision"], **arguments
+    )
+    measured = Scores(wanted)
+    measured.device, asked = torch.device("meta"), []
+    monkeypatch.setattr(scores, "Reference", lambda real, device: asked.append(device))
+    monkeypatch.setattr(scores, "resampled_fid", lambda *_: torch.zeros(3))
+    monkeypatch.setattr(scores, "resampled_kid", lambda *given: asked.append(given[3]) or torch.zeros(3))
+    inside = torch.ones(COUNT, dtype=torch.bool)
+    monkeypatch.setattr(scores, "inside_manifolds", lambda *_, device: asked.append(device) or (inside, inside))
+    fake, real = torch.rand(2, COUNT, 3)
+    measured._distances(fake, real, "")
+    measured._manifolds(fake, real)
+    assert asked == [torch.device("meta")] * 3
