@@ -1,19 +1,24 @@
 """Scripts that fetch, encode and adopt: their outputs against their inputs."""
 
 import hashlib
+import json
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from built import metric
 from safetensors.torch import load_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.images import to_tensor
+from diffusion2gan.images import load_image, save_png, to_tensor
 from diffusion2gan.losses.lpips import LPIPS
+from diffusion2gan.provenance import json_sha256
 from diffusion2gan.seeds import mix
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.toy.openmoji import Scenes
-from scripts.data import encode_latents, fetch
+from diffusion2gan.toy.openmoji import ATTRIBUTION, Scenes
+from diffusion2gan.toy.source import OpenMoji
+from scripts.data import encode_latents, fetch, make_benchmark
 from scripts.latentlpips import adopt_lpips
 
 
@@ -73,3 +78,55 @@ def test_a_published_metric_is_adopted_for_its_own_space(tmp_path):
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     with pytest.raises(UserError, match=f"{file} compares latents, but `metrics` lists it for pixel"):
         adopt_lpips.main(adopt_lpips.Arguments(file, "pixel", out))
+
+
+def test_a_benchmark_of_scenes_says_how_it_was_made(tmp_path):
+    out = tmp_path / "new" / "benchmark"
+    make_benchmark.main(make_benchmark.Arguments("openmoji", 5, 48, out, seed=3))
+    scenes = [Scenes("benchmark", 3, 48)[i] for i in range(5)]
+    captions = [scene.prompt.caption for scene in scenes]
+    assert json.loads((out / "benchmark.json").read_text()) == {
+        "attribution": ATTRIBUTION, "classes": OpenMoji().classes(), "source": "openmoji", "seed": 3, "prompts": 5,
+        "pictures": 5, "captions_sha256": json_sha256(captions),
+    }  # fmt: skip
+    table = pd.read_parquet(out / "prompts.parquet")
+    assert table["prompt_id"].tolist() == [0, 1, 2, 3, 4] and table["caption"].tolist() == captions
+    assert sorted(path.name for path in (out / "images").iterdir()) == [f"{i:05d}.png" for i in range(5)]
+    assert all(np.array_equal(load_image(out / f"images/{i:05d}.png"), scene.image) for i, scene in enumerate(scenes))
+
+
+@pytest.mark.parametrize("source", ["openmoji", "folder"])
+def test_references_are_a_seeded_choice_of_images_in_their_order(tmp_path, source):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in range(9):
+        save_png(np.full((32, 32, 3), number, np.uint8), folder / f"{number}.png")
+    out, name = tmp_path / "benchmark", "openmoji" if source == "openmoji" else str(folder)
+    make_benchmark.main(make_benchmark.Arguments(name, 4, 32, out, references=6, seed=1))
+    if source == "openmoji":
+        found = np.stack([Scenes("all", 1, 32)[i].image for i in range(6)])
+    else:
+        found = np.stack([load_image(folder / f"{number}.png") for number in range(9)])
+    images = np.stack([load_image(out / f"images/{i:05d}.png") for i in range(6)])
+    assert len(list((out / "images").iterdir())) == 6
+    if source == "openmoji":
+        assert np.array_equal(images, found)
+    else:
+        chosen = images[:, 0, 0, 0].tolist()
+        assert chosen == sorted(set(chosen)) and chosen != [0, 1, 2, 3, 4, 5]
+        again, other = tmp_path / "again", tmp_path / "other"
+        for seed, where in ((1, again), (2, other)):
+            make_benchmark.main(make_benchmark.Arguments(name, 4, 32, where, references=6, seed=seed))
+        assert [load_image(again / f"images/{i:05d}.png")[0, 0, 0] for i in range(6)] == chosen
+        assert [load_image(other / f"images/{i:05d}.png")[0, 0, 0] for i in range(6)] != chosen
+        with pytest.raises(UserError) as said:
+            make_benchmark.main(make_benchmark.Arguments(name, 4, 32, out, references=10))
+        assert str(said.value) == f"{folder} holds 9 images, 10 `references` were requested"
+    recipe = {
+        "pictures_sha256": hashlib.sha256(found.tobytes()).hexdigest(), "source": name, "seed": 1, "prompts": 4,
+        "pictures": 6, "captions_sha256": json_sha256([""] * 4),
+    }  # fmt: skip
+    recipe |= {"attribution": ATTRIBUTION} if source == "openmoji" else {}
+    assert json.loads((out / "benchmark.json").read_text()) == recipe
+    table = pd.read_parquet(out / "prompts.parquet")
+    assert table.to_dict("list") == {"prompt_id": [0, 1, 2, 3], "caption": [""] * 4}

@@ -13,6 +13,7 @@ from diffusers import StableDiffusionPipeline
 from diffusion2gan import images
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
+from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import image_paths, noise_seeds, read_recipe
 from diffusion2gan.seeds import noise
 from diffusion2gan.study import cli
@@ -193,3 +194,20 @@ def test_jobs_of_another_split_leave_nothing_behind(draw, tmp_path):
     }
     assert contents(tmp_path / "folder") == contents(tmp_path / "one")
     assert draw("folder", count=1) == 2 and len(image_paths(tmp_path / "folder")) == 3
+
+
+def test_the_recipe_of_samples_is_whole(teacher_folder, prompts, tmp_path):
+    settings = {"scheduler": "ddim", "steps": 2, "guidance": 3.0, "seed": 4, "repeats": 2, "batch_size": 3}
+    main(Arguments(model=str(teacher_folder), prompts=prompts, count=2, out=tmp_path / "drawn", **settings))
+    assert read_recipe(tmp_path / "drawn") == settings | {
+        "model": str(teacher_folder), "spacing": "own", "timesteps": [], "prediction": "own", "unet": "",
+        "resolution": 0, "count": 4, "precision": "float32", "captions_sha256": json_sha256(CAPTIONS[:2]),
+    }  # fmt: skip
+    assert [path.name for path in image_paths(tmp_path / "drawn")] == [f"{i:05d}.png" for i in range(4)]
+
+
+def test_both_kinds_of_prompts_at_once_are_an_error(teacher_folder, prompts, tmp_path):
+    for both in ({"prompt": ["a fox"], "prompts": prompts}, {}):
+        with pytest.raises(UserError) as said:
+            main(Arguments(model=str(teacher_folder), out=tmp_path / "drawn", **both))
+        assert str(said.value) == "no prompts, or two kinds: type --prompt TEXT, or give --prompts FILE"

@@ -1,6 +1,8 @@
 """A step of regression against its formula: the gradient of the whole batch, from zero, clipped."""
 
 import copy
+import resource
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.seeds import batch_indices, mix, noise
 from diffusion2gan.settings import Fitting, RegressionSettings
 from diffusion2gan.teacher import Teacher
+from diffusion2gan.training import distillation
 from diffusion2gan.training.regression import RegressionTraining
 
 CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
@@ -100,3 +103,18 @@ def test_generator_and_loss_run_in_half_precision_if_asked(teacher):
     for autocast in (False, True):
         regression(teacher, loss, 1, autocast=autocast).step(0)
     assert [enabled for _, enabled in seen] == [False, True]
+
+
+def test_the_student_s_optimizer_is_adamw_with_its_usual_settings(teacher):
+    (optimizer,) = regression(teacher, None, 1).optimizers.values()
+    (group,) = optimizer.param_groups
+    assert type(optimizer) is torch.optim.AdamW
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (1e-3, (0.9, 0.999), 0.01)
+
+
+def test_memory_is_counted_in_gibibytes(monkeypatch):
+    used = SimpleNamespace(ru_maxrss=3 * 2**20)  # Linux counts in KiB
+    monkeypatch.setattr(distillation.resource, "getrusage", lambda who: {resource.RUSAGE_SELF: used}[who])
+    assert distillation._peak_memory(torch.device("cpu")) == 3.0
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5 * 2**30)
+    assert distillation._peak_memory(torch.device("cuda")) == 5.0
