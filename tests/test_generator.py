@@ -233,3 +233,23 @@ def test_mistakes_are_errors(tmp_path):
         Generator(torch.nn.Identity(), DDIMScheduler(prediction_type="sample"))
     with pytest.raises(UserError, match="0 to 999"):
         Generator(torch.nn.Identity(), DDIMScheduler(), timestep=1000)
+
+
+def test_the_student_s_scheduler_is_one_unclipped_step_to_x0():
+    clipped = DDIMScheduler(clip_sample=True, thresholding=True, set_alpha_to_one=False, beta_schedule="scaled_linear")
+    for timestep, count in ((None, 1000), (999, 1000), (399, 400), (0, 1)):
+        made = Generator(torch.nn.Identity(), clipped, timestep).scheduler
+        wanted = {
+            "timestep_spacing": "trailing", "set_alpha_to_one": True, "clip_sample": False, "thresholding": False,
+            "steps_offset": 1, "num_train_timesteps": count, "beta_schedule": "scaled_linear",
+        }  # fmt: skip
+        assert {name: made.config[name] for name in wanted} == wanted
+        made.set_timesteps(1)
+        assert made.timesteps.tolist() == [count - 1] and made.final_alpha_cumprod == 1
+
+
+def test_a_timestep_outside_the_teacher_s_is_an_error():
+    for timestep in (-1, 1000):
+        with pytest.raises(UserError) as said:
+            Generator(torch.nn.Identity(), DDIMScheduler(), timestep)
+        assert str(said.value) == f"the student's timestep is {timestep}: choose one of the teacher's, 0 to 999"
