@@ -29,11 +29,16 @@ test-bare: $(BIN)/uv
 	cd $(BARE) && bin/python ../tests/bare.py
 	rm -r $(BARE) build
 
-# Puts one mistake at a time into the code and lists those that no test notices. It takes many hours.
-# MUTANTS='diffusion2gan.losses*' tries those of one package.
+# Puts one mistake at a time into the code and lists those that no test notices. It takes days.
+# MUTANTS='diffusion2gan.losses*' tries those of one package, SAMPLE=300 a random sample of all (tests/README.md).
+SEED := 0
 mutation: $(VENV)/installed-dev
+ifdef SAMPLE
+	OMP_NUM_THREADS=1 $(BIN)/python tests/sample_mutants.py $(SAMPLE) $(SEED)
+else
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(MUTANTS)
 	$(BIN)/mutmut results
+endif
 
 # for editors that check config.yaml and scales/ while you type
 $(SCHEMA): $(VENV)/installed src/diffusion2gan/settings.py src/diffusion2gan/study/entries.py

@@ -3,7 +3,7 @@
     make mutation SAMPLE=300
 
 Prints the survivors, and the share of killed mutants with its 95 % interval (Wilson 1927). Read the survivors: some
-compute the same as the code, and count as killed in nobody's eyes but yours.
+compute the same as the code, and should be left out of the share.
 """
 
 import json
@@ -49,7 +49,7 @@ if __name__ == "__main__":
     copy_also_copy_files()
     create_mutants(1)
     chosen = sample(count, seed)
-    subprocess.run(["mutmut", "run", *chosen], check=True)
+    subprocess.run([Path(sys.executable).with_name("mutmut"), "run", *chosen], check=True)
     codes = {name: code for package in mutants().values() for name, code in package.items() if name in chosen}
     survivors = [name for name, code in codes.items() if code not in KILLED]
     killed = len(codes) - len(survivors)

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from diffusion2gan.data.bapps import BAPPS, Judgement
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
@@ -161,3 +163,41 @@ def test_the_script_writes_a_metric_and_its_score(tmp_path, teacher_folder):
     assert result["judgements"] == "synthetic" and result["count"] == 6 and 0 <= result["metrics"]["2afc"] <= 1
     with pytest.raises(UserError, match="trained on latents"):
         calibrate_lpips.main(arguments.model_copy(update={"space": "pixel"}))
+
+
+class Folder(BAPPS):
+    """Nine judgements in memory; the patches of judgement i have the value i."""
+
+    def __init__(self):
+        self.judges = list(range(9))
+
+    def __getitem__(self, index):
+        patches = [np.full((4, 4, 3), index, np.uint8)] * 3
+        return Judgement(*patches, index / 10, "traditional" if index < 5 else "cnn")
+
+
+@pytest.mark.parametrize("count", [4, 9, 20])
+def test_of_a_folder_a_seeded_choice_is_encoded_without_repeats(count):
+    def chosen(seed):
+        triplets = encode(Folder(), count, seed, torch.nn.Identity(), batch_size=3)
+        values = ((triplets.patches[:, 0, 0, 0, 0].float() + 1) * 127.5).round().int().tolist()
+        assert triplets.judge.tolist() == pytest.approx([value / 10 for value in values])
+        assert list(triplets.subsets) == ["traditional" if value < 5 else "cnn" for value in values]
+        return values
+
+    first, other = chosen(2), chosen(3)
+    assert len(first) == len(set(first)) == min(count, 9) and first == chosen(2) != other
+    assert first != sorted(first)  # not the first of a sorted folder
+
+
+def test_two_afc_does_not_depend_on_the_batch():
+    torch.manual_seed(0)
+    patches, judge = torch.randn(10, 3, 3, 4, 4).half(), torch.rand(10)
+    triplets = Triplets(patches, judge, ["a", "b"] * 5)
+
+    def metric(x0, x1):
+        return (x0 - x1).square().sum((1, 2, 3))
+
+    whole = two_afc(metric, triplets)
+    assert two_afc(metric, triplets, batch_size=3) == pytest.approx(whole)
+    assert two_afc(metric, triplets, batch_size=1) == pytest.approx(whole)
