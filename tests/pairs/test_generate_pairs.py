@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.io import file_sha256
 from diffusion2gan.pairs.shards import index_shards, shard_recipe, verify
 from diffusion2gan.seeds import mix, noise
 from diffusion2gan.teacher import Teacher
@@ -175,3 +176,21 @@ def test_a_flipped_byte_costs_one_shard(make, tmp_path):
 def test_more_shards_than_pairs_are_one_line_errors(make):
     with pytest.raises(UserError, match="shard 0 of 9 holds none of the 2 pairs"):
         make("pairs", [0], shards=9, count=2)
+
+
+@pytest.mark.parametrize(("solver", "said"), [("ddim", "ddim, eta 0"), ("heun", "heun, edm noise levels")])
+def test_the_recipe_of_a_shard_is_whole(make, teacher, tmp_path, monkeypatch, solver, said):
+    solved = []
+
+    def solve(z, texts, steps, guidance, by, spacing):
+        solved.append((len(z), steps, guidance, by, spacing))
+        return torch.zeros(len(z), *teacher.latent_shape)
+
+    monkeypatch.setattr(teacher, "solve", solve)
+    make("pairs", chosen=[0], solver=solver, spacing="trailing", steps=3, guidance=2.5)
+    assert shard_recipe(tmp_path / "pairs" / "shard-00000.safetensors") == {
+        "teacher": "teacher", "scheduler": said, "spacing": "trailing", "steps": 3, "guidance": 2.5,
+        "precision": "float32", "noise": generate_pairs.NOISE, "seed": 5,
+        "prompts_sha256": file_sha256(tmp_path / "prompts.parquet"),
+    }  # fmt: skip
+    assert {each[1:] for each in solved} == {(3, 2.5, solver, "trailing")}
