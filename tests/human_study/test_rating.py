@@ -52,7 +52,7 @@ def study(tmp_path, monkeypatch):
         {"trial": f"t{number}", "question": question, "row": "ours", "against": "theirs", "picture": picture,
          "left": ("ours", "theirs")[swap], "right": ("theirs", "ours")[swap], "caption": caption}
         for number, (question, picture, caption, swap) in enumerate(
-            [("realism", 3, "blue", 0), ("realism", 1, "red", 1), ("alignment", 3, "blue", 1), ("alignment", 1, "red", 0)]
+            [(asked, *shown) for asked in ("realism", "alignment") for shown in ((3, "blue", 0), (1, "red", 1))]
         )
     ]  # fmt: skip
     pd.DataFrame(lines).to_csv(tmp_path / "key.csv", index=False)

@@ -1,6 +1,7 @@
 """The launcher: which command it becomes, that its exit code is the program's, and that signals arrive."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -90,3 +91,66 @@ def test_srun_gets_a_process_for_each_node(tmp_path):
     ran = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ran.returncode == 3
     assert ran.stdout.startswith(f"on a node: {sys.executable} -m torch.distributed.run --nproc-per-node 4 --nnodes 2")
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What would take the place of the process."""
+    lines = []
+    monkeypatch.setattr(os, "execvp", lambda *given: lines.append(given))
+    return lines
+
+
+def test_the_command_line_is_shown_and_takes_the_place_of_the_process(started, capsys, monkeypatch):
+    monkeypatch.setattr(os, "environ", SLURM)
+    launch.main(["--nodes", "2", "--gpus", "4", "train.py", "--out", "a b"])
+    launch.main(["train.py", "--gpus", "4"])
+    lines = [
+        launch.command(2, 4, ["train.py", "--out", "a b"], SLURM),
+        [sys.executable, "-u", "train.py", "--gpus", "4"],
+    ]
+    assert started == [(line[0], line) for line in lines]
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.splitlines() == [shlex.join(line) for line in lines]
+
+
+@pytest.mark.parametrize("words", [["--nodes", "0", "x.py"], ["--gpus", "-1", "x.py"], ["--gpus", "1"], []])
+def test_impossible_numbers_are_errors(started, capsys, words):
+    with pytest.raises(SystemExit) as left:
+        launch.main(words)
+    assert left.value.code == 2 and not started
+    said = "give at least one node, no fewer than 0 GPUs, and a script"
+    assert capsys.readouterr().err.endswith(f"error: {said}\n")
+
+
+def test_a_program_that_cannot_be_started_is_one_line(monkeypatch):
+    def fail(*_):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "execvp", fail)
+    with pytest.raises(SystemExit) as left:
+        launch.main(["x.py"])
+    assert left.value.code == f"error: {sys.executable} cannot be run: No such file or directory"
+
+
+def test_the_help_says_what_each_option_is(capsys):
+    with pytest.raises(SystemExit):
+        launch.main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for said in (
+        "--nodes NODES how many machines", "command the script and its options",
+        "--gpus GPUS GPUs of each, one process per GPU; 0 or 1: one process",
+    ):  # fmt: skip
+        assert said in shown
+    assert launch.__doc__.strip().splitlines()[2].strip() in shown  # the example, on a line of its own
+
+
+def test_the_port_and_the_place_follow_the_job_and_its_first_node():
+    for job, port in (("4711", 24711), ("10000", 20000), ("29999", 29999), ("55_3", 20553)):
+        line = launch.command(2, 1, ["x.py"], SLURM | {"SLURM_JOB_ID": job})
+        assert line[line.index("--rdzv-id") + 1] == job and line[-2].endswith(f":{port}")
+    alone = {"SLURM_JOB_ID": "1"}
+    assert launch.command(2, 1, ["x.py"], alone)[-2] == "localhost:20001"
+    with pytest.raises(SystemExit) as left:
+        launch.command(2, 1, ["x.py"], {})
+    assert left.value.code == "error: 2 nodes are reached through SLURM, and this is no SLURM job: use --nodes 1"
