@@ -268,3 +268,18 @@ def test_a_whole_shard_of_another_dataset_is_named(tmp_path):
     paths[1].write_bytes(paths[0].read_bytes())
     with pytest.raises(UserError, match="shard-00001.safetensors is not the one in the index: delete it and run again"):
         PairDataset(folder).batch(torch.tensor([5]))
+
+
+def test_the_order_in_which_settings_are_written_makes_no_other_shard(tmp_path):
+    path = tmp_path / "shard-00000.safetensors"
+    orders = [{"seed": 1, "steps": 2}, {"steps": 2, "seed": 1}]
+    with pytest.raises(KeyboardInterrupt), unfinished(path, orders[0], [2, 2], SHAPE) as work:
+        work.append(torch.ones(2, *SHAPE))
+        raise KeyboardInterrupt
+    with unfinished(path, orders[1], [2, 2], SHAPE) as work:
+        assert len(work.batches) == 1
+    contents = []
+    for settings in orders:
+        write_shard(path, torch.ones(1, *SHAPE), [1], [0], 0, settings)
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1]
