@@ -18,7 +18,7 @@ from diffusion2gan.io import write_json
 from diffusion2gan.memory import jobs
 from diffusion2gan.memory.networks import Source, known
 from diffusion2gan.memory.training import Training
-from diffusion2gan.settings import CalibrationSettings, Fitting, SamplingSettings
+from diffusion2gan.settings import Fitting, SamplingSettings
 from diffusion2gan.study.entries import TeacherEntry
 from diffusion2gan.study.study import Run, Study
 
