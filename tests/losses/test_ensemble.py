@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from kornia.geometry import transform
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses.ensemble import PRESETS, Ensemble, affine, cutout, recolour, warp
@@ -155,13 +155,13 @@ def test_autocast_does_not_round_the_transforms():
 
 def test_a_gpu_does_not_round_the_coordinates_to_tf32(monkeypatch):
     seen = []
-    affine_grid = F.affine_grid
+    warp_affine = transform.warp_affine
 
-    def grid(*args, **kwargs):
+    def watched(*args, **kwargs):
         seen.append(torch.get_float32_matmul_precision())
-        return affine_grid(*args, **kwargs)
+        return warp_affine(*args, **kwargs)
 
-    monkeypatch.setattr(F, "affine_grid", grid)
+    monkeypatch.setattr(transform, "warp_affine", watched)
     torch.set_float32_matmul_precision("high")  # as a training on a GPU does
     try:
         Ensemble("bg")(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8))

@@ -6,6 +6,7 @@ import types
 import pytest
 import torch
 from built import pairs
+from diffusers import UNet2DConditionModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from diffusion2gan.errors import UserError
@@ -103,7 +104,7 @@ def test_on_a_gpu_convolutions_are_channels_last_and_the_optimizer_is_fused(smal
     config = Generator.from_teacher(small_teacher_folder).unet.config
     with FakeTensorMode():
         network = torch.nn.Module()
-        network.unet = Teacher(str(small_teacher_folder)).unet.from_config(config)
+        network.unet = UNet2DConditionModel.from_config(config)
         StudentTraining.add(training, "student", network)
         weight = network.unet.conv_in.weight
         assert weight.device.type == "cuda"
