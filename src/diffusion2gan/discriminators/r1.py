@@ -1,6 +1,6 @@
 """Single-sample R1: a gradient penalty at a real latent that needs little memory (Sec. 3.3)."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.checkpoint import checkpoint
 
 
 def single_sample_r1(
@@ -24,14 +23,14 @@ def single_sample_r1(
     """every · γ/2 · ‖∇ₓ D(x, z, c)‖² at the first real sample of the batch; a scalar.
 
     R1 is from Mescheder et al., ICML 2018; because it is applied only every `every` steps, it is scaled by
-    `every` (Karras et al., CVPR 2020). D(x, z, c) is the sum of all logits, over locations and heads, as for other
-    discriminators with many logits (LaMa, Suvorov et al. 2022; gigagan-pytorch).  # ours
+    `every` (Karras et al., CVPR 2020). D(x, z, c) is the sum of all logits, over locations and heads, as in
+    LaMa (Suvorov et al., WACV 2022).  # ours
     Batches are shuffled, so the first sample is a random one. Everything is computed in float32 or wider,
     because second derivatives are too inaccurate in lower precision.
 
     With v = ∇ₓD held constant, ½‖∇ₓD‖² has the same gradient to the weights as the derivative of D along v. That is a
     forward pass of pairs (value, derivative), so the U-Net's blocks can be recomputed in its backward pass.
-    Differentiating a backward pass instead would keep all of it: 63 GiB for SDXL where this needs 7.
+    Differentiating a backward pass instead would keep all of it, 63 GiB for SDXL, even with checkpointing.
     """
     x, z, text_embeddings = (_first(tensor).detach() for tensor in (x, z, text_embeddings))
     added = {name: _first(condition) for name, condition in added.items()}
@@ -39,7 +38,7 @@ def single_sample_r1(
     def score(latents: torch.Tensor) -> torch.Tensor:
         return sum(head.sum() for head in discriminator(latents, z, text_embeddings, **added))
 
-    with torch.autocast(x.device.type, enabled=False), _exactly(), _checkpointed(discriminator):
+    with _exactly(x.device), _checkpointed(discriminator):
         x.requires_grad_()
         (gradient,) = torch.autograd.grad(score(x), x)
         with dual_level():
@@ -48,12 +47,13 @@ def single_sample_r1(
 
 
 @contextmanager
-def _exactly():
-    """Only operators whose forward derivative has a backward pass (as of torch 2.13; the tests would show a wrong one).
+def _exactly(device: torch.device):
+    """No autocast, and only operators whose forward derivative has a backward pass (in torch 2.13; tests check it).
 
     The fused attention kernels have no forward derivative, so attention runs in plain operators.
     """
-    with sdpa_kernel(SDPBackend.MATH), _OutOfPlace(), _LayerNormAsGroupNorm():
+    float32, math = torch.autocast(device.type, enabled=False), sdpa_kernel(SDPBackend.MATH)
+    with float32, math, _OutOfPlace(), _LayerNormAsGroupNorm():
         yield
 
 
@@ -93,23 +93,53 @@ def _checkpointed(module: nn.Module):
 
 
 def _recomputed(block: nn.Module, *inputs: torch.Tensor | None) -> torch.Tensor:
-    """The block's output, recomputed in the backward pass with the same attention kernel, weights and derivatives.
+    """The block's output, recomputed in the backward pass with the same kernels, weights and derivatives.
 
-    `checkpoint` does not keep the derivatives of its inputs, so they are inputs too.
+    torch's `checkpoint` would keep the derivative of everything that the block's backward pass reads.
     """
-    weights = dict(block.named_parameters())  # of this call: `functional_call` may have replaced them
     pairs = [unpack_dual(each) if isinstance(each, torch.Tensor) else (each, None) for each in inputs]
     values, derivatives = zip(*pairs, strict=True)
+    # the weights of this call: `functional_call` may have replaced them. Without derivatives, only x needs a gradient
+    second = any(derivative is not None for derivative in derivatives)
+    weights = {name: weight if second else weight.detach() for name, weight in block.named_parameters()}
 
-    def run(*both: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        pairs = zip(both[: len(inputs)], both[len(inputs) :], strict=True)
+    def run(*given: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        pairs = zip(given[: len(inputs)], given[len(inputs) : 2 * len(inputs)], strict=True)
         duals = tuple(value if derivative is None else make_dual(value, derivative) for value, derivative in pairs)
-        with _exactly():
-            return tuple(unpack_dual(torch.func.functional_call(block, weights, duals)))
+        here = dict(zip(weights, given[2 * len(inputs) :], strict=True))
+        with _exactly(inputs[0].device):
+            return tuple(unpack_dual(torch.func.functional_call(block, here, duals)))
 
-    contexts = {"context_fn": lambda: (nullcontext(), dual_level())}
-    value, derivative = checkpoint(run, *values, *derivatives, use_reentrant=False, **contexts)
+    given = (*values, *derivatives, *weights.values())
+    with torch.no_grad():
+        outputs = run(*given)
+    value, derivative = _Recomputation.apply(run, outputs, *given)
     return value if derivative is None else make_dual(value, derivative)
+
+
+class _Recomputation(torch.autograd.Function):
+    """Gives the outputs of `run` as they are, and runs it again for their gradient."""
+
+    @staticmethod
+    def forward(ctx, run, outputs, *given):
+        ctx.run = run
+        ctx.save_for_backward(*given)
+        return outputs
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        wanted = ctx.needs_input_grad[2:]
+        given = [
+            None if each is None else each.detach().requires_grad_(needed)
+            for each, needed in zip(ctx.saved_tensors, wanted, strict=True)
+        ]
+        with torch.enable_grad(), dual_level():
+            outputs = ctx.run(*given)
+        asked = [each for each, needed in zip(given, wanted, strict=True) if needed]
+        value, derivative = outputs
+        outputs, gradients = (outputs, gradients) if derivative is not None else ([value], gradients[:1])
+        found = iter(torch.autograd.grad(outputs, asked, gradients, allow_unused=True))
+        return None, None, *(next(found) if needed else None for needed in wanted)
 
 
 def _first(batch: torch.Tensor) -> torch.Tensor:
