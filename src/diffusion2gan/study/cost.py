@@ -23,6 +23,8 @@ TRAININGS = ("train_regression", "train_gan", "train_consistency")
 SAMPLINGS = ("sample", "sample_diversity")
 PNG = 1.7  # bytes per pixel of a compressed image                                             # ours
 FLOAT32 = 4
+# of a GPU's memory; the rest is for CUDA's context, workspaces of its libraries and gaps between tensors     # ours
+USABLE = 0.9
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,11 @@ from diffusion2gan.memory import jobs
 from diffusion2gan.memory.networks import Source, known
 from diffusion2gan.memory.training import Training
 from diffusion2gan.settings import Fitting, SamplingSettings
+from diffusion2gan.study.cost import TRAININGS, USABLE
 from diffusion2gan.study.entries import TeacherEntry
 from diffusion2gan.study.study import Run, Study
 
 GIB = 2**30
-# ours: the rest is for CUDA's context, for workspaces of cuDNN and NCCL, and for gaps between tensors
-USABLE = 0.9
-TRAININGS = ("train_regression", "train_gan", "train_consistency")
 # What a training's memory does not depend on, and what is counted as if all were on: that takes longest and needs most,
 # and the difference is small. So the runs of a table need a single count.
 ALL_ON = {"z_conditioning": True, "multi_scale": True, "r1": True, "mix_and_match": True}

@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from diffusion2gan.study.cost import FLOAT32, pair_bytes
-from diffusion2gan.study.memory import USABLE
+from diffusion2gan.study.cost import FLOAT32, USABLE, pair_bytes
 from diffusion2gan.study.study import Study
 
 TEMPLATE = Path(__file__).with_name("plan.md.jinja")

@@ -8,7 +8,6 @@ from diffusion2gan.data.sources import SOURCES
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import check_disk
 from diffusion2gan.study.cost import output_bytes
-from diffusion2gan.study.memory import Memory
 from diffusion2gan.study.study import Study
 
 
@@ -22,10 +21,17 @@ def check(study: Study, folder: Path, jobs: Iterable[tuple[str, dict]], fetched:
     for rule, wildcards in jobs:
         if rule == "make_benchmark":
             _check_benchmark(study, wildcards["benchmark"], fetched)
+<<<<<<< HEAD
     scored = [study.metrics_of(wildcards["run"])[wildcards["benchmark"]] for rule, wildcards in jobs if rule == "score"]
     if any({"dreamsim", "dreamdiv"} & set(metrics) for metrics in scored):
         _check_dreamsim(study.config.evaluation.dreamsim)
     Memory(study, folder / "plan" / "memory.json").check(jobs)
+=======
+    if study.config.gpu_memory:
+        from diffusion2gan.study.memory import Memory  # here, because importing the networks takes seconds
+
+        Memory(study, folder / "plan" / "memory.json").check(jobs)
+>>>>>>> 5cbbf24 (A scale without GPUs does not import the networks)
     needed = sum(output_bytes(study, rule, wildcards) for rule, wildcards in jobs)
     check_disk(folder, needed, "the planned output (`snakemake -- results/plan.md` estimates it)")
 

@@ -13,7 +13,6 @@ from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings
 from diffusion2gan.io import atomic, write_text
 from diffusion2gan.study import cli, config, cost, plan
 from diffusion2gan.study.cost import Job
-from diffusion2gan.study.memory import Memory
 from diffusion2gan.study.study import Study
 
 
@@ -28,9 +27,14 @@ class Arguments:
 def main(args: Arguments):
     study = Study(config.read(args.config))
     jobs = planned(args.targets, args.config)
-    memory = Memory(study, args.config.with_name("memory.json"))
-    memory.check((job.rule, job.wildcards) for job in jobs)
-    table = cost.plan(study, jobs, memory.gib)
+    counted = {}
+    if study.config.gpu_memory:
+        from diffusion2gan.study.memory import Memory  # here, because importing the networks takes seconds
+
+        memory = Memory(study, args.config.with_name("memory.json"))
+        memory.check((job.rule, job.wildcards) for job in jobs)
+        counted = {"gib": memory.gib}
+    table = cost.plan(study, jobs, **counted)
     text = plan.markdown(study, table, args.targets, shutil.disk_usage(args.config.parent).free)
     with atomic(args.out) as temporary:
         table.round(4).to_csv(temporary, index=False)
