@@ -112,7 +112,10 @@ class Calibration:
             trunk = fake(lambda: VGG("latent" if self.source else "pixel", shape[0], 0, batch_norm=False))
             patches = _fakes(settings.batch_size, 3, *shape)
             triplets = Triplets(patches, torch.zeros(settings.batch_size), [])
-            CalibrationTraining(trunk, triplets, settings, 0).step(0)
+            training = CalibrationTraining(trunk, triplets, settings, 0)
+            for optimizer in training.optimizers.values():
+                optimizer.step = lambda: None  # of a few thousand weights
+            training.step(0)
         return max(encoding, memory.peak)
 
 
