@@ -15,7 +15,7 @@ from diffusion2gan.training.regression import RegressionTraining
 
 SHAPE = (4, 8, 8)
 COMMON = {"loss": "mse", "iterations": 2, "batch_size": 32, "ema_decay": 0.0}
-GAN = GANSettings(**COMMON, z_conditioning=True, multi_scale=True, mix_and_match=True)
+GAN = GANSettings(**COMMON, z_conditioning=True, multi_scale=True, mix_and_match=True, r1=True, r1_every=1)
 
 
 def allocated(training, teacher) -> int:

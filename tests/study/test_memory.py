@@ -91,7 +91,7 @@ def test_a_scale_without_gpus_counts_nothing(three_gib_a_sample):
 
 
 def distinct_runs():
-    """The runs of Tables 1 to 7 at the paper's scale, and those that they start from, one for each distinct training."""
+    """The runs of Tables 1 to 7 and those that they start from, one for each distinct training."""
     paper = study()
     shown = [row for table in paper.tables.values() for row in table.rows if row in paper.runs]
     rows = dict.fromkeys(run for row in shown for run in paper.lineage(row))
