@@ -3,6 +3,7 @@
 What other processes would add is computed: DDP's buckets, and what FSDP gathers.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -45,12 +46,12 @@ class Whole(nn.Module):
 
     def __init__(self, module: nn.Module):
         super().__init__()
-        self.run = [module]  # not registered, so that its weights are not listed twice
+        self.skeleton = copy.deepcopy(module).to("meta")
+        self.weights = module.named_parameters
 
     def forward(self, *args, **kwargs):
-        (module,) = self.run
-        whole = {name: weight.float().clone() for name, weight in module.named_parameters()}
-        return torch.func.functional_call(module, whole, args, kwargs)
+        whole = {name: weight.float().clone() for name, weight in self.weights()}
+        return torch.func.functional_call(self.skeleton, whole, args, kwargs)
 
 
 @dataclass(frozen=True)
