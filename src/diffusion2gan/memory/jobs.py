@@ -3,11 +3,17 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import open_clip
+import timm
 import torch
 
 from diffusion2gan.losses import regression_loss
 from diffusion2gan.memory.count import FAKES, counting, fake
 from diffusion2gan.memory.networks import Source, random_metric
+from diffusion2gan.metrics.clip_score import BATCH as CLIP_BATCH
+from diffusion2gan.metrics.features import BATCH as FEATURES_BATCH
+from diffusion2gan.metrics.features import DINOV2, SIDES
+from diffusion2gan.metrics.kid import resampled_kid
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.sampling.sampler import sampling_precision, teacher_sampler
 from diffusion2gan.settings import CalibrationSettings, LossSettings, SamplingSettings, VGGSettings
@@ -15,6 +21,7 @@ from diffusion2gan.training.lpips.calibration import CalibrationTraining, Triple
 from diffusion2gan.training.lpips.classification import VGGTraining
 
 GPU = torch.device("cuda")
+FEATURES = 2048  # of Inception
 ENCODED = 64  # images or judgements at once
 STEPS = 2  # of a solver; the others need the same memory
 
@@ -138,6 +145,27 @@ class Descent:
                 value = loss(x, torch.zeros_like(x))
             value.backward()
         return memory.peak
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The largest networks of the metrics on a batch, and KID (score)."""
+
+    clip: str
+    pictures: int
+    resamples: int
+
+    def count(self) -> int:
+        with counting() as clip, torch.no_grad():
+            network = fake(lambda: open_clip.CLIP(**open_clip.get_model_config(self.clip)))
+            network.encode_image(_fakes(CLIP_BATCH, 3, 224, 224))
+        with counting() as dinov2, torch.no_grad():
+            network = fake(lambda: timm.create_model(DINOV2, num_classes=0, img_size=SIDES["dinov2"]))
+            network(_fakes(FEATURES_BATCH, 3, SIDES["dinov2"], SIDES["dinov2"]))
+        with counting() as kid:
+            features = _fakes(self.pictures, FEATURES)
+            resampled_kid(features, torch.empty_like(features), _fakes(self.resamples, self.pictures))
+        return max(clip.peak, dinov2.peak, kid.peak)
 
 
 def _captions(count: int) -> list[str]:

@@ -31,6 +31,7 @@ from diffusion2gan.sampling.folder import ImageFiles
 
 SIDES = {"inception": 299, "inception-legacy": 299, "dinov2": 224}  # networks that accept only one input side
 LEGACY = "legacy_tensorflow"  # clean-fid's name of Inception that resizes
+DINOV2 = "vit_large_patch14_dinov2.lvd142m"
 BATCH = 50
 
 
@@ -123,13 +124,12 @@ def dinov2(device: torch.device):
     """DINOv2's ViT-L/14 (Oquab et al. 2023), its class token: (N, 3, 224, 224) in 0..255 → (N, 1024)."""
     import timm  # imported here, because it is slow and most scales do not need it
 
-    name = "vit_large_patch14_dinov2.lvd142m"
     try:
-        model = timm.create_model(name, pretrained=True, num_classes=0, img_size=SIDES["dinov2"])
+        model = timm.create_model(DINOV2, pretrained=True, num_classes=0, img_size=SIDES["dinov2"])
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"DINOv2's weights cannot be loaded ({str(error).splitlines()[0]}): without a network, fetch them first "
-            f"with `hf download timm/{name}`"
+            f"with `hf download timm/{DINOV2}`"
         ) from error
     model.requires_grad_(False).eval().to(device)
     mean, deviation = (

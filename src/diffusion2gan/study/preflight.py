@@ -21,17 +21,13 @@ def check(study: Study, folder: Path, jobs: Iterable[tuple[str, dict]], fetched:
     for rule, wildcards in jobs:
         if rule == "make_benchmark":
             _check_benchmark(study, wildcards["benchmark"], fetched)
-<<<<<<< HEAD
     scored = [study.metrics_of(wildcards["run"])[wildcards["benchmark"]] for rule, wildcards in jobs if rule == "score"]
     if any({"dreamsim", "dreamdiv"} & set(metrics) for metrics in scored):
         _check_dreamsim(study.config.evaluation.dreamsim)
-    Memory(study, folder / "plan" / "memory.json").check(jobs)
-=======
     if study.config.gpu_memory:
         from diffusion2gan.study.memory import Memory  # here, because importing the networks takes seconds
 
         Memory(study, folder / "plan" / "memory.json").check(jobs)
->>>>>>> 5cbbf24 (A scale without GPUs does not import the networks)
     needed = sum(output_bytes(study, rule, wildcards) for rule, wildcards in jobs)
     check_disk(folder, needed, "the planned output (`snakemake -- results/plan.md` estimates it)")
 
