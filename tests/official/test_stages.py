@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from diffusion2gan import images
 from diffusion2gan.data.bapps import BAPPS
+from diffusion2gan.generator import Generator
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.sampling.folder import image_paths
 from diffusion2gan.study import cli, options
@@ -25,8 +26,8 @@ from official import paper
 from official.worker import run
 
 REGRESSION, GAN = "regression-elatentlpips-large-batch", "gan-diffusion-z-r1-multiscale-mixmatch"
-XL, XL_GAN = "sdxl-regression-elatentlpips", "sdxl-diffusion2gan"
-TRAINED = [REGRESSION, "regression-lpips", GAN, XL, XL_GAN, "consistency-distillation", "regression-lpips-50k"]
+XL_GAN = "sdxl-diffusion2gan"
+TRAINED = [REGRESSION, "regression-lpips", GAN, XL_GAN, "consistency-distillation"]
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -115,6 +116,8 @@ def trained(published, study, paths, pairs, metrics, benchmarks):
     folder = Path(paths.work, "runs")
     if folder.exists():
         return folder
+    start = study.teachers["sdxl"].path  # takes the place of the regression that the GAN starts from
+    Generator.from_teacher(start).save(paths.student(study.runs[XL_GAN].init), start)
     commands = [["latentlpips/train_vgg", *vgg(study, paths, "latent-sd15", Path("together"))]]
     for name in TRAINED:
         out = folder / name
