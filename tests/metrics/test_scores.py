@@ -256,6 +256,13 @@ def test_every_metric_with_its_interval_and_every_image_once(benchmark, colours,
     assert set(METRICS) <= set(metrics) == set(intervals)
     assert all(width >= 0 for width in intervals.values()) and intervals["fid"] > 0
     assert sum(seen) == COUNT + 12
+    clip = f"local-dir:{SHIPPED_CLIP}"
+    assert result["recipe"] == {
+        "crop": "center", "resolution": 32, "resize_filter": "lanczos", "count": COUNT, "reference_count": 12,
+        "captions_sha256": same["captions_sha256"], "network": "efficientnet-lite0", "input_side": 32,
+        "input_filter": "bicubic", "clip": clip, "clip_prefix": "", "second_network": clip, "dreamsim": clip,
+        "diversity_count": 6, "diversity_repeats": 3,
+    }  # fmt: skip
     assert {"features", "reference", "clip", "dreamsim", "fid", "kid"} <= result["parts"].keys()
 
     clip = clip_score.CLIP(f"local-dir:{SHIPPED_CLIP}", torch.device("cpu"))
