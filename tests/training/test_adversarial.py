@@ -14,8 +14,9 @@ from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
+from diffusion2gan.losses import Place
 from diffusion2gan.pairs.dataset import Pairs
-from diffusion2gan.seeds import batch_indices, noise
+from diffusion2gan.seeds import batch_indices, mix, noise
 from diffusion2gan.settings import Fitting, GANSettings, RegressionSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import adversarial
@@ -307,3 +308,19 @@ def test_a_student_of_sdxl_trains_with_the_conditions_by_name(xl_folder):
     student, judge = snapshot(training.student), snapshot(training.discriminator)
     assert all(math.isfinite(value) for value in training.step(0).values())
     assert changed(training.student, student) and changed(training.discriminator, judge)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_regression_loss_is_told_which_rows_it_compares(teacher, accumulation):
+    places = []
+
+    def loss(x0, x1, place):
+        places.append(place)
+        return squared(x0, x1)
+
+    discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=False, multi_scale=False)
+    given = common(teacher) | {"loss": loss, "discriminator": discriminator}
+    settings, fitting = GANSettings(**SETTINGS | {"seed": 5}), Fitting(accumulation=accumulation)
+    AdversarialTraining(**given, settings=settings, fitting=fitting).step(3)
+    rows = [slice(0, 4)] if accumulation == 1 else [slice(0, 2), slice(2, 4)]
+    assert places == [Place(each, 4, mix(5, 3, 1)) for each in rows]
