@@ -8,6 +8,7 @@ import torch
 
 from diffusion2gan.losses import LPIPS, ELatentLPIPS, Ensemble, PixelLPIPS, mse, pseudo_huber
 from diffusion2gan.losses.ensemble import PRESETS
+from diffusion2gan.metrics.features import efficientnet_lite0
 from diffusion2gan.metrics.speed import parameters
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pixel.edm import EDM
@@ -55,6 +56,7 @@ IMAGES = torch.empty(3, 3, 16, 16, device="meta")
         (lambda: ensembled()(X, X, batch=4, rows=slice(3)), (3,)),
         (lambda: PixelLPIPS(metric("pixel", 3), decode, 24)(X, X), (3,)),
         (lambda: mse(X, X) + pseudo_huber(X, X), ()),
+        (lambda: efficientnet_lite0(torch.device("meta"))(torch.empty(2, 3, 64, 64, device="meta")), (2, 1280)),
         (lambda: network()(IMAGES, 1.5), IMAGES.shape),
         (lambda: network()(IMAGES, torch.rand(3)), IMAGES.shape),
         (lambda: PixelGenerator(network())(IMAGES), IMAGES.shape),

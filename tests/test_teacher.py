@@ -249,3 +249,10 @@ def test_a_pipeline_of_another_kind_is_a_one_line_error(teacher_folder, tmp_path
     change("model_index.json", _class_name="FluxPipeline")
     with pytest.raises(UserError, match="is a FluxPipeline, it must be a StableDiffusionPipeline or a"):
         Teacher(str(folder))
+
+
+def test_all_conditions_have_the_precision_of_the_text(teacher, xl):
+    for each in (teacher, xl):
+        conditions = each.encode_text(CAPTIONS)
+        assert {condition.dtype for condition in conditions.values()} == {torch.float32}
+        assert {len(condition) for condition in conditions.values()} == {len(CAPTIONS)}

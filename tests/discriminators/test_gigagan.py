@@ -138,3 +138,19 @@ def test_channels_double_at_each_halving_up_to_max_width():
 def test_every_weight_is_trained(discriminator):
     torch.stack([head.mean() for head in discriminator(*inputs())]).sum().backward()
     assert [name for name, weight in discriminator.named_parameters() if weight.grad is None] == []
+
+
+def test_a_style_of_zeros_gives_zeros_and_finite_gradients():
+    convolution = ModulatedConv(6, 5)
+    for weight in convolution.style.parameters():
+        torch.nn.init.zeros_(weight)
+    made = convolution(torch.randn(2, 6, 3, 3), torch.randn(2, 5))
+    assert (made == 0).all()
+    made.sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in convolution.parameters())
+
+
+def test_the_learnt_token_starts_small():
+    torch.manual_seed(0)
+    read = GigaGANDiscriminator((4, 8, 8), text_width=12, width=16, max_width=4096, text_layers=0).text.read
+    assert read.mean().abs().item() < 2e-3 and read.std().item() == pytest.approx(0.02, rel=0.1)

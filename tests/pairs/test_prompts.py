@@ -9,6 +9,7 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.pairs.prompts import choose_prompts, read_prompts
 from diffusion2gan.settings import PromptFilter
 from diffusion2gan.toy import openmoji
+from scripts.pairs import prepare_prompts
 from scripts.pairs.prepare_prompts import Arguments, main
 
 
@@ -116,3 +117,21 @@ def test_the_setting_that_names_a_column_is_in_the_message(tmp_path):
         choose_prompts(str(path), 1, 0)
     with pytest.raises(UserError, match="set `score_column`"):
         choose_prompts(str(path), 1, 0, PromptFilter(caption_column="words", min_score=2))
+
+
+def test_the_options_of_the_script_choose_the_prompts(laion, tmp_path):
+    def chosen(**options):
+        out = tmp_path / "new" / "prompts.parquet"
+        prepare_prompts.main(prepare_prompts.Arguments(source=str(laion), out=out, **options))
+        table = pd.read_parquet(out)
+        assert list(table) == ["prompt_id", "caption"] and table["prompt_id"].tolist() == list(range(len(table)))
+        return table["caption"].tolist()
+
+    assert chosen(count=9, seed=2) == choose_prompts(str(laion), 9, 2)["caption"].tolist() != chosen(count=9)
+    assert sorted(chosen(count=37, min_score=6.25)) == sorted(f"picture {i}" for i in range(63, 100))
+    assert sorted(chosen(count=10, longest=9)) == sorted(f"picture {i}" for i in range(10))
+    assert all(len(caption) == 10 for caption in chosen(count=90, shortest=10))
+    with pytest.raises(UserError, match="no column 'words'"):
+        chosen(count=1, caption_column="words")
+    with pytest.raises(UserError, match="no column 'liked'"):
+        chosen(count=1, score_column="liked")

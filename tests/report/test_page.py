@@ -240,3 +240,8 @@ def test_every_table_of_the_study_has_a_caption_and_every_metric_a_meaning():
 
 def captions():
     return yaml.safe_load((ROOT / "captions.yaml").read_text())
+
+
+def test_a_table_without_its_seeds_is_an_error(folder):
+    with pytest.raises(ValueError, match="zip"):
+        made(folder, seeds=[])

@@ -159,3 +159,15 @@ def test_nothing_planned_is_printed_on_the_way(capsys):
     assert rules.index("index_pairs") > max(i for i, rule in enumerate(rules) if rule == "generate_pairs")
     shards = [job.wildcards["shard"] for job in jobs if job.rule == "generate_pairs"]
     assert shards == sorted(shards)
+
+
+@pytest.mark.parametrize("fewer", ["curves", "pictures"])
+def test_a_loss_without_its_file_is_an_error(tmp_path, fewer):
+    pd.DataFrame({"step": [0], "seed": [0], "picture": [0], "metric": [1.0], "pixel_mse": [1.0]}).to_csv(tmp_path / "c")
+    save_file({name: np.zeros((1, 4, 4, 3), np.uint8) for name in ("target", "found")}, tmp_path / "p")
+    files = {"curves": [tmp_path / "c"] * 2, "pictures": [tmp_path / "p"] * 2}
+    files[fewer] = files[fewer][:1]
+    with pytest.raises(ValueError, match="zip"):
+        make_figure3.main(
+            make_figure3.Arguments(["a", "b"], **files, images="openmoji", out=tmp_path / "o", table=tmp_path / "t")
+        )
