@@ -84,7 +84,11 @@ class Transform:
         return Transform(self.side, self.maps[rows], colour, mask)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """T x for latents x (N, C, s, s), reflected at their edges. Raises ValueError for any other height or width."""
+        """T x for latents x (N, C, s, s), reflected at their edges, in the type of x.
+
+        Places are computed in float32 (float64 for x in float64) for half-precision x and under autocast too.
+        Raises ValueError for any other height or width.
+        """
         if x.shape[2:] != (self.side, self.side):
             raise ValueError(f"the transforms are for square latents of side {self.side}, not {tuple(x.shape[2:])}")
         x = warp(x, self.maps)
