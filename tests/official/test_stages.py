@@ -27,7 +27,7 @@ from official.worker import run
 
 REGRESSION, GAN = "regression-elatentlpips-large-batch", "gan-diffusion-z-r1-multiscale-mixmatch"
 XL_GAN = "sdxl-diffusion2gan"
-TRAINED = [REGRESSION, "regression-lpips", GAN, XL_GAN, "consistency-distillation"]
+TRAINED = [REGRESSION, GAN, XL_GAN, "consistency-distillation"]  # the last one trains on torchvision's VGG16
 WORKER = Path(__file__).with_name("worker.py")
 
 
