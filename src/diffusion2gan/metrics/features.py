@@ -31,7 +31,6 @@ from diffusion2gan.sampling.folder import ImageFiles
 
 SIDES = {"inception": 299, "inception-legacy": 299, "dinov2": 224}  # networks that accept only one input side
 LEGACY = "legacy_tensorflow"  # clean-fid's name of Inception that resizes
-DINOV2 = "vit_large_patch14_dinov2.lvd142m"
 BATCH = 50
 
 
@@ -118,6 +117,9 @@ def inception(device: torch.device, mode: str = "clean"):
             f"Inception's weights can be neither fetched nor read ({error}): put inception-2015-12-05.pt (92 MB) "
             "from https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics into /tmp"
         ) from error
+
+
+DINOV2 = "vit_large_patch14_dinov2.lvd142m"
 
 
 def dinov2(device: torch.device):
