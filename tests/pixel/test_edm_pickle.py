@@ -133,3 +133,13 @@ def test_every_message_names_the_file(ours, tmp_path):
     for path in (missing, number, raw):
         with pytest.raises(UserError, match=f"'{path}'"):
             load_edm_pickle(path)
+
+
+def test_the_reason_is_that_of_torch_or_the_kind_of_error(ours, tmp_path):
+    theirs = laid_out(ours)
+    del theirs.model.dec["8x8_in1"]
+    with pytest.raises(UserError, match=r"not a DDPM\+\+ network \(Error\(s\) in loading state_dict for EDM:\): use a"):
+        load_edm_pickle(write(tmp_path / "edm.pkl", theirs))
+    del theirs.model.enc["16x16_conv"]  # an error without words
+    with pytest.raises(UserError, match=r"not a DDPM\+\+ network \(StopIteration\): use a -vp checkpoint of CIFAR-10$"):
+        load_edm_pickle(write(tmp_path / "edm.pkl", theirs))
