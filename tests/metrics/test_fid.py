@@ -68,3 +68,12 @@ def test_one_image_is_too_few():
         fid(torch.zeros(1, 4), torch.randn(5, 4))
     with pytest.raises(ValueError, match="there are 1"):
         Reference(torch.zeros(1, 4))
+
+
+def test_two_images_are_enough_and_one_is_not():
+    two, one = torch.rand(2, 3), torch.rand(1, 3)
+    assert resampled_fid(two, Reference(two), torch.ones(1, 2)).item() == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="two images or more, there are 1"):
+        Reference(one)
+    with pytest.raises(ValueError, match="two images or more, there are 1"):
+        resampled_fid(one, Reference(two), torch.ones(1, 1))

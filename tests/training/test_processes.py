@@ -1,0 +1,77 @@
+"""What is asked of torch and accelerate when there are two processes; test_distributed.py starts them for real."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from diffusion2gan.training import distributed
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """Two processes, this being the first; what they exchange goes through the returned functions' lists."""
+    asked = SimpleNamespace(sharded=[], reduced=[], prepared=[])
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "gather_object", lambda items: [*items, *(f"their {each}" for each in items)])
+
+    def reduce(values, how):
+        asked.reduced.append((values.dtype, how))
+        return values + 1
+
+    def fully_shard(module, **options):
+        asked.sharded.append((module, options))
+        return module
+
+    class Accelerator:
+        def __init__(self, cpu):
+            self.cpu = cpu
+
+        def prepare_model(self, module):
+            asked.prepared.append((module, self.cpu))
+            return "wrapped"
+
+    for replacement in (reduce, fully_shard, Accelerator):
+        monkeypatch.setattr(distributed, replacement.__name__, replacement)
+    return asked
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.unet = nn.Module()
+        self.unet.down_blocks = nn.ModuleList([nn.Linear(1, 1), nn.Linear(2, 2)])
+        self.unet.mid_block, self.unet.up_blocks = nn.Linear(3, 3), nn.ModuleList([nn.Linear(4, 4)])
+
+
+def test_items_and_means_are_those_of_all_processes(two, monkeypatch):
+    assert distributed.gather(["a", "b"]) == ["a", "b", "their a", "their b"]
+    assert distributed.mean({"loss": 1.5, "top1": 0.25}) == {"loss": 2.5, "top1": 1.25}
+    assert two.reduced == [(torch.float64, "mean")]
+    monkeypatch.setattr(distributed, "count", lambda: 1)
+    assert distributed.gather(["a"]) == ["a"] and distributed.mean({"loss": 1.5}) == {"loss": 1.5}
+    assert len(two.reduced) == 1
+
+
+def test_each_block_is_sharded_and_then_the_whole(two):
+    network = Network()
+    assert distributed.wrap(network, shard=True) is network
+    unet = network.unet
+    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    assert [module for module, _ in two.sharded] == [*blocks, network]
+    assert [options for _, options in two.sharded] == [{}] * 4 + [{"reshard_after_forward": True}]
+    alone = nn.Linear(5, 5)
+    distributed.wrap(alone, shard=True)
+    assert two.sharded[-1] == (alone, {"reshard_after_forward": True}) and len(two.sharded) == 6
+    assert not two.prepared
+
+
+def test_without_sharding_a_network_is_replicated(two):
+    network = Network()
+    assert distributed.wrap(network) == "wrapped" and two.prepared == [(network, True)] and not two.sharded
+    assert distributed.replicated(network) is network
+    replicated = distributed.replicated(network, shard=True)
+    assert isinstance(replicated, distributed.Replicated)
+    assert all(weight.device.type == "meta" for weight in replicated.skeleton.parameters())
+    assert list(replicated.weights()) == list(network.parameters())
