@@ -44,3 +44,16 @@ def test_the_memory_of_a_process_is_read_in_bytes(monkeypatch):
     status = "Name:\tpython\nVmHWM:\t    5000 kB\nVmRSS:\t    2000 kB\n"
     monkeypatch.setattr(speed.Path, "read_text", lambda path: status if str(path) == "/proc/self/status" else "")
     assert (speed._resident("VmRSS"), speed._resident("VmHWM")) == (2000 * 1024, 5000 * 1024)
+
+
+def test_on_a_gpu_the_memory_is_what_torch_allocates(monkeypatch):
+    events, gpu = [], torch.device("cuda")
+
+    def watch(name, found):
+        monkeypatch.setattr(torch.cuda, name, lambda device: events.append((name, device)) or found)
+
+    for name, found in (("reset_peak_memory_stats", None), ("memory_allocated", 30), ("max_memory_allocated", 100)):
+        watch(name, found)
+    assert extra_memory(lambda: events.append("call"), gpu) == 70
+    peak = [("reset_peak_memory_stats", gpu), ("memory_allocated", gpu), "call", ("max_memory_allocated", gpu)]
+    assert events == ["call", *peak]

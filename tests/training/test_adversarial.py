@@ -324,3 +324,22 @@ def test_the_regression_loss_is_told_which_rows_it_compares(teacher, accumulatio
     AdversarialTraining(**given, settings=settings, fitting=fitting).step(3)
     rows = [slice(0, 4)] if accumulation == 1 else [slice(0, 2), slice(2, 4)]
     assert places == [Place(each, 4, mix(5, 3, 1)) for each in rows]
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "gigagan"])
+def test_two_micro_batches_make_the_step_of_the_whole_batch(teacher, kind):
+    steps = []
+    for accumulation in (1, 2):
+        training, stepped = gan(teacher, kind, fitting=Fitting(accumulation=accumulation)), []
+        for optimizer in training.optimizers.values():
+            optimizer.register_step_pre_hook(
+                lambda each, *_, kept=stepped: kept.extend(w.grad.clone() for w in each.param_groups[0]["params"])
+            )
+        torch.manual_seed(0)
+        numbers = training.step(0)
+        steps.append((numbers, stepped))
+    (whole, gradients), (halves, others) = steps
+    for name in ("loss", "regression_loss", "gan_loss", "discriminator_loss"):
+        assert halves[name] == pytest.approx(whole[name], rel=1e-3), name
+    for gradient, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(other, gradient, rtol=1e-2, atol=1e-4 * gradient.abs().max().item() + 1e-6)

@@ -154,3 +154,9 @@ def test_the_port_and_the_place_follow_the_job_and_its_first_node():
     with pytest.raises(SystemExit) as left:
         launch.command(2, 1, ["x.py"], {})
     assert left.value.code == "error: 2 nodes are reached through SLURM, and this is no SLURM job: use --nodes 1"
+
+
+@pytest.mark.parametrize(("gpus", "processes"), [(0, "1"), (1, "1"), (2, "2"), (8, "8")])
+def test_a_node_has_a_process_for_each_gpu_and_at_least_one(gpus, processes):
+    line = launch.command(2, gpus, ["x.py"], SLURM)
+    assert line[line.index("--nproc-per-node") + 1] == processes
