@@ -58,7 +58,6 @@ def main(args: Arguments):
             (loss(part, goal) * len(part)).backward()  # the sum, so that every latent descends as if it were alone
         optimizer.step()
 
-    args.curves.parent.mkdir(parents=True, exist_ok=True)
     with atomic(args.curves) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
     with torch.no_grad():
