@@ -59,7 +59,7 @@ SDXL = {
 # the pipelines of the hub whose configuration is known without a network
 KNOWN = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": SD15,
-    "XCLIU/instaflow_0_9B_from_sd_1_5": SD15,
+    "XCLiu/instaflow_0_9B_from_sd_1_5": SD15,
     "stabilityai/stable-diffusion-xl-base-1.0": SDXL,
     "stabilityai/sdxl-turbo": SDXL | {"unet": SDXL["unet"] | {"sample_size": 64}},
 }
@@ -91,11 +91,13 @@ class Source:
         return Generator(fake(lambda: UNet2DConditionModel.from_config(_configs(self.path)["unet"])), scheduler())
 
     def _edm(self, idle: bool = False) -> EDM:
-        """EDM's network. Raises UserError unless it has the number of weights."""
-        network = fake(lambda: EDM(sample_size=self.shape[-1], in_channels=self.shape[0]), device=_device(idle))
-        if (found := sum(weight.numel() for weight in network.parameters())) != self.weights:
-            raise UserError(f"EDM's network has {found} weights, not {self.weights}: its memory cannot be counted")
-        return network
+        """EDM's network of the architecture with this number of weights. Raises UserError if neither has it."""
+        shape = {"sample_size": self.shape[-1], "in_channels": self.shape[0]}
+        for architecture in ("ddpmpp", "ncsnpp"):
+            network = fake(lambda kind=architecture: EDM(**shape, architecture=kind), device=_device(idle))
+            if sum(weight.numel() for weight in network.parameters()) == self.weights:
+                return network
+        raise UserError(f"no network of EDM has {self.weights} weights: its memory cannot be counted")
 
 
 def random_metric(space: str, channels: int) -> LPIPS:

@@ -124,7 +124,9 @@ def job_of(study: Study, rule: str, wildcards: dict[str, str]) -> jobs.Job | Non
         if rule == "time_losses":  # the largest of its losses
             return jobs.Descent(source, "lpips", metric.cost.batch_size, metric.cost.autocast)
         latents = metric.reconstruction.pictures * metric.reconstruction.seeds
-        return jobs.Descent(source, "lpips" if wildcards["loss"] == "lpips" else "e_latent_lpips", latents)
+        if wildcards["loss"] == "lpips":
+            return jobs.Descent(source, "lpips", min(latents, metric.reconstruction.decoded))
+        return jobs.Descent(source, "e_latent_lpips", latents)
     if rule == "score" and not evaluation.clip.startswith("local-dir:"):
         pictures = study.benchmarks[wildcards["benchmark"]].pictures
         return jobs.Scoring(evaluation.clip.partition("/")[0], pictures, evaluation.resamples)
