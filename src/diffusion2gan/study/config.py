@@ -50,11 +50,25 @@ def read_scale(name: object, root: Path) -> dict[str, dict]:
         raise UserError(f"config.yaml: no scale '{name}', {nearest(str(name), known)}")
     layers = {}
     while name and (file := f"scales/{name}.yaml") not in layers:
-        layers[file] = values = yaml.safe_load((root / file).read_text(encoding="utf-8"))
+        with open(root / file, encoding="utf-8") as opened:
+            layers[file] = values = yaml.load(opened, _UniqueKeys)
         name = values.pop("over", None if name == SHARED else SHARED)
         if name not in (*known, SHARED, None):
             raise UserError(f"{file}: over: no scale '{name}', {nearest(str(name), known)}")
     return layers
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, which YAML would replace silently."""
+
+    def compose_mapping_node(self, anchor):
+        node, seen = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:
+            if key.value in seen:
+                file, line = Path(self.name), key.start_mark.line + 1
+                raise UserError(f"scales/{file.name}, line {line}: the key '{key.value}' stands twice: keep one")
+            seen.add(key.value)
+        return node
 
 
 def merge(below: dict, above: dict) -> dict:
