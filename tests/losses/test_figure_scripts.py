@@ -133,8 +133,7 @@ def test_the_timed_metrics_have_the_width_of_the_option():
 @pytest.fixture
 def files(tmp_path, small_teacher_folder):
     return {
-        "teacher": str(small_teacher_folder), "images": "openmoji",
-        "curves": tmp_path / "new" / "deeper" / "curves.csv",
+        "teacher": str(small_teacher_folder), "images": "openmoji", "curves": tmp_path / "new/deeper/curves.csv",
         "pictures_out": tmp_path / "new" / "pictures.safetensors",
         "latent_metric": metric(tmp_path / "latent.safetensors", "latent"),
         "pixel_metric": metric(tmp_path / "pixel.safetensors", "pixel"),

@@ -49,8 +49,9 @@ def trained(tmp_path, monkeypatch):
 
 
 def same(ours, theirs):
-    """Whether two state dicts are equal."""
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    """Whether two state dicts are equal, also in their precision."""
+    alike = (torch.equal(each, theirs[name]) and each.dtype == theirs[name].dtype for name, each in ours.items())
+    return ours.keys() == theirs.keys() and all(alike)
 
 
 def scenes_of(training, count):
