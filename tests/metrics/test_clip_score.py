@@ -139,3 +139,18 @@ def test_a_folder_without_weights_is_not_drawn_at_random(spec, tmp_path):
     (tmp_path / "clip" / "open_clip_model.safetensors").unlink(missing_ok=True)
     with pytest.raises(UserError, match="could not be loaded|cannot be loaded"):
         CLIP(f"local-dir:{tmp_path / 'clip'}", CPU)
+
+
+def test_the_weights_of_a_model_may_be_a_file_in_folders(monkeypatch):
+    asked = []
+
+    def create(name, pretrained, device):
+        asked.append((name, pretrained, device))
+        return torch.nn.Linear(1, 1), None
+
+    monkeypatch.setattr("open_clip.create_model_from_pretrained", create)
+    monkeypatch.setattr("open_clip.get_tokenizer", lambda name: name)
+    made = CLIP("ViT-B-32/weights/of/mine.pt", CPU)
+    assert asked == [("ViT-B-32", "weights/of/mine.pt", CPU)] and made.tokenizer == "ViT-B-32"
+    assert CLIP("local-dir:a/b", CPU).tokenizer == "local-dir:a/b"
+    assert asked[1][:2] == ("local-dir:a/b", None)

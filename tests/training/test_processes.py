@@ -75,3 +75,21 @@ def test_without_sharding_a_network_is_replicated(two):
     assert isinstance(replicated, distributed.Replicated)
     assert all(weight.device.type == "meta" for weight in replicated.skeleton.parameters())
     assert list(replicated.weights()) == list(network.parameters())
+
+
+def test_only_the_process_with_whole_weights_gets_them(monkeypatch):
+    network, asked = Network(), []
+    whole = {name: torch.full_like(weight, 7.0) for name, weight in network.named_parameters()}
+    monkeypatch.setattr(distributed, "FSDPModule", Network)
+    for given in ({}, whole):
+        monkeypatch.setattr(
+            distributed, "get_model_state_dict", lambda module, options, given=given: asked.append(options) or given
+        )
+        before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+        distributed.unshard(network)
+        found = dict(network.named_parameters())
+        assert found.keys() == before.keys()
+        assert all(torch.equal(weight, (given or before)[name]) for name, weight in found.items())
+    assert asked == [distributed.FULL] * 2
+    distributed.unshard(nn.Linear(1, 1))  # not sharded
+    assert len(asked) == 2
