@@ -85,7 +85,7 @@ class Training:
                 "pairs": RandomPairs(self.source.shape),
                 "loss": loss,
                 "settings": settings.model_copy(update=micro_batch),
-                "fitting": fitting.model_copy(update={"accumulation": 1, "shard": False}),
+                "fitting": fitting.model_copy(update={"accumulation": 1, "shard": False, "compile": False}),
             }
             if gan:
                 discriminator = account.sharded(fake(lambda: discriminator_of(settings, teacher)))
