@@ -151,7 +151,7 @@ def _pipeline(networks: dict, dtype: torch.dtype, idle: bool) -> StableDiffusion
 
 def scheduler() -> DDIMScheduler:
     """The noise schedule of Stable Diffusion."""
-    return DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
+    return DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 
 
 def _device(idle: bool) -> str:

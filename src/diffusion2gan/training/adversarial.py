@@ -149,7 +149,8 @@ class AdversarialTraining(StudentTraining):
         if not mismatched.any():
             return generated.new_zeros(())
         share = mismatched[rows].float().mean() / mismatched.float().mean()  # of the mean over the whole batch
-        here = mismatched[rows] if share else torch.ones(len(batch.x), dtype=torch.bool)  # every process has to call D
+        # every process has to call D
+        here = mismatched[rows].nonzero().flatten() if share else torch.arange(len(batch.x))
         text = self.text([captions[row] for row in other[rows][here].tolist()])
         with self.precision():
             logits = [self.discriminator(latents[here], batch.z[here], **text) for latents in (batch.x, generated)]
