@@ -116,3 +116,7 @@ def test_mistakes_are_one_line_errors(folder, tmp_path):
         teacher.solve(torch.zeros(1, 3, 32, 32), [""], 2, 3.0, "heun")
     with pytest.raises(UserError, match="is not the folder of an EDM network"):
         PixelGenerator.from_teacher(tmp_path)
+
+
+def test_real_images_have_no_noise(folder):
+    assert ImageDataset(folder / "benchmark" / "images").batch([0, 1]).z.shape == (2, 0)

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
+from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.training import distillation, distributed
-from diffusion2gan.training.loop import Schedule
+from diffusion2gan.training.loop import Schedule, train
 from scripts.distill import train_gan, train_regression
 
 HISTORY = pd.DataFrame({"step": [0, 1, 2], "seconds": [1.0, 2.0, 7.5], "images_per_second": [3.0, 4.0, 99.0]})
@@ -88,3 +89,21 @@ def test_only_the_main_process_writes(given, monkeypatch):
     monkeypatch.setattr(distributed, "is_main", lambda: False)
     _, saved, _, record = given(train_regression.Arguments, iterations=3)
     assert saved == [] and record is None
+
+
+def test_a_resumed_average_has_its_decay_by_name(tmp_path):
+    class Still:
+        """A training that changes nothing."""
+
+        averaged = "one"
+
+        def __init__(self):
+            self.modules = {"one": torch.nn.Linear(1, 1)}
+            self.optimizers = {"one": torch.optim.SGD(self.modules["one"].parameters(), 0.1)}
+
+        def step(self, step):
+            return {"loss": 0.0}
+
+    train(Still(), Schedule(2), tmp_path, {}, seed=0, ema_decay=0.5)
+    with pytest.raises(UserError, match=r"\(ema_decay was 0.5 and is 0.25\)"):
+        train(Still(), Schedule(2), tmp_path, {}, seed=0, ema_decay=0.25)
