@@ -288,3 +288,19 @@ def test_cached_features_are_described_by_recipe_and_files(folder, mean_colour):
     with safe_open(path, "pt") as file:
         recipe = json.loads(file.metadata()["recipe"])
     assert recipe == {"network": "mean", "input_side": 32, "input_filter": "bicubic"} | pictures.recipe
+
+
+def test_features_are_the_mean_over_space(folder, package):
+    pictures = ImageFiles(sorted(folder.iterdir()), 96)
+    pixels = torch.from_numpy(np.stack([picture.transpose(2, 0, 1) for picture in pictures])).float()
+    maps = package.extract_features((pixels - 127) / 128)
+    assert maps.shape[2:] == (3, 3)
+    assert torch.allclose(Features("efficientnet-lite0", CPU, side=96)(pictures), maps.mean((2, 3)), atol=1e-3)
+
+
+def test_a_file_of_the_same_size_written_later_is_another_file(folder, mean_colour):
+    network, files = Features("mean", CPU, side=32), sorted(folder.iterdir())
+    network.cached(ImageFiles(files, 8), folder / "kept")
+    os.utime(files[1], ns=(1, 1))
+    network.cached(ImageFiles(files, 8), folder / "kept")
+    assert len(mean_colour) == 2
