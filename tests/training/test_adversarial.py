@@ -315,6 +315,7 @@ def test_the_regression_loss_is_told_which_rows_it_compares(teacher, accumulatio
     places = []
 
     def loss(x0, x1, place):
+        assert x0.requires_grad and not x1.requires_grad  # G(z, c), then its target
         places.append(place)
         return squared(x0, x1)
 

@@ -56,6 +56,7 @@ def test_a_step_follows_the_gradient_of_the_whole_batch(teacher, accumulation, s
     places, stepped = [], []
 
     def loss(x0, x1, place):
+        assert x0.requires_grad and not x1.requires_grad  # G(z, c), then its target
         places.append(place)
         return strength * (x0 - x1).square().mean()
 
