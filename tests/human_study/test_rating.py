@@ -57,8 +57,9 @@ def study(tmp_path, monkeypatch):
     ]  # fmt: skip
     pd.DataFrame(lines).to_csv(tmp_path / "key.csv", index=False)
     args = rate_automatically.Arguments(
-        tmp_path / "key.csv", [f"{name}={path}" for name, path in folders.items()], tmp_path / "bench",
-        tmp_path / "new" / "answers.csv", clip="toy-clip", clip_prefix="a ", resolution=4, resize_filter="box",
+        key=tmp_path / "key.csv", models=[f"{name}={path}" for name, path in folders.items()],
+        benchmark=tmp_path / "bench", out=tmp_path / "new" / "answers.csv",
+        clip="toy-clip", clip_prefix="a ", resolution=4, resize_filter="box",
     )  # fmt: skip
     return args, folders, lines
 

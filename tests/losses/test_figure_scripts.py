@@ -183,14 +183,14 @@ def test_each_latent_descends_as_if_it_were_alone(files):
 def test_a_latent_is_found_under_the_loss_of_the_option(files, monkeypatch, loss, shape):
     wanted, made = [], reconstruct.regression_loss
 
-    def recorded(name, metric_file, decode, preset, device):
-        wanted.append((name, metric_file, preset, str(device)))
-        return made(name, metric_file, decode, preset, device)
+    def recorded(settings, metric_file, decode, device):
+        wanted.append((settings.loss, metric_file, settings.ensemble, str(device)))
+        return made(settings, metric_file, decode, device)
 
     monkeypatch.setattr(reconstruct, "regression_loss", recorded)
     seen = compared(monkeypatch)
     options = {"pictures": 2, "seeds": 1, "iterations": 1, "learning_rate": 0.1, "log_every": 1}
-    reconstruct.main(reconstruct.Arguments(loss=loss, preset="bg", **options, **files))
+    reconstruct.main(reconstruct.Arguments(loss=loss, ensemble="bg", **options, **files))
     file = files["pixel_metric" if loss == "lpips" else "latent_metric"]
     assert wanted == [(loss, file, "bg", "cpu")]
     # at both steps, the measured latents and then those of the loss

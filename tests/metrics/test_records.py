@@ -39,6 +39,7 @@ def test_a_score_is_recorded_with_its_recipe(tmp_path, monkeypatch):
             seed=3,
             resamples=9,
             features="efficientnet-lite0",
+            resolution=32,
         )  # fmt: skip
     )
     found = json.loads(out.read_text())
@@ -76,7 +77,7 @@ def test_the_cost_of_a_run_is_that_of_its_trainings_and_pairs(tmp_path, device):
     out = tmp_path / "new" / "cost.json"
     measure_cost.main(measure_cost.Arguments("mine", "paper", out, trainings, timings, seed=2))
     metrics = {
-        "images_per_second": 360.0, "device_days": 5.5, "nfe_million": 7.0, "nfe_forward_million": 9.0,
+        "images_per_second": 360.0 * 8 / 2, "device_days": 5.5, "nfe_million": 7.0, "nfe_forward_million": 9.0,
         "nfe_backward_million": 1.0,
     }  # fmt: skip
     said = f"one device day is one day of one {device}"
@@ -91,6 +92,7 @@ def test_the_cost_of_a_run_is_that_of_its_trainings_and_pairs(tmp_path, device):
             "student_backward": 1_000_000, "target_forward": 0,
         },
         "days": {"training": 4.0, "generate_pairs": 1.5}, "trainings": list(map(str, trainings)), "device": device,
+        "gpus": 2,
         "conversion": said,
     }  # fmt: skip
     assert measure_cost.seconds(Path(timings[0])) == DAY

@@ -173,7 +173,8 @@ def test_on_a_gpu_every_model_is_timed_in_half_precision(benchmark, monkeypatch,
 
     monkeypatch.setattr(sampler, "load_teacher", Model)
     monkeypatch.setattr(sampler, "Baseline", Model)
-    scores = Scores(ScoredImages(images=benchmark.parent / "drawn", benchmark=benchmark, metrics=[], time=True))
+    drawn = benchmark.parent / "drawn"
+    scores = Scores(ScoredImages(images=drawn, benchmark=benchmark, metrics=[], resolution=32, time=True))
     scores.device = torch.device("cuda")
     scores.measure()
     assert scores.speed["precision"] == "float16"
