@@ -29,6 +29,7 @@ REGRESSION, GAN = "regression-elatentlpips-large-batch", "gan-diffusion-z-r1-mul
 XL_GAN = "sdxl-diffusion2gan"
 TRAINED = [REGRESSION, GAN, XL_GAN, "consistency-distillation"]  # the last one trains on torchvision's VGG16
 WORKER = Path(__file__).with_name("worker.py")
+pytestmark = pytest.mark.xdist_group("official")  # every stage runs once for all tests
 
 
 def words(given: dict) -> list[str]:

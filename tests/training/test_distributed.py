@@ -18,6 +18,8 @@ from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import Fitting
 from diffusion2gan.training import adversarial, distributed
 
+pytestmark = pytest.mark.xdist_group("distributed")  # one start of the processes for all tests
+
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("worker.py")
 KINDS = ("regression", "gan", "gigagan")
