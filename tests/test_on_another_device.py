@@ -15,7 +15,7 @@ from diffusion2gan.pixel.edm import EDM
 from diffusion2gan.pixel.heun import heun, heun_step
 from diffusion2gan.pixel.model import PixelGenerator
 
-SMALL = {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1, "attn_resolutions": (), "augment_dim": 0}
+SMALL = {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1, "attn_resolutions": ()}
 
 
 def metric(space, channels):

@@ -74,16 +74,16 @@ REGRESSIONS = {
 LARGE, XL = "regression-elatentlpips-large-batch", "sdxl-regression-elatentlpips"
 CFG_8 = "regression-elatentlpips-cfg-8"
 GANS = {
-    "gan-gigagan": (GigaGANDiscriminator, False, False, False, False, 256, 1, "sd-cfg-3", LARGE),
-    "gan-diffusion": (DiffusionDiscriminator, False, False, False, False, 256, 1, "sd-cfg-3", LARGE),
-    "gan-diffusion-z": (DiffusionDiscriminator, True, False, False, False, 256, 1, "sd-cfg-3", LARGE),
-    "gan-diffusion-z-r1": (DiffusionDiscriminator, True, True, False, False, 256, 1, "sd-cfg-3", LARGE),
-    "gan-diffusion-z-r1-multiscale": (DiffusionDiscriminator, True, True, True, False, 256, 1, "sd-cfg-3", LARGE),
+    "gan-gigagan": (GigaGANDiscriminator, False, False, False, False, 256, 2, "sd-cfg-3", LARGE),
+    "gan-diffusion": (DiffusionDiscriminator, False, False, False, False, 256, 2, "sd-cfg-3", LARGE),
+    "gan-diffusion-z": (DiffusionDiscriminator, True, False, False, False, 256, 2, "sd-cfg-3", LARGE),
+    "gan-diffusion-z-r1": (DiffusionDiscriminator, True, True, False, False, 256, 2, "sd-cfg-3", LARGE),
+    "gan-diffusion-z-r1-multiscale": (DiffusionDiscriminator, True, True, True, False, 256, 2, "sd-cfg-3", LARGE),
     "gan-diffusion-z-r1-multiscale-mixmatch": (
-        DiffusionDiscriminator, True, True, True, True, 256, 1, "sd-cfg-3", LARGE,
+        DiffusionDiscriminator, True, True, True, True, 256, 2, "sd-cfg-3", LARGE,
     ),
-    "diffusion2gan": (DiffusionDiscriminator, True, True, True, True, 1024, 1, "sd-cfg-3", LARGE),
-    "diffusion2gan-cfg-8": (DiffusionDiscriminator, True, True, True, True, 1024, 1, "sd-cfg-8", CFG_8),
+    "diffusion2gan": (DiffusionDiscriminator, True, True, True, True, 1024, 2, "sd-cfg-3", LARGE),
+    "diffusion2gan-cfg-8": (DiffusionDiscriminator, True, True, True, True, 1024, 2, "sd-cfg-8", CFG_8),
     "sdxl-diffusion2gan": (DiffusionDiscriminator, True, True, True, True, 1024, 4, "sdxl-cfg-7", XL),
 }  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_a_regression_is_built_as_its_row_says(row, commands, files):
         lpips_side=64 if teacher == "edm-cifar10" else 0,
     )  # fmt: skip
     assert type(training.student) is (PixelGenerator if teacher == "edm-cifar10" else Generator)
-    assert same_weights(training.student, training.training.teacher.unet)
+    assert same_weights(training.student, type(training.student).from_teacher(files["teachers"][teacher]))
     assert set(training.training.modules) == {"student"} and training.training.averaged == "student"
     assert (training.batch_size, training.micro_batches) == (batch, micro_batches)
     assert training.pairs.folder.name == dataset and len(training.pairs) == (count or 64)
@@ -224,7 +224,8 @@ def test_a_gan_is_built_as_its_row_says(row, commands, files):
     assert training.sees_z == z_conditioning
     if kind is DiffusionDiscriminator:
         assert training.heads == (3 * len(training.discriminator.unet.up_blocks) if multi_scale else 1)
-    assert training.r1 == ((2.5, 5) if r1 else None)
+    gamma = 2.5e-5 if row == "sdxl-diffusion2gan" else 2.5  # the paper's scale gives SDXL a weight of its own
+    assert training.r1 == ((gamma, 5) if r1 else None)
     assert training.fractions == (Fractions(latent=0.11, text=0.22, noise=0.33) if mix_and_match else None)
     assert training.matching_aware == (kind is GigaGANDiscriminator)
     assert training.lambda_gan == 0.3

@@ -59,7 +59,8 @@ def solve(folder):
 def rate(folder):
     key = pd.DataFrame({"trial": [0], "question": ["realism"], "picture": [0], "caption": ["a fox"], "row": "a"})
     key.assign(against="b", left="a", right="b").to_csv(folder / "key.csv", index=False)
-    return rate_automatically, "CLIP", rate_automatically.Arguments(folder / "key.csv", [], FILE, FILE)
+    given = {"key": folder / "key.csv", "models": [], "benchmark": FILE, "out": FILE, "resolution": 8}
+    return rate_automatically, "CLIP", rate_automatically.Arguments(**given)
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["gpu", "cpu"])

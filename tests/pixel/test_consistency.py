@@ -16,6 +16,7 @@ from diffusion2gan.pixel.heun import heun_step
 from diffusion2gan.pixel.model import PixelGenerator
 from diffusion2gan.settings import ConsistencySettings, Fitting, LossSettings, RegressionSettings
 from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.training.read_ahead import ReadAhead
 from diffusion2gan.training.regression import RegressionTraining
 
 MEAN, DEVIATION = 0.6, 0.3  # of the one-dimensional images
@@ -195,6 +196,7 @@ def test_half_of_the_images_are_mirrored_by_their_position():
         training = training_of("consistency", **settings)
         training.pairs = Ramps(False)
         training.pairs.images = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).expand(512, 1, 2, 2)
+        training.reader = ReadAhead(training.pairs)
         return training.read(torch.arange(256)[rows], Place(rows, 256, seed))
 
     plain, mirrored = read(), read(random_flip=True)

@@ -117,15 +117,6 @@ def test_a_network_other_than_the_two_unconditional_ones_is_refused(ours, tmp_pa
         load_edm_pickle(tmp_path / "nowhere.pkl")
 
 
-def test_a_network_without_augmentation_is_read_as_one(tmp_path):
-    torch.manual_seed(0)
-    plain = EDM(**SMALL | {"augment_dim": 0})
-    read = load_edm_pickle(write(tmp_path / "edm.pkl", laid_out(plain)))
-    assert read.config["augment_dim"] == 0
-    x = torch.randn(2, 3, 16, 16)
-    assert torch.equal(read(x, 1.5), plain(x, 1.5))
-
-
 def test_every_message_names_the_file(ours, tmp_path):
     missing, number, raw = (tmp_path / name for name in ("nowhere.pkl", "number.pkl", "raw.pkl"))
     write(number, 3)
@@ -138,8 +129,10 @@ def test_every_message_names_the_file(ours, tmp_path):
 def test_the_reason_is_that_of_torch_or_the_kind_of_error(ours, tmp_path):
     theirs = laid_out(ours)
     del theirs.model.dec["8x8_in1"]
-    with pytest.raises(UserError, match=r"not a DDPM\+\+ network \(Error\(s\) in loading state_dict for EDM:\): use a"):
+    with pytest.raises(
+        UserError, match=r"nor an NCSN\+\+ network \(Error\(s\) in loading state_dict for EDM:\): use https"
+    ):
         load_edm_pickle(write(tmp_path / "edm.pkl", theirs))
     del theirs.model.enc["16x16_conv"]  # an error without words
-    with pytest.raises(UserError, match=r"not a DDPM\+\+ network \(StopIteration\): use a -vp checkpoint of CIFAR-10$"):
+    with pytest.raises(UserError, match=r"nor an NCSN\+\+ network \(StopIteration\): use https"):
         load_edm_pickle(write(tmp_path / "edm.pkl", theirs))

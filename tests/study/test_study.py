@@ -74,8 +74,8 @@ def test_the_papers_sizes():
     assert paper.runs["regression-elatentlpips"].batch == BatchEntry(size=256, nodes=1, gpus=8)
     assert paper.runs["regression-elatentlpips"].settings.iterations == 20_000
     assert paper.runs["regression-elatentlpips-large-batch"].batch == BatchEntry(size=2048, nodes=8, gpus=8)
-    assert paper.runs["gan-diffusion"].batch == BatchEntry(size=256, nodes=2, gpus=8)
-    assert paper.runs["diffusion2gan"].batch == BatchEntry(size=1024, nodes=8, gpus=8)
+    assert paper.runs["gan-diffusion"].batch == BatchEntry(size=256, nodes=2, gpus=8, accumulation=2)
+    assert paper.runs["diffusion2gan"].batch == BatchEntry(size=1024, nodes=8, gpus=8, accumulation=2)
     assert paper.runs["gan-diffusion-z-r1"].settings.r1_every == 16
     lpips = paper.runs["regression-lpips"].batch
     assert (lpips.size, lpips.accumulation, lpips.size // lpips.accumulation) == (256, 4, 64)
