@@ -271,7 +271,7 @@ def test_the_matching_aware_loss_uses_the_text_of_another_caption(teacher):
     assert numbers["discriminator_loss"] == pytest.approx(wanted.item(), rel=1e-5)
 
 
-def test_r1_is_computed_on_the_first_pair_of_the_step(teacher, monkeypatch):
+def test_r1_is_given_the_pairs_of_the_step_of_which_it_takes_the_first(teacher, monkeypatch):
     seen = []
 
     def r1(judge, x, z, **settings):
@@ -284,8 +284,8 @@ def test_r1_is_computed_on_the_first_pair_of_the_step(teacher, monkeypatch):
     assert ["r1" in each for each in numbers] == [True, False, False, True]
     (batch,) = training.batches(3)
     x, z, settings = seen[1]
-    assert torch.equal(x, batch.x[:1]) and torch.equal(z, batch.z[:1])
-    assert torch.equal(settings["text_embeddings"], batch.conditions["text_embeddings"][:1])
+    assert torch.equal(x, batch.x) and torch.equal(z, batch.z)
+    assert torch.equal(settings["text_embeddings"], batch.conditions["text_embeddings"])
     assert (settings["gamma"], settings["every"]) == (0.01, 3)
 
 
