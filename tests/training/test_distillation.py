@@ -138,11 +138,12 @@ def test_plain_diffusers_samples_what_sample_py_samples(undisturbed, tmp_path):
 
 
 def test_speed_memory_and_sample_grids_are_written(undisturbed, files):
-    _, folder = undisturbed
+    stage, folder = undisturbed
     result = json.loads((folder / "metrics/training.json").read_text())
     assert result["metrics"]["images_per_second"] > 0 and result["metrics"]["peak_memory_gib"] > 0.05
     assert (result["metrics"]["batch_size"], result["processes"], result["seed"]) == (4, 1, 3)
-    counts = {"pairs_forward": 16 * 6, "student_forward": 4 * STEPS, "student_backward": 4 * STEPS}
+    times = {"regression": 1, "gan": 2}[stage]  # G runs for D, and for its own gradient
+    counts = {"pairs_forward": 16 * 6, "student_forward": times * 4 * STEPS, "student_backward": 4 * STEPS}
     assert {name: count for name, count in result["evaluations"].items() if count} == counts
     grids = sorted(path.name for path in (folder / "samples").iterdir())
     assert grids == [f"{step:06d}.png" for step in range(1, STEPS + 1)]
