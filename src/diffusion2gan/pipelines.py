@@ -7,7 +7,6 @@ import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging
-from transformers.utils import logging as transformers_logging
 
 from diffusion2gan.errors import UserError
 
@@ -28,6 +27,8 @@ def load_pipeline(
     `parts` replace those of the pipeline, such as `unet`, which are then not read.
     Raises UserError if it is missing, of another kind, or not accessible on the hub.
     """
+    from transformers.utils import logging as transformers_logging  # here: the student does without transformers
+
     logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
