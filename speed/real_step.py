@@ -6,9 +6,12 @@ The weights are random, the batch is one latent of 64 × 64, everything is float
 metric of full size. There is no EMA. The account is counted on tensors without data (`diffusion2gan.memory`).
 """
 
+import diffusion2gan._torchvision  # noqa: F401 - before diffusers
+
 import argparse
 import resource
 import time
+from unittest.mock import patch
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -21,6 +24,7 @@ from diffusion2gan.memory.networks import SD15, Source, scheduler
 from diffusion2gan.memory.training import RandomPairs, Training
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import Fitting, RegressionSettings
+from diffusion2gan.teacher import Teacher
 from diffusion2gan.training.regression import RegressionTraining
 
 SHAPE = (4, 64, 64)
@@ -48,7 +52,8 @@ def main():
     fitting = Fitting(gradient_checkpointing=arguments.parse_args().checkpointing)
 
     frozen = 4 * sum(weight.numel() for weight in _frozen())
-    account = (Training(SETTINGS, fitting, Source(PATH, SHAPE)).count() - frozen) / GIB
+    with patch.object(Teacher, "decode", lambda teacher, latents: latents):  # no sample grid, as below
+        account = (Training(SETTINGS, fitting, Source(PATH, SHAPE)).count() - frozen) / GIB
     before = resident()
     trunk = VGG("latent", SHAPE[0], 0, batch_norm=False)
     metric = LPIPS(trunk, [torch.ones(width) for width in trunk.widths])
