@@ -98,7 +98,6 @@ def distinct_runs():
     return sorted({repr(training(paper, paper.runs[row])): row for row in rows}.values())
 
 
-@pytest.mark.first
 @pytest.mark.parametrize("run", distinct_runs())
 def test_every_run_of_the_paper_fits_its_gpus(run):
     """Counted at full size, which takes up to two minutes of a core."""
