@@ -18,6 +18,7 @@ from diffusion2gan.io import write_json
 from diffusion2gan.memory import jobs
 from diffusion2gan.memory.networks import Source, known
 from diffusion2gan.memory.training import Training
+from diffusion2gan.progress import track
 from diffusion2gan.settings import Fitting, SamplingSettings
 from diffusion2gan.study.cost import TRAININGS, USABLE
 from diffusion2gan.study.entries import TeacherEntry
@@ -51,7 +52,7 @@ class Memory:
 
     def check(self, planned: Iterable[tuple[str, dict]]) -> None:
         """Raise UserError if a job exceeds the memory of a GPU; its line names a setting that would fit."""
-        for rule, wildcards in planned:
+        for rule, wildcards in track(list(planned), "counting the memory of jobs"):
             if (needed := self.gib(rule, wildcards)) > self.limit:
                 raise UserError(self._refusal(rule, wildcards, needed))
 
