@@ -224,7 +224,8 @@ def test_a_gan_is_built_as_its_row_says(row, commands, files):
     assert training.sees_z == z_conditioning
     if kind is DiffusionDiscriminator:
         assert training.heads == (3 * len(training.discriminator.unet.up_blocks) if multi_scale else 1)
-    gamma = 2.5e-5 if row == "sdxl-diffusion2gan" else 2.5  # the paper's scale gives SDXL a weight of its own
+    # the paper's scale gives rows with another number of logits a weight of their own
+    gamma = {"sdxl-diffusion2gan": 2.5e-5, "gan-diffusion-z-r1": 4e-4}.get(row, 2.5)
     assert training.r1 == ((gamma, 5) if r1 else None)
     assert training.fractions == (Fractions(latent=0.11, text=0.22, noise=0.33) if mix_and_match else None)
     assert training.matching_aware == (kind is GigaGANDiscriminator)

@@ -148,7 +148,7 @@ class DistillationSettings(LossSettings):
 
     iterations: Count = Field(description="training steps")
     batch_size: Count = Field(description="samples per step, over all processes and micro-batches")
-    learning_rate: Positive = Field(1e-5, description="learning rate of the student's AdamW")  # ours
+    learning_rate: Positive = Field(1e-5, description="learning rate of the student's optimizer")  # ours
     warmup: int = Field(0, ge=0, description="steps during which the learning rate rises linearly")  # ours
     ema_decay: Fraction = Field(0.999, description="decay of the student's averaged weights; 0: no average")  # ours
     autocast: bool = Field(False, description="run the networks in bfloat16")
@@ -171,7 +171,7 @@ class GANSettings(DistillationSettings):
     r1_gamma: Annotated[float, OnlyIf("r1", True)] = Field(
         1e-4,
         ge=0,
-        description="weight γ of R1, whose gradient is that of the sum of all logits",  # ours
+        description="weight γ of R1, the penalty on the gradient of the sum of all logits",  # ours
     )
     r1_every: Annotated[Count, OnlyIf("r1", True)] = Field(16, description="steps from one R1 penalty to the next")
     mix_and_match: bool = Field(False, description="replace some of D's fakes by mismatched triples")

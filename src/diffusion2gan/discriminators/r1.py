@@ -25,8 +25,8 @@ def single_sample_r1(
     R1 is from Mescheder et al., ICML 2018; because it is applied only every `every` steps, it is scaled by
     `every` (Karras et al., CVPR 2020). D(x, z, c) is the sum of all logits, over locations and heads, as in
     LaMa (Suvorov et al., WACV 2022).  # ours
-    Batches are shuffled, so the first sample is a random one. Everything is computed in float32 or wider,
-    because second derivatives are too inaccurate in lower precision.
+    Batches are shuffled, so the first sample is a random one. Everything is computed in float32 or wider (TF32 on a
+    GPU that a training lets use it), because second derivatives are too inaccurate in bfloat16.
 
     With v = ∇ₓD held constant, ½‖∇ₓD‖² has the same gradient to the weights as the derivative of D along v. That is a
     forward pass of pairs (value, derivative), so the U-Net's blocks can be recomputed in its backward pass.
@@ -68,7 +68,7 @@ class _OutOfPlace(TorchDispatchMode):
 
 
 class _LayerNormAsGroupNorm(TorchFunctionMode):
-    """Layer norm as group norm with one group: torch takes the moments for constants in layer norm's derivative."""
+    """Layer norm as group norm with one group: torch treats mean and variance as constants in its derivative."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         return (_layer_norm if func is F.layer_norm else func)(*args, **(kwargs or {}))

@@ -41,7 +41,7 @@ class Count(TorchDispatchMode):
         return out
 
     def hold(self, tensor: object, share: float = 1.0) -> None:
-        """Count a tensor from now on, or only a `share` of it, if this GPU keeps only that."""
+        """Count a tensor from now on, or only a `share` of it, if FSDP keeps only that on this GPU."""
         if not isinstance(tensor, self.kind) or tensor.device.type == "meta":
             return
         storage = tensor.untyped_storage()

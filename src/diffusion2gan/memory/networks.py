@@ -59,9 +59,7 @@ SDXL = {
 # the pipelines of the hub whose configuration is known without a network
 KNOWN = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": SD15,
-    "XCLiu/instaflow_0_9B_from_sd_1_5": SD15,
     "stabilityai/stable-diffusion-xl-base-1.0": SDXL,
-    "stabilityai/sdxl-turbo": SDXL | {"unet": SDXL["unet"] | {"sample_size": 64}},
 }
 
 

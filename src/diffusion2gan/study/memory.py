@@ -20,7 +20,7 @@ from diffusion2gan.memory.networks import Source, known
 from diffusion2gan.memory.training import Training
 from diffusion2gan.progress import track
 from diffusion2gan.settings import Fitting, SamplingSettings
-from diffusion2gan.study.cost import TRAININGS, USABLE
+from diffusion2gan.study.cost import TRAININGS, USABLE, Job, subject
 from diffusion2gan.study.entries import TeacherEntry
 from diffusion2gan.study.study import Run, Study
 
@@ -69,7 +69,7 @@ class Memory:
         where = f"scales/{self.study.scale}.yaml"
         exceeds = f"{needed:.0f} GiB of a GPU, more than {self.limit:.0f} of gpu_memory ({size:g})"
         if rule not in TRAININGS:
-            return f"{where}: {rule} of {' on '.join(wildcards.values())} needs {exceeds}: reduce its batch"
+            return f"{where}: {rule} of {subject(Job(rule, wildcards, None))} needs {exceeds}: reduce its batch"
         run = self.study.runs[wildcards["run"]]
         name = next(name for name, batch in getattr(self.study.config, run.stage).batch.items() if batch == run.batch)
         return f"{where}: {run.stage}.batch.{name}: {run.name} needs {exceeds}: {self._remedy(run)}"

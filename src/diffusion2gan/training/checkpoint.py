@@ -1,4 +1,4 @@
-"""Checkpoints on disk: folders to which every process writes its own part, complete as soon as they have their name.
+"""Checkpoints on disk: every process writes its own part of a folder, which gets its final name when all are written.
 
 torch.distributed.checkpoint writes and reads the tensors. Each process writes the shards that it holds, and processes
 with the same tensors share the writing. A tensor is read back whole or sharded in any way, so the number of processes
@@ -163,7 +163,7 @@ class TensorReader(dcp.FileSystemReader):
 
 def _reason(error: BaseException) -> str:
     """The last line of an error's message; torch puts a traceback of each process before it."""
-    return str(error).strip().splitlines()[-1]
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _no_warning() -> warnings.catch_warnings:

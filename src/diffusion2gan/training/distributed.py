@@ -106,8 +106,10 @@ def no_sync(network: nn.Module, wanted: bool = True) -> Iterator[None]:
     """Keep gradients in their process if `wanted`; the next backward pass averages them."""
     if isinstance(network, FSDPModule):
         network.set_requires_gradient_sync(not wanted)
-        yield
-        network.set_requires_gradient_sync(True)
+        try:
+            yield
+        finally:
+            network.set_requires_gradient_sync(True)
     elif wanted and isinstance(network, DistributedDataParallel):
         with network.no_sync():
             yield

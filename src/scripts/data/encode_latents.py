@@ -30,6 +30,7 @@ class Arguments:
 
 def main(args: Arguments):
     teacher = Teacher(args.teacher, "cuda" if torch.cuda.is_available() else "cpu")
+    teacher.drop_unet()
     images = LabelledImages(args.images, args.split, teacher.image_size, args.seed)
 
     chosen = shard_range(args.shard, args.shards, args.count)

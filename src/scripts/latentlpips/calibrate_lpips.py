@@ -38,7 +38,11 @@ def main(args: Arguments):
         raise UserError(f"{args.trunk} was trained on {trunk.space}s and --space is {args.space}: make them agree")
     if args.space == "latent" and not args.teacher:
         raise UserError("judgements are encoded by a teacher's VAE: give the pipeline as --teacher")
-    to_space = Teacher(args.teacher, device).encode_images if args.space == "latent" else torch.nn.Identity()
+    to_space = torch.nn.Identity()
+    if args.space == "latent":
+        teacher = Teacher(args.teacher, device)
+        teacher.drop_unet()
+        to_space = teacher.encode_images
     triplets, held_out = (
         encode(judgements(args.judgements, split, args.seed, args.size), count, args.seed, to_space)
         for split, count in (("train", args.count), ("val", args.held_out))
