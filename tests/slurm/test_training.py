@@ -1,5 +1,6 @@
 """A training on several nodes of a real SLURM, warned and requeued, equals the training in one process."""
 
+import itertools
 import runpy
 import shutil
 import subprocess
@@ -11,12 +12,13 @@ import torch
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import Fitting
+from diffusion2gan.training import adversarial
 
 pytestmark = pytest.mark.xdist_group("slurm")
 ROOT = Path(__file__).parents[2]
 
 
-def test_two_nodes_of_two_processes_are_one_process_also_when_slurm_warns_them(head, small_teacher_folder):
+def test_two_nodes_of_two_processes_are_one_process_also_when_slurm_warns_them(head, small_teacher_folder, monkeypatch):
     shutil.copy(Path(__file__).with_name("faults.smk"), head.folder / "Snakefile")
     torch.manual_seed(0)
     trunk = VGG("latent", 4, 0, width=0.125)
@@ -28,6 +30,7 @@ def test_two_nodes_of_two_processes_are_one_process_also_when_slurm_warns_them(h
         head.made(f"training/waits-{process}")
     subprocess.run(["scancel", "--signal=USR2", "--name=trains"], check=True)
     worker = runpy.run_path(str(ROOT / "tests/training/worker.py"))
+    monkeypatch.setattr(adversarial, "single_sample_r1", worker["r1_in_parts"](itertools.repeat(4)))
     alone = worker["outcome"]("gan", str(small_teacher_folder), str(metric), head.folder / "alone", Fitting())
 
     assert running.wait(300) == 0, head.log.read_text() + (head.folder / "logs/trains.log").read_text()

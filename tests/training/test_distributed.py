@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
@@ -54,18 +53,11 @@ def expected(files, alone):
     def of(kind, first, last):
         if kind != "gan":
             return alone[kind]
-        processes = iter([first, last])
-
-        def first_of_each(discriminator, x, z, text_embeddings, **strength):
-            count = next(processes)
-            parts = [[tensor[row:] for tensor in (x, z, text_embeddings)] for row in range(0, len(x), len(x) // count)]
-            return sum(single_sample_r1(discriminator, *part, **strength) for part in parts) / count
-
-        outcome = runpy.run_path(str(WORKER))["outcome"]
+        worker = runpy.run_path(str(WORKER))
         *given, folder = files
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(adversarial, "single_sample_r1", first_of_each)
-            return outcome("gan", *given, folder / f"parts-{first}-{last}", Fitting())
+            patch.setattr(adversarial, "single_sample_r1", worker["r1_in_parts"](iter([first, last])))
+            return worker["outcome"]("gan", *given, folder / f"parts-{first}-{last}", Fitting())
 
     return of
 

@@ -14,6 +14,7 @@ from torch import distributed as dist
 from torch.distributed.tensor import DTensor
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
+from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import regression_loss
@@ -121,6 +122,17 @@ def outcome(
             return result | parts
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def r1_in_parts(counts):
+    """R1 as several processes compute it: a mean over the first rows of their parts. `counts`: how many, by call."""
+
+    def r1(discriminator, x, z, text_embeddings, **strength):
+        count = next(counts)
+        parts = [[tensor[row:] for tensor in (x, z, text_embeddings)] for row in range(0, len(x), len(x) // count)]
+        return sum(single_sample_r1(discriminator, *part, **strength) for part in parts) / count
+
+    return r1
 
 
 FIRST = dict.fromkeys(("regression", "gan", "gigagan"), "unet.conv_in.weight") | {"vgg": "blocks.0.0.weight"}
