@@ -14,6 +14,7 @@ def two(monkeypatch):
     """Two processes, this being the first; what they exchange goes through the returned functions' lists."""
     asked = SimpleNamespace(sharded=[], reduced=[], prepared=[])
     monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "mesh", lambda: "mesh")
     monkeypatch.setattr(distributed, "gather_object", lambda items: [*items, *(f"their {each}" for each in items)])
 
     def reduce(values, how):
@@ -55,15 +56,15 @@ def test_items_and_means_are_those_of_all_processes(two, monkeypatch):
 
 
 def test_each_block_is_sharded_and_then_the_whole(two):
-    network = Network()
+    network, outermost = Network(), {"reshard_after_forward": True, "mesh": "mesh"}
     assert distributed.wrap(network, shard=True) is network
     unet = network.unet
     blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
     assert [module for module, _ in two.sharded] == [*blocks, network]
-    assert [options for _, options in two.sharded] == [{}] * 4 + [{"reshard_after_forward": True}]
+    assert [options for _, options in two.sharded] == [{"mesh": "mesh"}] * 4 + [outermost]
     alone = nn.Linear(5, 5)
     distributed.wrap(alone, shard=True)
-    assert two.sharded[-1] == (alone, {"reshard_after_forward": True}) and len(two.sharded) == 6
+    assert two.sharded[-1] == (alone, outermost) and len(two.sharded) == 6
     assert not two.prepared
 
 

@@ -6,8 +6,6 @@ import types
 import pytest
 import torch
 from built import pairs
-from diffusers import UNet2DConditionModel
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
@@ -94,24 +92,26 @@ def test_pairs_for_a_gpu_are_pinned_in_the_thread(monkeypatch):
     assert len(pinned) == 2 and threading.main_thread() not in pinned
 
 
-@pytest.mark.parametrize("shard", [False, True])
-def test_on_a_gpu_convolutions_are_channels_last_and_the_optimizer_is_fused(small_teacher_folder, shard):
-    """FSDP takes contiguous weights only."""
+@pytest.mark.parametrize(("shard", "layout"), [(False, torch.channels_last), (True, torch.contiguous_format)])
+def test_on_a_gpu_convolutions_are_channels_last_but_fsdp_takes_contiguous_weights(monkeypatch, shard, layout):
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *where, **how: moved.append((where, how)) or module)
     settings = RegressionSettings(loss="mse", iterations=1, batch_size=1)
     training = types.SimpleNamespace(
         fitting=Fitting(shard=shard), settings=settings, device=torch.device("cuda"), modules={}
     )
-    config = Generator.from_teacher(small_teacher_folder).unet.config
-    with FakeTensorMode():
-        network = torch.nn.Module()
-        network.unet = UNet2DConditionModel.from_config(config)
-        StudentTraining.add(training, "student", network)
-        weight = network.unet.conv_in.weight
-        assert weight.device.type == "cuda"
-        assert weight.is_contiguous(memory_format=torch.channels_last) == (not shard)
-        assert weight.is_contiguous() == shard
-        assert adamw(network, 1e-3).defaults["fused"] is True
-    assert adamw(torch.nn.Linear(1, 1), 1e-3).defaults["fused"] is None
+    StudentTraining.add(training, "student", torch.nn.Conv2d(4, 4, 3))
+    assert moved == [((training.device,), {"memory_format": layout})]
+
+
+def test_the_optimizer_is_fused_on_a_gpu(monkeypatch):
+    class OnGPU(torch.nn.Parameter):
+        is_cuda = True
+
+    network = torch.nn.Linear(1, 1)
+    assert adamw(network, 1e-3).defaults["fused"] is None
+    network.weight = OnGPU(network.weight.detach())
+    assert adamw(network, 1e-3).defaults["fused"] is True
 
 
 def test_only_the_students_u_net_is_compiled_and_only_if_asked():

@@ -51,11 +51,11 @@ def given(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("iterations", "every"), [(7, 1), (10, 1), (19, 1), (40, 4)])
 def test_the_loop_is_given_the_options_and_shows_ten_grids(given, tmp_path, iterations, every):
-    options = {"iterations": iterations, "warmup": 5, "ema_decay": 0.4, "samples": tmp_path / "samples"}
-    caught, _, shown, _ = given(train_regression.Arguments, **options)
-    _, schedule, folder, compared, seed, decay = caught["arguments"]
+    options = {"iterations": iterations, "warmup": 5, "ema_decay": 0.4, "checkpoint_minutes": 7}
+    caught, _, shown, _ = given(train_regression.Arguments, samples=tmp_path / "samples", **options)
+    _, schedule, folder, compared, seed, decay, minutes = caught["arguments"]
     assert schedule == Schedule(iterations, 5, "constant") and folder == tmp_path / "kept"
-    assert (seed, decay, caught["show_every"]) == (3, 0.4, every)
+    assert (seed, decay, minutes, caught["show_every"]) == (3, 0.4, 7, every)
     caught["show"](12)
     assert shown == [tmp_path / "samples" / "000012.png"]
     used = {"loss": "mse", "batch_size": 4, "learning_rate": 1e-5, "autocast": False, "teacher": "teachers/toy"}
