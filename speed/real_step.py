@@ -63,7 +63,7 @@ def main():
     start = time.monotonic()
     numbers = training.step(0)
     print(f"the step took {time.monotonic() - start:.0f} s, loss {numbers['loss']:.4f}")
-    print(f"peak resident memory {resident():.2f} GiB, of which {before:.2f} before the networks were made")
+    print(f"peak resident memory {resident():.2f} GiB; {before:.2f} GiB before the networks were built")
     print(f"account without text encoder and VAE {account:.2f} GiB")
 
 

@@ -42,6 +42,7 @@ CostMetric = Literal[  # of training a run
     "nfe_backward_million",
 ]
 METRICS, SPEED, COST = get_args(PictureMetric), get_args(SpeedMetric), get_args(CostMetric)
+ENCODED = 64  # images or judgements that are encoded together
 VAE_PIXELS = 2**21  # in one call of the VAE: 8 images of 512², 2 of 1024²; larger batches go in pieces         # ours
 
 

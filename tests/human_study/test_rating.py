@@ -41,7 +41,7 @@ def folder(path, colours):
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """Two rows of five images, of which the key asks for two; a benchmark; the options of the rater."""
+    """The rater's options, for two rows of five images and a benchmark; the key asks for two of the images."""
     monkeypatch.setattr(rate_automatically, "CLIP", Clip)
     Clip.made.clear()
     random = np.random.default_rng(0)

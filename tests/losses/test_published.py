@@ -1,4 +1,4 @@
-"""Published weights: where they are fetched, and what is said of files that hold something else."""
+"""Published weights: where they are fetched from, and the error for a file that holds something else."""
 
 import pytest
 import torch

@@ -224,15 +224,19 @@ def test_inception_is_clean_fids_and_is_fetched_by_one_process_at_a_time(monkeyp
     assert events == [("locked", path), ("clean", CPU, False), ("free", path)]
 
 
+def refusal(network):
+    with pytest.raises(UserError) as said:
+        Features(network, CPU)
+    return str(said.value)
+
+
 @pytest.mark.parametrize("error", [urllib.error.URLError("no network"), RuntimeError("half a file")])
 def test_inception_that_cannot_be_had_is_one_line(monkeypatch, error):
     def build(*_, **__):
         raise error
 
     monkeypatch.setattr(features, "build_feature_extractor", build)
-    with pytest.raises(UserError) as said:
-        Features("inception", CPU)
-    assert str(said.value) == (
+    assert refusal("inception") == (
         f"Inception's weights can be neither fetched nor read ({error}): put inception-2015-12-05.pt (92 MB) from "
         "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics into /tmp"
     )
@@ -272,9 +276,7 @@ def test_dinov2_that_cannot_be_had_is_one_line(monkeypatch, error):
         raise error
 
     monkeypatch.setattr("timm.create_model", create_model)
-    with pytest.raises(UserError) as said:
-        Features("dinov2", CPU)
-    assert str(said.value) == (
+    assert refusal("dinov2") == (
         f"DINOv2's weights cannot be loaded ({str(error).splitlines()[0]}): without a network, fetch them first with "
         "`hf download timm/vit_large_patch14_dinov2.lvd142m`"
     )

@@ -121,6 +121,17 @@ def test_a_block(resample, attention, after, smooth):
     torch.testing.assert_close(block(x, emb), wanted)
 
 
+def decoded(dec, skips, emb):
+    """The decoder of three resolutions, block by block; it uses every skip connection."""
+    h, skips = dec["4x4_in1"](dec["4x4_in0"](skips[-1], emb), emb), list(skips)
+    for side in (4, 8, 16):
+        h = dec[f"{side}x{side}_up"](h, emb) if side > 4 else h
+        for number in range(3):
+            h = dec[f"{side}x{side}_block{number}"](torch.cat([h, skips.pop()], 1), emb)
+    assert not skips
+    return h
+
+
 def test_the_network_is_its_blocks_in_their_order():
     network = shaken(small(num_blocks=2, channel_mult=(1, 2, 2)).model)
     x, c = torch.randn(2, 3, 16, 16).double(), torch.tensor([0.1, -1.0]).double()
@@ -130,12 +141,7 @@ def test_the_network_is_its_blocks_in_their_order():
     for name in ("16x16_block0", "16x16_block1", "8x8_down", "8x8_block0", "8x8_block1", "4x4_down", "4x4_block0",
                  "4x4_block1"):  # fmt: skip
         s.append(enc[name](s[-1], emb))
-    h = dec["4x4_in1"](dec["4x4_in0"](s[-1], emb), emb)
-    for side in (4, 8, 16):
-        h = dec[f"{side}x{side}_up"](h, emb) if side > 4 else h
-        for number in range(3):
-            h = dec[f"{side}x{side}_block{number}"](torch.cat([h, s.pop()], 1), emb)
-    assert not s
+    h = decoded(dec, s, emb)
     torch.testing.assert_close(network(x, c), dec["16x16_aux_conv"](silu(dec["16x16_aux_norm"](h))))
 
 
@@ -161,12 +167,7 @@ def test_the_ncsnpp_adds_a_pyramid_of_its_input():
     s[-1] = (s[-1] + pyramid("4x4_aux_residual", at8)) * math.sqrt(0.5)
     for name in ("4x4_block0", "4x4_block1"):
         s.append(enc[name](s[-1], emb))
-    h = dec["4x4_in1"](dec["4x4_in0"](s[-1], emb), emb)
-    for side in (4, 8, 16):
-        h = dec[f"{side}x{side}_up"](h, emb) if side > 4 else h
-        for number in range(3):
-            h = dec[f"{side}x{side}_block{number}"](torch.cat([h, s.pop()], 1), emb)
-    assert not s
+    h = decoded(dec, s, emb)
     assert all(block.smooth for part in (enc, dec) for block in part.values() if isinstance(block, Block))
     torch.testing.assert_close(network(x, c), dec["16x16_aux_conv"](silu(dec["16x16_aux_norm"](h))))
 

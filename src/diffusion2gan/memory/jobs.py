@@ -16,13 +16,12 @@ from diffusion2gan.metrics.features import DINOV2, SIDES
 from diffusion2gan.metrics.kid import resampled_kid
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.sampling.sampler import sampling_precision, teacher_sampler
-from diffusion2gan.settings import CalibrationSettings, LossSettings, SamplingSettings, VGGSettings
+from diffusion2gan.settings import ENCODED, CalibrationSettings, LossSettings, SamplingSettings, VGGSettings
 from diffusion2gan.training.lpips.calibration import CalibrationTraining, Triplets
 from diffusion2gan.training.lpips.classification import VGGTraining
 
 GPU = torch.device("cuda")
 FEATURES = 2048  # of Inception
-ENCODED = 64  # images or judgements at once
 STEPS = 2  # of a solver; the others need the same memory
 
 
@@ -62,10 +61,9 @@ class Sampling:
 
     def count(self) -> int:
         settings = self.settings
-        steps = min(settings.steps, STEPS)
         with counting() as memory:
             teacher = self.source.teacher(sampling_precision(settings, GPU))
-            sample = teacher_sampler(teacher, steps, settings.guidance, settings.scheduler, settings.spacing)
+            sample = teacher_sampler(teacher, settings.steps, settings.guidance, settings.scheduler, settings.spacing)
             sample(list(range(self.batch_size)), _captions(self.batch_size))
         return memory.peak
 

@@ -3,7 +3,6 @@
 What other processes would add is computed: DDP's buckets, and what FSDP gathers.
 """
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,7 @@ from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.consistency import ConsistencyTraining
 from diffusion2gan.settings import ConsistencySettings, DistillationSettings, Fitting, GANSettings
 from diffusion2gan.training.adversarial import AdversarialTraining, discriminator_of
+from diffusion2gan.training.distributed import Replicated
 from diffusion2gan.training.regression import RegressionTraining
 from diffusion2gan.training.student import GRID_COLUMNS, StudentTraining
 
@@ -41,17 +41,11 @@ class RandomPairs:
         return Pairs(zeros, [self.captions[int(index)] for index in indices], zeros)
 
 
-class Whole(nn.Module):
-    """A network sharded by FSDP that runs on whole float32 weights, as `distributed.Replicated` gathers them."""
+class Whole(Replicated):
+    """A network sharded by FSDP that runs on whole float32 weights; here a copy takes the place of gathering."""
 
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.skeleton = copy.deepcopy(module).to("meta")
-        self.weights = module.named_parameters
-
-    def forward(self, *args, **kwargs):
-        whole = {name: weight.float().clone() for name, weight in self.weights()}
-        return torch.func.functional_call(self.skeleton, whole, args, kwargs)
+    def whole(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.float().clone()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from diffusion2gan import memory
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import write_json
 from diffusion2gan.memory import jobs
+from diffusion2gan.memory.count import GIB
 from diffusion2gan.memory.networks import Source, known
 from diffusion2gan.memory.training import Training
 from diffusion2gan.progress import track
@@ -24,7 +25,6 @@ from diffusion2gan.study.cost import TRAININGS, USABLE, Job, subject
 from diffusion2gan.study.entries import TeacherEntry
 from diffusion2gan.study.study import Run, Study
 
-GIB = 2**30
 # What a training's memory does not depend on, and what is counted as if all were on: that takes longest and needs most,
 # and the difference is small. So the runs of a table need a single count.
 ALL_ON = {"z_conditioning": True, "multi_scale": True, "r1": True, "mix_and_match": True}
@@ -106,6 +106,8 @@ def job_of(study: Study, rule: str, wildcards: dict[str, str]) -> jobs.Job | Non
         if study.is_baseline(row):
             return None
         settings = SamplingSettings(model="", **study.sampling(row))
+        guidance = 2.0 if settings.guidance > 1 else 0.0  # memory depends on whether there is one, and on few steps
+        settings = settings.model_copy(update={"steps": min(settings.steps, jobs.STEPS), "guidance": guidance})
         source = _source(study.teacher_of(row))
         return source and jobs.Sampling(source, evaluation.batch_size, settings)
     if rule == "encode_latents":

@@ -140,16 +140,15 @@ class Replicated(nn.Module):
 
     def forward(self, *args, **kwargs):
         names = [name for name, _ in self.skeleton.named_parameters()]
-        whole = {name: _whole(weight) for name, weight in zip(names, self.weights(), strict=True)}
+        whole = {name: self.whole(weight) for name, weight in zip(names, self.weights(), strict=True)}
         return torch.func.functional_call(self.skeleton, whole, args, kwargs)
 
-
-def _whole(weight: DTensor) -> torch.Tensor:
-    """All of a sharded weight; its gradient is averaged over the processes."""
-    whole = weight.full_tensor(grad_placements=[Partial()] * weight.device_mesh.ndim)  # gradients are summed
-    if whole.requires_grad:
-        whole.register_hook(lambda gradient: gradient / count())
-    return whole
+    def whole(self, weight: DTensor) -> torch.Tensor:
+        """All of a sharded weight; its gradient is averaged over the processes."""
+        whole = weight.full_tensor(grad_placements=[Partial()] * weight.device_mesh.ndim)  # gradients are summed
+        if whole.requires_grad:
+            whole.register_hook(lambda gradient: gradient / count())
+        return whole
 
 
 def gather(items: list) -> list:

@@ -11,6 +11,7 @@ from diffusion2gan.images import to_tensor
 from diffusion2gan.io import atomic
 from diffusion2gan.pairs.sizes import shard_range
 from diffusion2gan.progress import track
+from diffusion2gan.settings import ENCODED
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
 
@@ -25,7 +26,7 @@ class Arguments:
     shard: int = 0
     shards: int = 1
     seed: int = 0
-    batch_size: int = 64
+    batch_size: int = ENCODED
 
 
 def main(args: Arguments):

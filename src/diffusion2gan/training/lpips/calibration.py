@@ -15,7 +15,7 @@ from diffusion2gan.losses.lpips import LPIPS, distance
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.progress import track
 from diffusion2gan.seeds import batch_indices
-from diffusion2gan.settings import CalibrationSettings
+from diffusion2gan.settings import ENCODED, CalibrationSettings
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Triplets:
 
 def encode(
     judgements: Sequence[Judgement], count: int, seed: int, to_space: Callable[[torch.Tensor], torch.Tensor],
-    batch_size: int = 64,
+    batch_size: int = ENCODED,
 ) -> Triplets:  # fmt: skip
     """Encode `count` judgements (at most all of BAPPS); `to_space` maps images in [-1, 1] to the metric's input."""
     chosen = list(range(count))
