@@ -2,6 +2,8 @@
 
 import diffusion2gan  # noqa: F401, I001  (before anything that imports torchvision)
 
+import os
+
 import pytest
 import torch
 from diffusers import (
@@ -17,6 +19,8 @@ from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.openmoji import prompts
 
 torch.set_num_threads(1)
+# Tests compare bits, and those of a GPU differ. TEST_GPUS=0 shows it the first one (tests/README.md).
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("TEST_GPUS", "")
 
 
 def pytest_collection_modifyitems(items):

@@ -14,9 +14,9 @@ def to_tensor(images: Sequence[np.ndarray]) -> torch.Tensor:
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """Float (N, 3, H, W) in [-1, 1] → uint8 (N, H, W, 3), rounded."""
+    """Float (N, 3, H, W) in [-1, 1] → uint8 (N, H, W, 3), rounded; contiguous, whatever layout a GPU chose."""
     pixels = ((images.float().clamp(-1, 1) + 1) * 127.5).round()
-    return pixels.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy()
+    return pixels.permute(0, 2, 3, 1).to("cpu", torch.uint8).contiguous().numpy()
 
 
 def save_png(image: np.ndarray, path: Path) -> None:

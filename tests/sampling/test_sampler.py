@@ -50,6 +50,13 @@ def test_an_image_depends_on_its_prompt_and_noise_alone(teacher_folder, prompts,
     assert recipe["captions_sha256"] != read_recipe(tmp_path / "b")["captions_sha256"]
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pixels_are_contiguous_in_every_layout(layout):
+    x = torch.rand(2, 3, 4, 5).to(memory_format=layout)
+    pixels = images.to_uint8(2 * x - 1)
+    assert pixels.flags["C_CONTIGUOUS"] and (pixels[1, 3, 2] == (x[1, :, 3, 2] * 255).round().numpy()).all()
+
+
 def test_a_student_samples_what_its_generator_says(teacher_folder, prompts, tmp_path):
     generator = Generator.from_teacher(teacher_folder)
     generator.save(tmp_path / "student", teacher_folder)

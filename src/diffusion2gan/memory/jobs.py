@@ -9,7 +9,7 @@ import torch
 
 from diffusion2gan.losses import regression_loss
 from diffusion2gan.memory.count import FAKES, counting, fake
-from diffusion2gan.memory.networks import Source, random_metric
+from diffusion2gan.memory.networks import Source
 from diffusion2gan.metrics.clip_score import BATCH as CLIP_BATCH
 from diffusion2gan.metrics.features import BATCH as FEATURES_BATCH
 from diffusion2gan.metrics.features import DINOV2, SIDES
@@ -136,8 +136,8 @@ class Descent:
     def count(self) -> int:
         with counting() as memory:
             teacher = self.source.teacher()
-            space, channels = ("pixel", 3) if self.loss == "lpips" else ("latent", self.source.shape[0])
-            loss = regression_loss(LossSettings(loss=self.loss), random_metric(space, channels), teacher.decode)
+            metric = self.source.metric("pixel" if self.loss == "lpips" else "latent")
+            loss = regression_loss(LossSettings(loss=self.loss), metric, teacher.decode)
             x = _fakes(self.batch_size, *self.source.shape).requires_grad_()
             with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
                 value = loss(x, torch.zeros_like(x))

@@ -1,7 +1,7 @@
 """The networks of the paper at full size, with fake weights: teachers, students, the metric's VGG."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from diffusion2gan.errors import UserError
@@ -70,38 +71,62 @@ def known(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """A teacher: its pipeline, or "" in pixels; the shape of its latents or images; in pixels the number of weights."""
+    """Networks without data: a teacher, its student and a metric.
+
+    A teacher is its pipeline, or "" in pixels; the shape of its latents or images; in pixels the number of weights.
+    """
 
     path: str
     shape: tuple[int, int, int]
     weights: int = 0
 
+    def make(
+        self, build: Callable[[], nn.Module], dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> nn.Module:
+        """The network that `build` makes, with fake weights; on the device "meta" it has none."""
+        return fake(build, dtype, device)
+
     def teacher(self, dtype: torch.dtype = torch.float32, idle: bool = False) -> Teacher | PixelTeacher:
-        """The teacher, with fake weights; if it is `idle`, its U-Net has none."""
-        if not self.path:
-            return PixelTeacher(self._edm(idle))
-        return Teacher(_pipeline(_configs(self.path), dtype, idle))
+        """The teacher; if it is `idle`, its U-Net has no weights."""
+        return Teacher(self._pipeline(dtype, idle)) if self.path else PixelTeacher(self._edm(idle))
 
     def student(self) -> Generator | PixelGenerator:
-        """A student of the teacher, with fake weights."""
+        """A student of the teacher."""
         if not self.path:
             return PixelGenerator(self._edm())
-        return Generator(fake(lambda: UNet2DConditionModel.from_config(_configs(self.path)["unet"])), scheduler())
+        return Generator(self.make(lambda: UNet2DConditionModel.from_config(_configs(self.path)["unet"])), scheduler())
+
+    def metric(self, space: str) -> LPIPS:
+        """A metric of full width for images or for the teacher's latents."""
+        trunk = self.make(lambda: VGG(space, 3 if space == "pixel" else self.shape[0], 0, batch_norm=False))
+        return LPIPS(trunk, [torch.ones(width) for width in trunk.widths])
 
     def _edm(self, idle: bool = False) -> EDM:
         """EDM's network of the architecture with this number of weights. Raises UserError if neither has it."""
         shape = {"sample_size": self.shape[-1], "in_channels": self.shape[0]}
         for architecture in ("ddpmpp", "ncsnpp"):
-            network = fake(lambda kind=architecture: EDM(**shape, architecture=kind), device=_device(idle))
+            network = self.make(lambda kind=architecture: EDM(**shape, architecture=kind), device=_device(idle))
             if sum(weight.numel() for weight in network.parameters()) == self.weights:
                 return network
         raise UserError(f"no network of EDM has {self.weights} weights: its memory cannot be counted")
 
-
-def random_metric(space: str, channels: int) -> LPIPS:
-    """A metric of full width, with fake weights."""
-    trunk = fake(lambda: VGG(space, channels, 0, batch_norm=False))
-    return LPIPS(trunk, [torch.ones(width) for width in trunk.widths])
+    def _pipeline(self, dtype: torch.dtype, idle: bool) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
+        networks, encoders = _configs(self.path), []
+        for number, config in enumerate(networks["text"]):
+            kind = CLIPTextModelWithProjection if number else CLIPTextModel
+            encoders.append(self.make(lambda kind=kind, config=config: kind(CLIPTextConfig(**config)), dtype))
+        parts = {
+            "unet": self.make(lambda: UNet2DConditionModel.from_config(networks["unet"]), dtype, _device(idle)),
+            "vae": self.make(lambda: AutoencoderKL.from_config(networks["vae"]), dtype),
+            "scheduler": scheduler(),
+            "text_encoder": encoders[0],
+            "tokenizer": Tokens(networks["text"][0]),
+        }
+        if len(encoders) > 1:
+            second = {"text_encoder_2": encoders[1], "tokenizer_2": Tokens(networks["text"][1])}
+            return StableDiffusionXLPipeline(**parts, **second, add_watermarker=False)
+        nothing = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        return StableDiffusionPipeline(**parts, **nothing)
 
 
 class Tokens:
@@ -126,25 +151,6 @@ def _configs(path: str) -> dict:
         for name in ("unet", "vae", *names)
     }
     return {"unet": read["unet"], "vae": read["vae"], "text": [read[name] for name in names]}
-
-
-def _pipeline(networks: dict, dtype: torch.dtype, idle: bool) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
-    encoders = []
-    for number, config in enumerate(networks["text"]):
-        kind = CLIPTextModelWithProjection if number else CLIPTextModel
-        encoders.append(fake(lambda kind=kind, config=config: kind(CLIPTextConfig(**config)), dtype))
-    parts = {
-        "unet": fake(lambda: UNet2DConditionModel.from_config(networks["unet"]), dtype, _device(idle)),
-        "vae": fake(lambda: AutoencoderKL.from_config(networks["vae"]), dtype),
-        "scheduler": scheduler(),
-        "text_encoder": encoders[0],
-        "tokenizer": Tokens(networks["text"][0]),
-    }
-    if len(encoders) > 1:
-        second = {"text_encoder_2": encoders[1], "tokenizer_2": Tokens(networks["text"][1])}
-        return StableDiffusionXLPipeline(**parts, **second, add_watermarker=False)
-    nothing = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    return StableDiffusionPipeline(**parts, **nothing)
 
 
 def scheduler() -> DDIMScheduler:

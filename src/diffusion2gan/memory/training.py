@@ -3,6 +3,7 @@
 What other processes would add is computed: DDP's buckets, and what FSDP gathers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +11,8 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from diffusion2gan.losses import PERCEPTUAL, regression_loss
-from diffusion2gan.memory.count import Count, counting, fake
-from diffusion2gan.memory.networks import Source, random_metric
+from diffusion2gan.memory.count import Count, counting
+from diffusion2gan.memory.networks import Source
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.consistency import ConsistencyTraining
 from diffusion2gan.settings import ConsistencySettings, DistillationSettings, Fitting, GANSettings
@@ -64,34 +65,43 @@ class Training:
 
     def count(self) -> int:
         """Peak bytes of a step, with everything that is kept between steps."""
-        settings, fitting = self.settings, self.fitting
-        consistency, gan = isinstance(settings, ConsistencySettings), isinstance(settings, GANSettings)
+        micro_batch = {"batch_size": self.settings.batch_size // self.fitting.accumulation, "iterations": 1}
+        settings = self.settings.model_copy(update=micro_batch)
+        fitting = self.fitting.model_copy(update={"accumulation": 1, "shard": False, "compile": False})
         with counting() as memory:
             account = Account(memory, self)
-            teacher, student = self.source.teacher(idle=not consistency), self.source.student()
-            space = PERCEPTUAL.get(settings.loss)
-            metric = random_metric(space, 3 if space == "pixel" else self.source.shape[0]) if space else None
-            loss = regression_loss(settings, metric, teacher.decode, side=self.lpips_side)
-            micro_batch = {"batch_size": settings.batch_size // fitting.accumulation, "iterations": 1}
-            arguments = {
-                "student": account.sharded(student),
-                "teacher": teacher,
-                "pairs": RandomPairs(self.source.shape),
-                "loss": loss,
-                "settings": settings.model_copy(update=micro_batch),
-                "fitting": fitting.model_copy(update={"accumulation": 1, "shard": False, "compile": False}),
-            }
-            if gan:
-                discriminator = account.sharded(fake(lambda: discriminator_of(settings, teacher)))
-                training = AdversarialTraining(**arguments, discriminator=discriminator)
-                training.replicated_discriminator = account.whole(discriminator)
-            else:
-                training = (ConsistencyTraining if consistency else RegressionTraining)(**arguments)
+            training = self.build(settings, fitting, account.sharded)
+            if isinstance(settings, GANSettings):
+                training.replicated_discriminator = account.whole(training.discriminator)
             account.prepare(training)
             training.step(0)
             with torch.no_grad():  # the sample grids
-                teacher.decode(torch.zeros(GRID_COLUMNS, *self.source.shape))
+                training.teacher.decode(torch.zeros(GRID_COLUMNS, *self.source.shape))
         return memory.peak + account.elsewhere
+
+    def build(
+        self,
+        settings: DistillationSettings,
+        fitting: Fitting,
+        sharded: Callable[[nn.Module], nn.Module] = lambda network: network,
+    ) -> StudentTraining:
+        """The training with networks of the source. `sharded` makes what one GPU sees of a network that it trains."""
+        consistency = isinstance(settings, ConsistencySettings)
+        teacher, student = self.source.teacher(idle=not consistency), sharded(self.source.student())
+        space = PERCEPTUAL.get(settings.loss)
+        metric = self.source.metric(space) if space else None
+        arguments = {
+            "student": student,
+            "teacher": teacher,
+            "pairs": RandomPairs(self.source.shape),
+            "loss": regression_loss(settings, metric, teacher.decode, teacher.device, self.lpips_side),
+            "settings": settings,
+            "fitting": fitting,
+        }
+        if isinstance(settings, GANSettings):
+            discriminator = sharded(self.source.make(lambda: discriminator_of(settings, teacher)))
+            return AdversarialTraining(**arguments, discriminator=discriminator)
+        return (ConsistencyTraining if consistency else RegressionTraining)(**arguments)
 
 
 class Account:
