@@ -14,6 +14,9 @@ from diffusion2gan.study.config import load
 from diffusion2gan.study.paths import Paths, files, folder_of
 from diffusion2gan.study.study import Study
 
+sys.path.append(str(Path(workflow.basedir, "src")))
+from scripts import prefork
+
 try:
     CONFIG = load(config, Path(workflow.basedir))
     STUDY = Study(CONFIG)

@@ -2,8 +2,8 @@
 
     python src/scripts/launch.py --nodes 2 --gpus 8 src/scripts/distill/train_gan.py --teacher …
 
-Replaces its own process by `python`, by `torchrun --standalone`, or, within a SLURM allocation of the nodes, by
-`srun … torchrun`, so that signals reach the program and its exit code is returned.
+Runs the script in its own process, or replaces that by `torchrun --standalone` or, within a SLURM allocation of the
+nodes, by `srun … torchrun`, so that signals reach the program and its exit code is returned.
 
 SLURM warns every process of a job with SIGUSR2 before the job's time limit or preemption. A training then saves
 and exits. torchrun would be killed by the signal, so it is started with the signal ignored.
@@ -12,8 +12,10 @@ and exits. torchrun would be killed by the signal, so it is started with the sig
 import argparse
 import os
 import re
+import runpy
 import shlex
 import sys
+from pathlib import Path
 
 SHIELDED = ["sh", "-c", "trap '' USR2; exec \"$@\"", "sh"]
 PORTS = range(20000, 30000)  # where the processes of several nodes meet                          # ours
@@ -27,6 +29,13 @@ def main(arguments: list[str]) -> None:
     asked = parser.parse_args(arguments)
     if asked.nodes < 1 or asked.gpus < 0 or not asked.command:
         parser.error("give at least one node, no fewer than 0 GPUs, and a script")
+    if asked.nodes == 1 and asked.gpus <= 1:
+        print(shlex.join([sys.executable, *asked.command]), file=sys.stderr, flush=True)
+        sys.stdout.reconfigure(line_buffering=True)
+        sys.argv = asked.command
+        sys.path[0] = str(Path(asked.command[0]).parent.resolve())
+        runpy.run_path(asked.command[0], run_name="__main__")
+        return
     line = command(asked.nodes, asked.gpus, asked.command, os.environ)
     print(shlex.join(line), file=sys.stderr, flush=True)
     try:
@@ -37,7 +46,6 @@ def main(arguments: list[str]) -> None:
 
 def command(nodes: int, gpus: int, program: list[str], environment: dict[str, str]) -> list[str]:
     """The command line that runs a script with its options, one process per GPU of each node."""
-    python = [sys.executable, "-u"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(max(1, gpus))]
     if nodes > 1:
         if "SLURM_JOB_ID" not in environment:
@@ -56,7 +64,7 @@ def command(nodes: int, gpus: int, program: list[str], environment: dict[str, st
             "--kill-on-bad-exit=1",
         ]
         return [*srun, *SHIELDED, *torchrun, "--nnodes", str(nodes), *meeting, *program]
-    return [*torchrun, "--standalone", *program] if gpus > 1 else [*python, *program]
+    return [*torchrun, "--standalone", *program]
 
 
 def _first_node(environment: dict[str, str]) -> str:

@@ -42,10 +42,16 @@ def allocated(training, teacher) -> int:
 
 
 @pytest.mark.parametrize(
-    ("settings", "checkpointing"), [(RegressionSettings(**COMMON), False), (GAN, True)], ids=["regression", "gan"]
+    ("settings", "fitting"),
+    [
+        (RegressionSettings(**COMMON), Fitting()),
+        (RegressionSettings(**COMMON), Fitting(accumulation=16)),
+        (GAN, Fitting(accumulation=2, gradient_checkpointing=True)),
+    ],
+    ids=["regression", "accumulated", "gan"],
 )
-def test_the_account_is_what_a_real_step_allocates(small_teacher_folder, settings, checkpointing):
-    teacher, fitting = Teacher(str(small_teacher_folder)), Fitting(gradient_checkpointing=checkpointing)
+def test_the_account_is_what_a_real_step_allocates(small_teacher_folder, settings, fitting):
+    teacher = Teacher(str(small_teacher_folder))
     student = Generator.from_teacher(small_teacher_folder)
     arguments = {"student": student, "teacher": teacher, "pairs": RandomPairs(SHAPE), "settings": settings}
     arguments |= {"loss": lambda x0, x1, place: mse(x0, x1), "fitting": fitting}

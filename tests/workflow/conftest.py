@@ -52,10 +52,12 @@ class Workflow:
     """A folder in which Snakemake can be run."""
 
     folder: Path
+    prefork: bool = False  # scripts that pretend import nothing
 
     def run(self, *arguments: str, interrupt_after: float | None = None) -> subprocess.CompletedProcess:
         """Run Snakemake, perhaps stopped by Ctrl-C after some seconds; its output is stdout and stderr together."""
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        environment |= {} if self.prefork else {"PREFORK": ""}
         command = [sys.executable, "-m", "snakemake", *arguments]
         with subprocess.Popen(
             command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +25,7 @@ def real(workflow):
     for name in ("src", "assets"):
         shutil.rmtree(workflow.folder / name)
         (workflow.folder / name).symlink_to(ROOT / name)
-    return workflow
+    return replace(workflow, prefork=True)
 
 
 @pytest.mark.first

@@ -1,5 +1,6 @@
 """The launcher: which command it becomes, that its exit code is the program's, and that signals arrive."""
 
+import io
 import os
 import shlex
 import signal
@@ -16,9 +17,18 @@ SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "gpu[07-09,12]"}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 
 
-def test_one_process_is_python():
-    for gpus in (0, 1):
-        assert launch.command(1, gpus, ["train.py", "--a", "1"], {}) == [sys.executable, "-u", "train.py", "--a", "1"]
+@pytest.mark.parametrize("gpus", ["0", "1"])
+def test_one_process_runs_the_script_itself(gpus, tmp_path, started, monkeypatch, capsys):
+    """With its arguments, its folder first in the path, and as the main program."""
+    (tmp_path / "neighbour.py").write_text("SAYS = 'here'")
+    script = tmp_path / "train.py"
+    script.write_text("import neighbour, sys; print(__name__, neighbour.SAYS, sys.argv)")
+    monkeypatch.setattr(sys, "argv", ["launch.py"])
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written := io.BytesIO()))
+    launch.main(["--gpus", gpus, str(script), "--a", "1"])
+    assert written.getvalue().decode() == f"__main__ here {[str(script), '--a', '1']}\n" and not started
+    assert capsys.readouterr().err == f"{sys.executable} {script} --a 1\n"
 
 
 def test_several_gpus_are_torchrun():
@@ -63,7 +73,7 @@ def test_the_exit_code_and_the_output_are_the_programs(tmp_path):
     script.write_text("import sys; print('told', *sys.argv[1:]); sys.exit(7)")
     ran = subprocess.run([sys.executable, LAUNCH, script, "--gpus", "8"], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (7, "told --gpus 8\n")
-    assert ran.stderr.strip().endswith(f"-u {script} --gpus 8")
+    assert ran.stderr.strip().endswith(f"{script} --gpus 8")
 
 
 def test_signals_reach_the_program(tmp_path):
@@ -104,11 +114,8 @@ def started(monkeypatch):
 def test_the_command_line_is_shown_and_takes_the_place_of_the_process(started, capsys, monkeypatch):
     monkeypatch.setattr(os, "environ", SLURM)
     launch.main(["--nodes", "2", "--gpus", "4", "train.py", "--out", "a b"])
-    launch.main(["train.py", "--gpus", "4"])
-    lines = [
-        launch.command(2, 4, ["train.py", "--out", "a b"], SLURM),
-        [sys.executable, "-u", "train.py", "--gpus", "4"],
-    ]
+    launch.main(["--gpus", "4", "train.py"])
+    lines = [launch.command(2, 4, ["train.py", "--out", "a b"], SLURM), launch.command(1, 4, ["train.py"], {})]
     assert started == [(line[0], line) for line in lines]
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.splitlines() == [shlex.join(line) for line in lines]
@@ -129,7 +136,7 @@ def test_a_program_that_cannot_be_started_is_one_line(monkeypatch):
 
     monkeypatch.setattr(os, "execvp", fail)
     with pytest.raises(SystemExit) as left:
-        launch.main(["x.py"])
+        launch.main(["--gpus", "2", "x.py"])
     assert left.value.code == f"error: {sys.executable} cannot be run: No such file or directory"
 
 

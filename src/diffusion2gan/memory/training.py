@@ -3,7 +3,7 @@
 What other processes would add is computed: DDP's buckets, and what FSDP gathers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -137,14 +137,23 @@ class Account:
         if self.shard:
             for tensor in kept:
                 self._hold_shard(tensor)
-            for weight in weights:
-                weight.register_post_accumulate_grad_hook(lambda weight: self._hold_shard(weight.grad))
             self.elsewhere = max(_gathered(module, BFLOAT16 if self.half else FLOAT32) for module in trained)
         elif self.training.parallel:
             self.elsewhere = sum(_size(module) * FLOAT32 for module in trained)  # DDP's buckets
-        if self.training.fitting.accumulation > 1:  # FSDP too keeps whole gradients until the last micro-batch
-            self.elsewhere += max(_size(module) * FLOAT32 for module in trained)
+        if self.training.fitting.accumulation > 1:
+            self._keep_gradients(weights, step.optimizers.values())
+        elif self.shard:
+            for weight in weights:
+                weight.register_post_accumulate_grad_hook(lambda weight: self._hold_shard(weight.grad))
         self.memory.peak = self.memory.now
+
+    def _keep_gradients(self, weights: Iterable[nn.Parameter], optimizers: Iterable[torch.optim.Optimizer]) -> None:
+        """Begin with the gradients of earlier micro-batches. FSDP too keeps whole ones, in float32, until the last."""
+        for weight in weights:
+            weight.grad = torch.empty_like(weight)
+            self.memory.hold(weight.grad, FLOAT32 / weight.element_size())
+        for optimizer in optimizers:
+            optimizer.zero_grad = lambda: None
 
     def _hold_shard(self, tensor: torch.Tensor) -> None:
         self.memory.hold(tensor, FLOAT32 / tensor.element_size() / self.training.sharded_over)

@@ -26,28 +26,18 @@ def rule_graph(dot: str) -> nx.DiGraph:
 
 
 def read_timings(folder: Path) -> pd.DataFrame:
-    """The cost of the jobs of each rule, longest first: rule, jobs, seconds, cpu_seconds, peak_gib.
+    """The seconds of the jobs of each rule, longest first: rule, jobs, seconds.
 
-    It sums Snakemake's tables `{rule}.tsv` and `{rule}/*.tsv`. Values that Snakemake could not sample, because the job
-    was too short, are NaN. An interrupted training counts from its last start.
+    It sums Snakemake's tables `{rule}.tsv` and `{rule}/*.tsv`. An interrupted training counts from its last start.
+    Their columns of memory and processor time are not read: Snakemake samples them in the processes that it started,
+    and `prefork.py` runs a job in another one.
     """
     rows = []
     for path in sorted(folder.rglob("*.tsv")):
-        took = pd.read_csv(path, sep="\t", na_values="-")
-        rows.append(
-            {
-                "rule": path.relative_to(folder).with_suffix("").parts[0],
-                "jobs": 1,
-                "seconds": took["s"].sum(),
-                "cpu_seconds": took["cpu_time"].sum(min_count=1),
-                "peak_gib": took["max_rss"].max() / 1024,
-            }
-        )
-    frame = pd.DataFrame(rows, columns=["rule", "jobs", "seconds", "cpu_seconds", "peak_gib"])
-    of_rule = frame.groupby("rule", as_index=False).agg(
-        {"jobs": "sum", "seconds": "sum", "cpu_seconds": lambda each: each.sum(min_count=1), "peak_gib": "max"}
-    )
-    return of_rule.sort_values("seconds", ascending=False, ignore_index=True)
+        rule = path.relative_to(folder).with_suffix("").parts[0]
+        rows.append({"rule": rule, "jobs": 1, "seconds": pd.read_csv(path, sep="\t")["s"].sum()})
+    frame = pd.DataFrame(rows, columns=["rule", "jobs", "seconds"])
+    return frame.groupby("rule", as_index=False).sum().sort_values("seconds", ascending=False, ignore_index=True)
 
 
 def rule_table(graph: nx.DiGraph, timings: pd.DataFrame) -> pd.DataFrame:
