@@ -1,9 +1,10 @@
 """E-LatentLPIPS and the authors' package with the same weights and latents: ratios of time and memory.
 
-    python speed/elatentlpips.py [--side 32] [--batch 8] [--rounds 5]
+    python speed/elatentlpips.py [--side 32] [--batch 8] [--rounds 5] [--compile]
 
 A step computes the distance of a batch and its gradient with respect to the student's latents, in float32 and under
-bfloat16 autocast. Weights are random, since speed does not depend on them. Needs `pip install -e ".[dev]"`.
+bfloat16 autocast. Weights are random, since speed does not depend on them. `--compile` compiles our backbone. Where the
+CUDA filters of the package cannot be built, its filters in PyTorch take their place. Needs `pip install -e ".[dev]"`.
 """
 
 import argparse
@@ -22,7 +23,15 @@ def packages_metric(folder: Path):
     """The package's metric with random weights; it reads its checkpoints only from ./ckpt."""
     sys.path.pop(0)  # the folder of this script, whose name is the package's
     import elatentlpips
+    from elatentlpips.style_ops import upfirdn2d
     from elatentlpips.vgg16 import LatentVGG16BN
+
+    if torch.cuda.is_available():
+        try:
+            upfirdn2d._init()
+        except (ImportError, RuntimeError) as error:
+            print(f"the package's CUDA filters cannot be built ({str(error).splitlines()[0]})")
+            upfirdn2d._init = lambda: False
 
     (folder / "ckpt").mkdir()
     trunk = {"state_dict": LatentVGG16BN(4).state_dict(), "best_acc1": 0}
@@ -34,7 +43,7 @@ def packages_metric(folder: Path):
     return metric.requires_grad_(False)
 
 
-def main(side: int, batch: int, rounds: int) -> None:
+def main(side: int, batch: int, rounds: int, compile: bool) -> None:
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
@@ -45,6 +54,9 @@ def main(side: int, batch: int, rounds: int) -> None:
         tuned = Path(folder, "sd15_latest_vgg16_tuned.pth")
         torch.save(theirs.state_dict(), tuned)
         ours = ELatentLPIPS.from_pretrained(tuned, ensemble="bgco").to(device)
+    if compile:
+        trunk = ours.metric.trunk
+        trunk.features = torch.compile(trunk.features)
 
     target = torch.randn(batch, 4, side, side, device=device)
     student = torch.randn_like(target).requires_grad_()
@@ -85,4 +97,5 @@ if __name__ == "__main__":
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true")
     main(**vars(parser.parse_args()))

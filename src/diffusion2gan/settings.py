@@ -142,6 +142,12 @@ class LossSettings(SettingsModel):
         "bgco",
         description="transforms of E-LatentLPIPS. b: blit, g: geometry, c: colour, o: cutout",  # ours
     )
+    resampling: Annotated[Literal["wavelet", "bicubic", "bilinear"], OnlyIf("loss", "e_latent_lpips")] = Field(
+        "wavelet", description="how E-LatentLPIPS moves pixels; wavelet: as the authors' package"
+    )
+    draws: Annotated[Count, OnlyIf("loss", "e_latent_lpips")] = Field(
+        1, description="transforms of E-LatentLPIPS that are averaged for each sample and step"
+    )
 
 
 class DistillationSettings(LossSettings):

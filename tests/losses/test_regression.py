@@ -8,7 +8,7 @@ import torch
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses import Place, regression_loss
 from diffusion2gan.losses.ensemble import PRESETS, Ensemble
-from diffusion2gan.losses.lpips import LPIPS
+from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS
 from diffusion2gan.losses.regression import l1, mse, pseudo_huber
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import LossSettings
@@ -90,6 +90,19 @@ def test_the_ensemble_has_the_parts_of_its_preset(metric_files, preset):
     transformed = Ensemble(preset)(x0, x1, torch.Generator().manual_seed(3))
     expected = LPIPS.load(metric_files / "latent.safetensors")(*transformed).mean()
     torch.testing.assert_close(loss(x0, x1, Place(slice(0, 3), 3, seed=3)), expected)
+
+
+def test_the_ensemble_has_its_resampling_and_averages_over_its_draws(metric_files):
+    settings = LossSettings(loss="e_latent_lpips", ensemble="bg", resampling="bilinear", draws=3)
+    x0, x1 = torch.randn(2, 3, 4, 8, 8)
+    ensemble, generator = Ensemble("bg", "bilinear"), torch.Generator().manual_seed(3)
+    metric = LPIPS.load(metric_files / "latent.safetensors")
+    expected = torch.stack([metric(*ensemble(x0, x1, generator)).mean() for _ in range(3)]).mean()
+    loss = regression_loss(settings, metric_files / "latent.safetensors")
+    torch.testing.assert_close(loss(x0, x1, Place(slice(0, 3), 3, seed=3)), expected)
+    pretrained = ELatentLPIPS.from_pretrained(metric_files / "latent.safetensors", "bg", resampling="bilinear", draws=3)
+    given = pretrained(x0, x1, torch.Generator().manual_seed(3)).mean()
+    torch.testing.assert_close(given, expected)
 
 
 @pytest.mark.parametrize("preset", ["b", "bgco"])

@@ -3,29 +3,44 @@
 The paper applies "random differentiable augmentations [ADA, DiffAugment], general geometric
 transformations, and cutout" to both latents and leaves the set to its supplement. The four parts and
 their distributions below are those of the authors' E-LatentLPIPS package. For each sample,
-geometry is one affine map with one bilinear resampling, colour is one affine map of the channels, and
-cutout is one mask. Their package filters with wavelets when it resamples; this one does not (ours).
+geometry is one affine map with one resampling, colour is one affine map of the channels, and
+cutout is one mask.
 """
 
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
+from torch.nn import functional as F
 
 from diffusion2gan.errors import UserError
 
 # b: flips, quarter turns, shifts by whole pixels. g: any scale, turn and shift. c: colour. o: cutout.
 PRESETS = ("b", "bg", "bgc", "bgco")
+# How pixels move: between two wavelet filters at twice the resolution, as in the authors' package, or at once.
+RESAMPLINGS = ("wavelet", "bicubic", "bilinear")
+# The low-pass filter of the least asymmetric wavelet with six vanishing moments (Daubechies, "Ten Lectures on
+# Wavelets", 1992, Table 6.3), with the sum √2.
+SYM6 = (
+    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
+    0.787641141030194, 0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578,
+    0.0017677118642428036, -0.007800708325034148,
+)  # fmt: skip
+BORDER = len(SYM6) // 4  # pixels around the output that its last filter reads
 
 
 class Ensemble:
-    """The distribution of T: one of `PRESETS`. Raises UserError for any other name."""
+    """The distribution of T: one of `PRESETS`, moved by one of `RESAMPLINGS`. Raises UserError for any other name."""
 
-    def __init__(self, preset: str):
+    def __init__(self, preset: str, resampling: str = "wavelet"):
         if preset not in PRESETS:
             raise UserError(f"no ensemble '{preset}': use one of {', '.join(PRESETS)}")
-        self.preset = preset
+        if resampling not in RESAMPLINGS:
+            raise UserError(f"no resampling '{resampling}': use one of {', '.join(RESAMPLINGS)}")
+        # b alone moves whole pixels, which bilinear sampling does exactly
+        self.preset, self.resampling = preset, resampling if "g" in preset else "bilinear"
 
     def __call__(
         self, x0: torch.Tensor, x1: torch.Tensor, generator: torch.Generator | None = None
@@ -62,7 +77,7 @@ class Ensemble:
             colour = torch.stack([uniform(-0.5, 0.5), uniform(0.5, 1.5), uniform(0, 2)], 1)
         if "o" in self.preset:  # one box of half the side (Cutout, DeVries & Taylor 2017)
             mask = cutout(torch.stack([uniform(0, 1), uniform(0, 1)], 1), side)
-        return Transform(side, maps, colour, mask)
+        return Transform(side, maps, colour, mask, self.resampling)
 
 
 @dataclass(frozen=True)
@@ -77,34 +92,86 @@ class Transform:
     maps: torch.Tensor
     colour: torch.Tensor | None = None
     mask: torch.Tensor | None = None
+    resampling: str = "wavelet"
 
     def __getitem__(self, rows: slice) -> "Transform":
         """The transforms of some rows of the batch."""
         colour, mask = (None if part is None else part[rows] for part in (self.colour, self.mask))
-        return Transform(self.side, self.maps[rows], colour, mask)
+        return Transform(self.side, self.maps[rows], colour, mask, self.resampling)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """T x for latents x (N, C, s, s), reflected at their edges, in the type of x.
+        """T x for latents x (N, C, s, s), mirrored at their edges, in the type of x.
 
         Places are computed in float32 (float64 for x in float64) for half-precision x and under autocast too.
         Raises ValueError for any other height or width.
         """
         if x.shape[2:] != (self.side, self.side):
             raise ValueError(f"the transforms are for square latents of side {self.side}, not {tuple(x.shape[2:])}")
-        x = warp(x, self.maps)
+        x = warp(x, self.maps, self.resampling)
         if self.colour is not None:
             x = recolour(x, *self.colour.to(x).T[..., None, None, None])
         return x if self.mask is None else x * self.mask.to(x)
 
 
-def warp(x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Move the pixels of x (N, C, h, w) by maps (N, 3, 3): bilinear, reflected at the edges of the border pixels."""
+def warp(x: torch.Tensor, maps: torch.Tensor, resampling: str = "wavelet") -> torch.Tensor:
+    """Move the pixels of x (N, C, s, s) by maps (N, 3, 3), with one of `RESAMPLINGS`."""
     from kornia.geometry.transform import warp_affine  # here, because importing kornia takes two seconds
 
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     with torch.autocast(x.device.type, enabled=False), _no_tf32():  # both would round the sampling coordinates
-        moved = warp_affine(wide, maps[:, :2].to(wide), x.shape[2:], padding_mode="reflection", align_corners=False)
+        if resampling == "wavelet":
+            return _band_limited(wide, maps).to(x.dtype)
+        moved = warp_affine(
+            wide, maps[:, :2].to(wide), x.shape[2:], resampling, padding_mode="reflection", align_corners=False
+        )
     return moved.to(x.dtype)
+
+
+def _band_limited(x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Filter to twice the resolution, sample bilinearly there, filter back (Karras et al. 2020, App. B.2).
+
+    The resolution doubles and halves along each axis by a matrix, which also mirrors x at its edges, by as much as its
+    own side. Beyond that is zero.
+    """
+    from kornia.geometry.transform import warp_affine
+
+    side = x.shape[-1]
+    up, down = (matrix.to(x) for matrix in (_upsampling(side), _downsampling(side)))
+    enter, leave = _doubling(side - 1), _doubling(BORDER).inverse()
+    moved = warp_affine(
+        up @ x @ up.T, (leave.inverse() @ maps @ enter.inverse())[:, :2].to(x), [2 * (side + 2 * BORDER)] * 2,
+        padding_mode="zeros", align_corners=False,
+    )  # fmt: skip
+    return down @ moved @ down.T
+
+
+def _doubling(margin: int) -> torch.Tensor:
+    """The map (3, 3) of a pixel to its place at twice the resolution, after a margin of pixels is added.
+
+    Pixel p is at 2p, the middle of the filter's energy, so that a flip moves nothing aside.
+    """
+    return torch.tensor([[2, 0, 2 * margin], [0, 2, 2 * margin], [0, 0, 1]], dtype=torch.float64)
+
+
+@cache
+def _upsampling(side: int) -> torch.Tensor:
+    """The matrix (2 (3 side - 2), side) that mirrors a signal at both ends and doubles its resolution."""
+    mirrored = F.pad(torch.eye(side, dtype=torch.float64), (side - 1, side - 1), mode="reflect").T
+    return 2 * _filters(len(mirrored), 2 * len(mirrored), 5).T @ mirrored
+
+
+@cache
+def _downsampling(side: int) -> torch.Tensor:
+    """The matrix (side, 2 (side + 2 BORDER)) that halves the resolution and leaves the border out."""
+    return _filters(side, 2 * (side + 2 * BORDER), -1)
+
+
+def _filters(rows: int, columns: int, offset: int) -> torch.Tensor:
+    """A matrix with the filter, of sum 1, in every row, two columns further each: row i begins at 2 i - offset."""
+    taps = torch.arange(columns) - 2 * torch.arange(rows)[:, None] + offset
+    values = torch.tensor(SYM6, dtype=torch.float64)
+    inside = (taps >= 0) & (taps < len(SYM6))
+    return torch.where(inside, (values / values.sum())[taps.clamp(0, len(SYM6) - 1)], 0.0)
 
 
 @contextmanager

@@ -114,29 +114,32 @@ class PixelLPIPS(nn.Module):
 class ELatentLPIPS(nn.Module):
     """d(x0, x1) = E_T[ℓ(F(T x0), F(T x1))], LatentLPIPS under random transforms T (Eq. 3).
 
-    Each call samples one T per sample; training averages over T as its steps go on. With
+    Each call averages over `draws` T for each sample; training averages further as its steps go on. With
     `vae`, one of `VAES`, the latents are raw outputs of that autoencoder and are scaled here; without it
     they must be scaled already. `add_l1` adds the mean absolute difference, as the authors' package does
     and the paper does not. Raises UserError if there is no such autoencoder.
     """
 
-    def __init__(self, metric: LPIPS, ensemble: Ensemble, vae: str | None = None, add_l1: bool = False):
+    def __init__(
+        self, metric: LPIPS, ensemble: Ensemble, vae: str | None = None, add_l1: bool = False, draws: int = 1
+    ):  # fmt: skip
         super().__init__()
         if vae not in (None, *VAES):
             raise UserError(f"no autoencoder '{vae}': use one of {', '.join(VAES)}, or scale the latents yourself")
-        self.metric, self.ensemble, self.vae, self.add_l1 = metric, ensemble, vae, add_l1
+        self.metric, self.ensemble, self.vae, self.add_l1, self.draws = metric, ensemble, vae, add_l1, draws
         self.looked = False
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, ensemble: str = "bgco", vae: str | None = None, add_l1: bool = False
-    ) -> "ELatentLPIPS":
+        cls, source: str | Path, ensemble: str = "bgco", vae: str | None = None, add_l1: bool = False,
+        resampling: str = "wavelet", draws: int = 1,
+    ) -> "ELatentLPIPS":  # fmt: skip
         """The loss with a calibrated metric: a file, or the name of one that the authors published (`VAES`).
 
         Raises UserError if there is no such metric.
         """
         path = published.fetch(source) if source in VAES else Path(source)
-        return cls(LPIPS.load(path), Ensemble(ensemble), vae, add_l1)
+        return cls(LPIPS.load(path), Ensemble(ensemble, resampling), vae, add_l1, draws)
 
     def forward(
         self, x0: torch.Tensor, x1: torch.Tensor, generator: torch.Generator | None = None,
@@ -151,8 +154,10 @@ class ELatentLPIPS(nn.Module):
         if self.vae:
             x0, x1 = scaled(x0, self.vae), scaled(x1, self.vae)
         self._look_once(x1)
-        transform = self.ensemble.draw(batch or len(x0), x0.shape[-1], generator)[rows]
-        distances = self.metric(transform(x0), transform(x1))
+        distances = 0.0
+        for _ in range(self.draws):
+            transform = self.ensemble.draw(batch or len(x0), x0.shape[-1], generator)[rows]
+            distances = distances + self.metric(transform(x0), transform(x1)) / self.draws
         return distances + (x0 - x1).abs().mean((1, 2, 3)) if self.add_l1 else distances
 
     def _look_once(self, x1: torch.Tensor) -> None:

@@ -64,9 +64,9 @@ def regression_loss(
 
     x1 is the target. `place` says which rows of a batch x0 and x1 are; without it they are a whole batch.
     A perceptual loss reads its calibrated metric from `metric_file`, or is given the metric; `lpips` decodes with
-    `decode` (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` samples the
-    transforms that `settings.ensemble` names. Raises UserError if the metric is missing or compares the other space
-    (latents or pixels).
+    `decode` (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` averages over
+    `settings.draws` transforms of the preset `settings.ensemble`. Raises UserError if the metric is missing or compares
+    the other space (latents or pixels).
     """
     name = settings.loss
     if name in POINTWISE:
@@ -79,7 +79,7 @@ def regression_loss(
     if name != "e_latent_lpips":
         distance = PixelLPIPS(metric, decode, side) if name == "lpips" else metric
         return lambda x0, x1, place=None: distance(x0, x1).mean()
-    ensembled = ELatentLPIPS(metric, Ensemble(settings.ensemble))
+    ensembled = ELatentLPIPS(metric, Ensemble(settings.ensemble, settings.resampling), draws=settings.draws)
 
     def loss(x0: torch.Tensor, x1: torch.Tensor, place: Place | None = None) -> torch.Tensor:
         if place is None:
