@@ -104,11 +104,9 @@ onstart:
         preflight.check(STUDY, Path(WORK), planned, FETCHED)
     except UserError as error:
         raise WorkflowError(str(error)) from error
-    # jobs on this machine start without their imports (prefork.py); strict mode is Snakemake's own prefix
-    if workflow.local_exec and not workflow.deployment_settings.deployment_method:
-        prefork.start()
-        client = f"python() {{{{ command python '{prefork.__file__}' \"$@\"; }}}}"
-        shell.prefix(f"set -euo pipefail; {client}; ")
+    if workflow.local_exec and not workflow.deployment_settings.deployment_method and prefork.start():
+        # replaces Snakemake's default prefix, `set -euo pipefail`
+        shell.prefix('set -euo pipefail; python() {{ command python "$PREFORK_CLIENT" "$@"; }}; ')
     for name, target in (STUDY.tables | STUDY.figures | {"figure6": STUDY.human_study}).items():
         if STUDY.lacks(target):
             print(

@@ -14,7 +14,7 @@ from diffusion2gan.study.config import load
 from diffusion2gan.study.paths import Paths, files, folder_of
 from diffusion2gan.study.study import Study
 
-sys.path.append(str(Path(workflow.basedir, "src")))
+sys.path.insert(0, str(Path(workflow.basedir, "src")))
 from scripts import prefork
 
 try:

@@ -1,11 +1,11 @@
 """Real steps of a training at the paper's size, and their memory beside the account's.
 
-    python speed/real_step.py --samples 1               # one on the CPU, in float32: 17 GiB of memory, some minutes
+    python speed/real_step.py --samples 1               # two on the CPU, in float32: 17 GiB of memory, some minutes
     python speed/real_step.py regression-elatentlpips diffusion2gan --steps 5                    # on a GPU
 
 Networks and pairs are random. A run is a row of the paper's tables; it has the batch and the micro-batches of one of
-its GPUs (scales/paper.yaml), or `--samples`. The first step of a GAN has R1, and so has the last. There are no other
-processes. The account is counted on tensors without data (`diffusion2gan.memory`).
+its GPUs (scales/paper.yaml), or `--samples`. A GAN with R1 has it in the first and in the last step. There are no
+other processes. The account is counted on tensors without data (`diffusion2gan.memory`).
 """
 
 import diffusion2gan._torchvision  # noqa: F401 - before diffusers
@@ -14,6 +14,7 @@ import argparse
 import gc
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,6 +72,10 @@ class Noise(RandomPairs):
 
 def main(runs: list[str], samples: int | None, steps: int, account: bool, compile: bool) -> None:
     study = Study(load(yaml.safe_load((ROOT / "config.yaml").read_text()) | {"scale": "paper"}, ROOT))
+    if unknown := set(runs) - set(study.runs):
+        sys.exit(f"error: no run {', '.join(unknown)} in config.yaml")
+    if DEVICE.type == "cpu" and len(runs) > 1:
+        sys.exit("error: on a CPU, give one run at a time: its highest memory cannot be reset")
     for name in runs:
         job, settings = training_of(study, study.runs[name]), study.runs[name].settings
         count, fitting = job.settings.batch_size, {"shard": False, "compile": compile}  # all weights on one GPU

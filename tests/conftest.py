@@ -19,7 +19,7 @@ from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.openmoji import prompts
 
 torch.set_num_threads(1)
-# Tests compare bits, and those of a GPU differ. TEST_GPUS=0 shows it the first one (tests/README.md).
+# Tests compare exact results, which differ on a GPU. TEST_GPUS=0 uses the first one (tests/README.md).
 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("TEST_GPUS", "")
 
 

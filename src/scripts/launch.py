@@ -2,14 +2,15 @@
 
     python src/scripts/launch.py --nodes 2 --gpus 8 src/scripts/distill/train_gan.py --teacher …
 
-Runs the script in its own process, or replaces that by `torchrun --standalone` or, within a SLURM allocation of the
-nodes, by `srun … torchrun`, so that signals reach the program and its exit code is returned.
+Runs the script in this process, or replaces this process by `torchrun --standalone` or, within a SLURM allocation of
+the nodes, by `srun … torchrun`, so that signals reach the program and its exit code is returned.
 
 SLURM warns every process of a job with SIGUSR2 before the job's time limit or preemption. A training then saves
 and exits. torchrun would be killed by the signal, so it is started with the signal ignored.
 """
 
 import argparse
+import ctypes
 import os
 import re
 import runpy
@@ -17,6 +18,7 @@ import shlex
 import sys
 from pathlib import Path
 
+PR_SET_PDEATHSIG = 1
 SHIELDED = ["sh", "-c", "trap '' USR2; exec \"$@\"", "sh"]
 PORTS = range(20000, 30000)  # where the processes of several nodes meet                          # ours
 
@@ -38,6 +40,7 @@ def main(arguments: list[str]) -> None:
         return
     line = command(asked.nodes, asked.gpus, asked.command, os.environ)
     print(shlex.join(line), file=sys.stderr, flush=True)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)  # prefork.py sets it; a killed torchrun could not stop its processes
     try:
         os.execvp(line[0], line)
     except OSError as error:

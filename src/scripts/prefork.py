@@ -1,13 +1,15 @@
-"""Run a script without waiting for its imports, on the machine where Snakemake runs.
+"""Run a script in a process that has already imported the libraries, on the machine where Snakemake runs.
 
     python src/scripts/prefork.py src/scripts/evaluate/score.py --images …
 
-Most of a short job's time would be the import of torch and diffusers. A server, `prefork.py --serve SOCKET`, imports
-them once; for each job it forks a process, which runs the script. This program asks the server for such a process and
-stands for it: the process has its arguments, environment, folder and output, receives its signals, and its exit status
-is returned. Without a server (PREFORK is not set, or nobody listens there) the script runs in the usual way.
+Most of a short job's time would be the import of torch and diffusers. A server, `prefork.py --serve SOCKET PARENT`,
+imports them once. For each job it forks a keeper, which forks the process of the job, passes signals on to it and
+waits for it. This program is the client: it asks the server for such a process and waits. The process has the
+client's arguments, environment, folder and streams, and the client ends with its exit status. Without a server
+(PREFORK is empty, or nobody listens there) the script runs in the usual way.
 
-The server knows the libraries and not this project's own code, so that a job runs the code as it is when it starts.
+The server keeps the libraries but not this project's own modules, so a job runs the code as it is when it starts.
+No script may use CUDA as it is imported, because CUDA does not survive a fork.
 """
 
 import ctypes
@@ -23,6 +25,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parent
@@ -32,11 +36,12 @@ LENGTH = struct.Struct("!I")
 STATUS = struct.Struct("!i")
 STREAMS = 0, 1, 2
 PR_SET_PDEATHSIG = 1
+LONGEST = 90  # of the folder: a socket has at most 107 bytes
 
 
 def main(words: list[str]) -> None:
     if words[:1] == ["--serve"]:
-        run(**serve(words[1]))
+        run(**serve(Path(words[1]), int(words[2])))
     elif (status := ask(os.environ.get("PREFORK"), words)) is None:
         os.execv(sys.executable, [sys.executable, *words])
     elif os.WIFSIGNALED(status):
@@ -48,12 +53,17 @@ def main(words: list[str]) -> None:
 
 
 def ask(path: str | None, words: list[str]) -> int | None:
-    """The wait status of the script, run by the server at `path`; None if there is none or it imported in vain."""
+    """The wait status of the script, run by the server at `path`; None if there is no server or its imports failed."""
     # the libraries read the number of threads as they are imported: the server's is 1
-    if not path or os.environ.get("OMP_NUM_THREADS") != "1" or not words[0].endswith(".py"):
+    if not path or os.environ.get("OMP_NUM_THREADS") != "1" or not words or not words[0].endswith(".py"):
         return None
     job = json.dumps({"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
     with socket.socket(socket.AF_UNIX) as server:
+
+        def pass_on(number, _):
+            with suppress(OSError):  # the job has just ended
+                server.send(bytes([number]))
+
         try:
             server.connect(path)
             socket.send_fds(server, [LENGTH.pack(len(job))], STREAMS)
@@ -64,54 +74,76 @@ def ask(path: str | None, words: list[str]) -> int | None:
             return None
         for number in PASSED_ON:
             if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, lambda number, _: server.send(bytes([number])))
+                signal.signal(number, pass_on)
         status = server.recv(STATUS.size)
     if not status:
         sys.exit("error: the server that ran this job was killed: run Snakemake again")
     return STATUS.unpack(status)[0]
 
 
-def serve(path: str) -> dict:
-    """Serve until Snakemake ends. Returns in every process that is to run a job, with the job."""
-    end_with_parent(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, lambda *_: (shutil.rmtree(Path(path).parent, ignore_errors=True), os._exit(0)))
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    listener.listen(128)
-    import_libraries()
+def serve(path: Path, parent: int) -> dict:
+    """Serve until Snakemake, the parent, ends. Returns in every process that is to run a job, with the job."""
+
+    def leave(*_):
+        shutil.rmtree(path.parent, ignore_errors=True)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    end_with_parent(parent, signal.SIGTERM)
+    before = dict(os.environ)
+    try:
+        os.close(os.pidfd_open(os.getpid()))  # Linux 5.3
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.listen(128)
+        import_libraries()
+    except Exception as error:
+        print(f"note: every job imports its libraries itself: {error}", file=sys.stderr)
+        leave()
+    added = {name: value for name, value in os.environ.items() if name not in before}  # by the libraries
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
+    warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)  # pyarrow's allocator has a thread, made for forks
     while True:
         connection, _ = listener.accept()
+        server = os.getpid()
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             listener.close()
-            return keep(connection)
+            job = keep(connection, server)
+            return job | {"environment": added | job["environment"]}
         connection.close()
 
 
-def keep(connection: socket.socket) -> dict:
-    """Fork the process of a job and wait for it. Returns in that process; the one that waits ends here.
+def keep(connection: socket.socket, server: int) -> dict:
+    """Fork the process of a job and wait for it. Returns in that process; the keeper ends here.
 
-    The job is killed if the program that asked for it is gone.
+    The job is killed if its client or the server has ended.
     """
-    end_with_parent(signal.SIGKILL)
-    length, streams, _, _ = socket.recv_fds(connection, LENGTH.size, len(STREAMS))
-    job = json.loads(connection.makefile("rb").read(LENGTH.unpack(length)[0]))
+    end_with_parent(server, signal.SIGKILL)
+    try:
+        length, streams, _, _ = socket.recv_fds(connection, LENGTH.size, len(STREAMS))
+        job = json.loads(connection.makefile("rb").read(LENGTH.unpack(length)[0]))
+        connection.send(b"+")
+    except (OSError, ValueError, struct.error):  # the client has ended before it told the job
+        os._exit(0)
+    keeper = os.getpid()
     process = os.fork()
     if process == 0:
-        end_with_parent(signal.SIGKILL)
+        end_with_parent(keeper, signal.SIGKILL)
         connection.close()
         return job | {"streams": streams}
-    connection.send(b"+")
-    ended = os.pidfd_open(process)
-    while True:
+    ended, number = os.pidfd_open(process), b"-"
+    while number:
         ready, _, _ = select.select([ended, connection], [], [])
         if ended in ready:
-            connection.send(STATUS.pack(os.waitpid(process, 0)[1]))
-            os._exit(0)
+            break
         number = connection.recv(1)
         os.kill(process, number[0] if number else signal.SIGKILL)
+    _, status = os.waitpid(process, 0)
+    with suppress(OSError):  # the client has ended
+        connection.send(STATUS.pack(status))
+    os._exit(0)
 
 
 def run(words: list[str], folder: str, environment: dict[str, str], streams: list[int]) -> None:
@@ -129,28 +161,36 @@ def run(words: list[str], folder: str, environment: dict[str, str], streams: lis
 
 def import_libraries() -> None:
     """Import what the scripts import, and forget this project's own modules."""
-    sys.path.insert(1, str(SCRIPTS.parent))
+    source = str(SCRIPTS.parent)
+    sys.path.insert(1, source)
     for file in sorted(SCRIPTS.glob("*/*.py")):
-        __import__(".".join(file.relative_to(SCRIPTS.parent).with_suffix("").parts))
+        __import__(".".join(file.relative_to(source).with_suffix("").parts))
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
-    del sys.path[1]
+    sys.path.remove(source)
     gc.freeze()  # shared with all jobs
 
 
-def end_with_parent(number: int) -> None:
-    """Send this process a signal when the process that started it has ended."""
+def end_with_parent(parent: int, number: int) -> None:
+    """Send this process a signal when its parent ends, or now if it has ended."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
 
 
-def start() -> None:
-    """Start a server for the jobs of this process, unless PREFORK is set, even to nothing."""
-    if "PREFORK" in os.environ:
-        return
-    os.environ["PREFORK"] = path = str(Path(tempfile.mkdtemp(prefix="prefork-"), "socket"))
+def start() -> bool:
+    """Start a server for the jobs of this process, unless PREFORK is empty. Sets PREFORK and PREFORK_CLIENT."""
+    if os.environ.get("PREFORK") == "":
+        return False
+    folder = tempfile.mkdtemp(prefix="prefork-")
+    if len(folder) > LONGEST:
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix="prefork-", dir="/tmp")
+    os.environ |= {"PREFORK": f"{folder}/socket", "PREFORK_CLIENT": __file__}
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
-    command = [sys.executable, __file__, "--serve", path]
+    command = [sys.executable, __file__, "--serve", os.environ["PREFORK"], str(os.getpid())]
     subprocess.Popen(command, env=os.environ | threads, stdin=subprocess.DEVNULL, start_new_session=True)
+    return True
 
 
 if __name__ == "__main__":

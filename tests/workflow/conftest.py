@@ -52,7 +52,7 @@ class Workflow:
     """A folder in which Snakemake can be run."""
 
     folder: Path
-    prefork: bool = False  # scripts that pretend import nothing
+    prefork: bool = False  # off, because the scripts that pretend import no libraries
 
     def run(self, *arguments: str, interrupt_after: float | None = None) -> subprocess.CompletedProcess:
         """Run Snakemake, perhaps stopped by Ctrl-C after some seconds; its output is stdout and stderr together."""
@@ -105,7 +105,9 @@ def pretend(folder: Path) -> Workflow:
     for path in [*(ROOT / "src/diffusion2gan").rglob("*.csv"), *(ROOT / "src/scripts").rglob("*.py")]:
         copy = folder / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(SCRIPT if path.suffix == ".py" and path.name != "launch.py" else path.read_text())
+        copy.write_text(
+            SCRIPT if path.suffix == ".py" and path.name not in ("launch.py", "prefork.py") else path.read_text()
+        )
     for shipped in (
         "teacher/model_index.json",
         "clip/weights.safetensors",

@@ -23,10 +23,12 @@ def test_one_process_runs_the_script_itself(gpus, tmp_path, started, monkeypatch
     (tmp_path / "neighbour.py").write_text("SAYS = 'here'")
     script = tmp_path / "train.py"
     script.write_text("import neighbour, sys; print(__name__, neighbour.SAYS, sys.argv)")
+    monkeypatch.delitem(sys.modules, "neighbour", raising=False)
     monkeypatch.setattr(sys, "argv", ["launch.py"])
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written := io.BytesIO()))
     launch.main(["--gpus", gpus, str(script), "--a", "1"])
+    del sys.modules["neighbour"]
     assert written.getvalue().decode() == f"__main__ here {[str(script), '--a', '1']}\n" and not started
     assert capsys.readouterr().err == f"{sys.executable} {script} --a 1\n"
 

@@ -1,4 +1,4 @@
-"""A job that the server runs is what it would be alone, but for the imports; it does not outlive who asked for it."""
+"""A job that the server runs is what it would be alone, but for the imports, and it ends with its client."""
 
 import os
 import shutil
@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from workflow.conftest import pretend
 
 from scripts import prefork
 
@@ -18,12 +20,14 @@ import os, signal, sys, time
 import diffusion2gan, library
 
 if __name__ == "__main__":
-    print(sys.argv, sys.path[0], os.getcwd(), os.environ["TOLD"], diffusion2gan.SAYS, library.process == os.getpid())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, lambda number, _: sys.exit(100 + number))
+    print(sys.argv, sys.path[0], os.getcwd(), os.environ["TOLD"], os.environ["ADDED"])
+    print(diffusion2gan.SAYS, library.process == os.getpid(), library.threads if len(sys.argv) < 3 else "")
     print("a problem", os.getpid(), file=sys.stderr, flush=True)
     sys.stdout.flush()
     what = sys.argv[1]
     if what == "wait":
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         time.sleep(60)
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -48,7 +52,8 @@ def folder(tmp_path):
     (scripts / "kind").mkdir(parents=True)
     shutil.copy(prefork.__file__, scripts)
     (scripts / "kind/script.py").write_text(SCRIPT)
-    (tmp_path / "library.py").write_text("import os\nprocess = os.getpid()\n")
+    library = "import os\nprocess, threads = os.getpid(), os.environ['OMP_NUM_THREADS']\nos.environ['ADDED'] = 'more'\n"
+    (tmp_path / "library.py").write_text(library)
     (tmp_path / "src/diffusion2gan.py").write_text("SAYS = 'before'\n")
     return tmp_path
 
@@ -97,8 +102,9 @@ def job_of(program) -> int:
     return int(program.stderr.readline().split()[-1])
 
 
-def told(folder, words, says="before", alone=False):
-    return f"{['src/scripts/kind/script.py', *words]} {folder}/src/scripts/kind {folder} this {says} {alone}\n"
+def told(folder, words, says="before", alone=False, threads=1):
+    called = f"{['src/scripts/kind/script.py', *words]} {folder}/src/scripts/kind {folder} this more\n"
+    return called + f"{says} {alone} {threads}\n"
 
 
 @pytest.mark.parametrize(
@@ -116,8 +122,8 @@ def test_a_job_has_its_arguments_folder_environment_and_status(folder, word, sta
         for more in ({"PREFORK": path}, {}, {"PREFORK": path, "OMP_NUM_THREADS": "2"}, {"PREFORK": f"{path}.gone"}):
             program = client(folder, "src/scripts/kind/script.py", word, **more)
             out, problems = program.communicate(timeout=20)
-            alone = more != {"PREFORK": path}
-            assert (out, program.returncode) == (told(folder, [word], alone=alone), status)
+            expected = told(folder, [word], alone=more != {"PREFORK": path}, threads=more.get("OMP_NUM_THREADS", 1))
+            assert (out, program.returncode) == (expected, status)
             assert problems.splitlines()[-1].startswith(last)
 
 
@@ -135,15 +141,16 @@ def test_a_job_runs_the_code_as_it_is_when_it_starts(folder):
         assert out == told(folder, ["0"], says="afterwards")
 
 
-def test_signals_reach_the_job(folder):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
+def test_signals_reach_the_job(folder, number):
     with serving(folder) as (path, _):
         program = client(folder, "src/scripts/kind/script.py", "wait", PREFORK=path)
         job = job_of(program)
-        program.terminate()
-        assert program.wait(20) == 143 and not alive(job)
+        program.send_signal(number)
+        assert program.wait(20) == 100 + number and not alive(job)
 
 
-def test_a_job_does_not_outlive_who_asked_for_it(folder):
+def test_a_job_ends_with_its_client(folder):
     with serving(folder) as (path, _):
         program = client(folder, "src/scripts/kind/script.py", "wait", PREFORK=path)
         job = job_of(program)
@@ -164,20 +171,50 @@ def test_nothing_outlives_snakemake(folder):
 
 def test_libraries_that_cannot_be_imported_are_imported_by_the_job_itself(folder):
     (folder / "library.py").write_text("raise ImportError('no library')\n")
-    with serving(folder) as (path, _):
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as snakemake:
+        path = snakemake.stdout.readline().strip()
+        until(lambda: not Path(path).parent.exists())
         program = client(folder, "src/scripts/kind/script.py", "0", PREFORK=path)
         assert program.communicate(timeout=20)[1].endswith("ImportError: no library\n") and program.returncode == 1
-        Path(path).unlink()
-        Path(path).parent.rmdir()
+        snakemake.kill()
+        assert snakemake.stderr.read() == "note: every job imports its libraries itself: no library\n"
+
+
+def test_a_long_path_of_temporary_files_is_no_obstacle(folder, monkeypatch):
+    (deep := folder / ("deep" * 25)).mkdir()
+    monkeypatch.setenv("TMPDIR", str(deep))
+    with serving(folder) as (path, _):
+        program = client(folder, "src/scripts/kind/script.py", "0", PREFORK=path)
+        assert program.communicate(timeout=20)[0] == told(folder, ["0"]) and not list(deep.iterdir())
 
 
 def test_a_server_is_started_unless_it_is_not_wanted(monkeypatch):
     started = []
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
     monkeypatch.setenv("PREFORK", "")
-    prefork.start()
-    assert not started and not os.environ["PREFORK"]
-    monkeypatch.delenv("PREFORK")
-    prefork.start()
-    assert started == [[sys.executable, prefork.__file__, "--serve", os.environ["PREFORK"]]]
-    Path(os.environ["PREFORK"]).parent.rmdir()
+    assert not prefork.start() and not started and not os.environ["PREFORK"]
+    for outer in ("of another Snakemake", None):
+        monkeypatch.setenv("PREFORK", outer) if outer else monkeypatch.delenv("PREFORK")
+        assert prefork.start()
+        expected = [sys.executable, prefork.__file__, "--serve", os.environ["PREFORK"], str(os.getpid())]
+        assert started.pop() == expected and os.environ["PREFORK_CLIENT"] == prefork.__file__
+        Path(os.environ["PREFORK"]).parent.rmdir()
+    monkeypatch.delenv("PREFORK_CLIENT")
+
+
+def test_snakemake_runs_its_jobs_in_the_server(tmp_path):
+    """In a folder whose name the shell would take apart."""
+    (folder := tmp_path / "it's one of\"these").mkdir()
+    workflow = replace(pretend(folder), prefork=True)
+    script = folder / "src/scripts/data/make_benchmark.py"
+    before = "import sys\nimported = 'torch' in sys.modules\nimport torch\n"
+    script.write_text(f"{before}{script.read_text()}\nif __name__ == '__main__': print(imported)")
+    ran = workflow.run(
+        "--cores", "1", "--config", "scale=smoke", "--", "work/smoke/benchmarks/openmoji/prompts.parquet"
+    )
+    assert ran.returncode == 0, ran.stdout
+    (log,) = (folder / "work/smoke/logs").rglob("make_benchmark/*.log")
+    assert log.read_text() == "True\n"

@@ -106,7 +106,7 @@ def job_of(study: Study, rule: str, wildcards: dict[str, str]) -> jobs.Job | Non
         if study.is_baseline(row):
             return None
         settings = SamplingSettings(model="", **study.sampling(row))
-        guidance = 2.0 if settings.guidance > 1 else 0.0  # memory depends on whether there is one, and on few steps
+        guidance = 2.0 if settings.guidance > 1 else 0.0  # memory depends only on whether there is one
         settings = settings.model_copy(update={"steps": min(settings.steps, jobs.STEPS), "guidance": guidance})
         source = _source(study.teacher_of(row))
         return source and jobs.Sampling(source, evaluation.batch_size, settings)
