@@ -142,8 +142,8 @@ def test_losses_learn_the_same_in_every_precision(name, precision, tmp_path):
     codec = toy.vae().requires_grad_(False)
     loss = regression_loss(LossSettings(loss=name), tmp_path / "metric.safetensors", lambda x: codec.decode(x).sample)
     network, (x, z, text) = NETWORKS["generator"](), samples()
-    # a decoder with random weights amplifies what bfloat16 rounds
-    allowed = {"cosine": 0.5, "length": 0.3} if name == "lpips" else {}
+    # a decoder with random weights amplifies what bfloat16 rounds; so does a backbone of high frequencies
+    allowed = {"lpips": {"cosine": 0.5, "length": 0.3}, "e_latent_lpips": {"cosine": 0.9, "length": 0.2}}.get(name, {})
     compute = lambda: loss(network(z, text), x, Place(slice(0, 2), 4, seed=3))  # noqa: E731
     assert_close_to_float32(network, compute, precision, **allowed)
 
