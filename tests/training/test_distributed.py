@@ -101,6 +101,12 @@ def check(result, expected):
         assert result["history"][term] == pytest.approx(values, rel=1e-6, nan_ok=True), term
 
 
+def test_these_tests_run_in_one_worker(request):
+    """Otherwise the processes would be started once in each: xdist reads the name of the group in the id of a test."""
+    if getattr(request.config.option, "loadgroup", False):
+        assert request.node.nodeid.endswith("@distributed")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_micro_batches_are_the_batch(files, alone, kind):
     *given, folder = files
