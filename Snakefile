@@ -104,9 +104,10 @@ onstart:
         preflight.check(STUDY, Path(WORK), planned, FETCHED)
     except UserError as error:
         raise WorkflowError(str(error)) from error
-    if workflow.local_exec and not workflow.deployment_settings.deployment_method and prefork.start():
+    alone = not workflow.local_exec or workflow.deployment_settings.deployment_method
+    if not alone and prefork.start(Path(workflow.basedir, "src/scripts")):
         # replaces Snakemake's default prefix, `set -euo pipefail`
-        shell.prefix('set -euo pipefail; python() {{ command python "$PREFORK_CLIENT" "$@"; }}; ')
+        shell.prefix('set -euo pipefail; python() {{ command python -m diffusion2gan.prefork "$@"; }}; ')
     for name, target in (STUDY.tables | STUDY.figures | {"figure6": STUDY.human_study}).items():
         if STUDY.lacks(target):
             print(

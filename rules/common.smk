@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from diffusion2gan import prefork
 from diffusion2gan.errors import UserError
 from diffusion2gan.report import claims
 from diffusion2gan.study import options
@@ -13,9 +14,6 @@ from diffusion2gan.study.cli import arguments
 from diffusion2gan.study.config import load
 from diffusion2gan.study.paths import Paths, files, folder_of
 from diffusion2gan.study.study import Study
-
-sys.path.insert(0, str(Path(workflow.basedir, "src")))
-from scripts import prefork
 
 try:
     CONFIG = load(config, Path(workflow.basedir))

@@ -10,15 +10,13 @@ and exits. torchrun would be killed by the signal, so it is started with the sig
 """
 
 import argparse
-import ctypes
 import os
 import re
-import runpy
 import shlex
 import sys
-from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+from diffusion2gan import prefork
+
 SHIELDED = ["sh", "-c", "trap '' USR2; exec \"$@\"", "sh"]
 PORTS = range(20000, 30000)  # where the processes of several nodes meet                          # ours
 
@@ -34,13 +32,11 @@ def main(arguments: list[str]) -> None:
     if asked.nodes == 1 and asked.gpus <= 1:
         print(shlex.join([sys.executable, *asked.command]), file=sys.stderr, flush=True)
         sys.stdout.reconfigure(line_buffering=True)
-        sys.argv = asked.command
-        sys.path[0] = str(Path(asked.command[0]).parent.resolve())
-        runpy.run_path(asked.command[0], run_name="__main__")
+        prefork.run_script(asked.command)
         return
     line = command(asked.nodes, asked.gpus, asked.command, os.environ)
     print(shlex.join(line), file=sys.stderr, flush=True)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)  # prefork.py sets it; a killed torchrun could not stop its processes
+    prefork.outlive_parent()  # a killed torchrun could not stop its processes
     try:
         os.execvp(line[0], line)
     except OSError as error:

@@ -105,9 +105,7 @@ def pretend(folder: Path) -> Workflow:
     for path in [*(ROOT / "src/diffusion2gan").rglob("*.csv"), *(ROOT / "src/scripts").rglob("*.py")]:
         copy = folder / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(
-            SCRIPT if path.suffix == ".py" and path.name not in ("launch.py", "prefork.py") else path.read_text()
-        )
+        copy.write_text(SCRIPT if path.suffix == ".py" and path.name != "launch.py" else path.read_text())
     for shipped in (
         "teacher/model_index.json",
         "clip/weights.safetensors",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from workflow.conftest import pretend
 
-from scripts import prefork
+from diffusion2gan import prefork
 
 SCRIPT = """
 import os, signal, sys, time
@@ -36,10 +36,9 @@ if __name__ == "__main__":
     sys.exit(int(what) if what.isdigit() else what)
 """
 PARENT = """
-import os, sys, time
-sys.path[0] = "src/scripts"
-import prefork
-prefork.start()
+import os, pathlib, time
+from diffusion2gan import prefork
+prefork.start(pathlib.Path("src/scripts").resolve())
 print(os.environ["PREFORK"], flush=True)
 time.sleep(60)
 """
@@ -50,11 +49,12 @@ def folder(tmp_path):
     """A copy of the program beside a script that imports a library and a module of this project."""
     scripts = tmp_path / "src/scripts"
     (scripts / "kind").mkdir(parents=True)
-    shutil.copy(prefork.__file__, scripts)
+    (package := tmp_path / "src/diffusion2gan").mkdir()
+    shutil.copy(prefork.__file__, package)
+    (package / "__init__.py").write_text("SAYS = 'before'\n")
     (scripts / "kind/script.py").write_text(SCRIPT)
     library = "import os\nprocess, threads = os.getpid(), os.environ['OMP_NUM_THREADS']\nos.environ['ADDED'] = 'more'\n"
     (tmp_path / "library.py").write_text(library)
-    (tmp_path / "src/diffusion2gan.py").write_text("SAYS = 'before'\n")
     return tmp_path
 
 
@@ -65,7 +65,7 @@ def environment(folder, **more):
 
 def client(folder, *words, **more):
     return subprocess.Popen(
-        [sys.executable, "src/scripts/prefork.py", *words], cwd=folder, env=environment(folder, **more),
+        [sys.executable, "-m", "diffusion2gan.prefork", *words], cwd=folder, env=environment(folder, **more),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -73,8 +73,8 @@ def client(folder, *words, **more):
 @contextmanager
 def serving(folder):
     """The socket of a server, and the process that stands for Snakemake."""
-    command = [sys.executable, "-c", PARENT]
-    with subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, text=True) as snakemake:
+    command, threads = [sys.executable, "-c", PARENT], environment(folder, OMP_NUM_THREADS="4")
+    with subprocess.Popen(command, cwd=folder, env=threads, stdout=subprocess.PIPE, text=True) as snakemake:
         path = snakemake.stdout.readline().strip()
         try:
             until(lambda: Path(path).exists())
@@ -136,7 +136,7 @@ def test_what_is_no_script_runs_alone(folder):
 def test_a_job_runs_the_code_as_it_is_when_it_starts(folder):
     with serving(folder) as (path, _):
         assert client(folder, "src/scripts/kind/script.py", "0", PREFORK=path).communicate(timeout=20)
-        (folder / "src/diffusion2gan.py").write_text("SAYS = 'afterwards'\n")
+        (folder / "src/diffusion2gan/__init__.py").write_text("SAYS = 'afterwards'\n")
         out, _ = client(folder, "src/scripts/kind/script.py", "0", PREFORK=path).communicate(timeout=20)
         assert out == told(folder, ["0"], says="afterwards")
 
@@ -195,14 +195,13 @@ def test_a_server_is_started_unless_it_is_not_wanted(monkeypatch):
     started = []
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
     monkeypatch.setenv("PREFORK", "")
-    assert not prefork.start() and not started and not os.environ["PREFORK"]
+    assert not prefork.start(Path("scripts")) and not started and not os.environ["PREFORK"]
     for outer in ("of another Snakemake", None):
         monkeypatch.setenv("PREFORK", outer) if outer else monkeypatch.delenv("PREFORK")
-        assert prefork.start()
-        expected = [sys.executable, prefork.__file__, "--serve", os.environ["PREFORK"], str(os.getpid())]
-        assert started.pop() == expected and os.environ["PREFORK_CLIENT"] == prefork.__file__
+        assert prefork.start(Path("scripts"))
+        serve = [sys.executable, "-m", "diffusion2gan.prefork", "--serve"]
+        assert started.pop() == [*serve, os.environ["PREFORK"], str(os.getpid()), "scripts"]
         Path(os.environ["PREFORK"]).parent.rmdir()
-    monkeypatch.delenv("PREFORK_CLIENT")
 
 
 def test_snakemake_runs_its_jobs_in_the_server(tmp_path):

@@ -1,8 +1,8 @@
 """Run a script in a process that has already imported the libraries, on the machine where Snakemake runs.
 
-    python src/scripts/prefork.py src/scripts/evaluate/score.py --images …
+    python -m diffusion2gan.prefork src/scripts/evaluate/score.py --images …
 
-Most of a short job's time would be the import of torch and diffusers. A server, `prefork.py --serve SOCKET PARENT`,
+Most of a short job's time would be the import of torch and diffusers. A server, `--serve SOCKET PARENT SCRIPTS`,
 imports them once. For each job it forks a keeper, which forks the process of the job, passes signals on to it and
 waits for it. This program is the client: it asks the server for such a process and waits. The process has the
 client's arguments, environment, folder and streams, and the client ends with its exit status. Without a server
@@ -29,7 +29,6 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
-SCRIPTS = Path(__file__).parent
 OURS = "diffusion2gan", "scripts"
 PASSED_ON = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2
 LENGTH = struct.Struct("!I")
@@ -41,7 +40,7 @@ LONGEST = 90  # of the folder: a socket has at most 107 bytes
 
 def main(words: list[str]) -> None:
     if words[:1] == ["--serve"]:
-        run(**serve(Path(words[1]), int(words[2])))
+        run(**serve(Path(words[1]), int(words[2]), Path(words[3])))
     elif (status := ask(os.environ.get("PREFORK"), words)) is None:
         os.execv(sys.executable, [sys.executable, *words])
     elif os.WIFSIGNALED(status):
@@ -81,7 +80,7 @@ def ask(path: str | None, words: list[str]) -> int | None:
     return STATUS.unpack(status)[0]
 
 
-def serve(path: Path, parent: int) -> dict:
+def serve(path: Path, parent: int, scripts: Path) -> dict:
     """Serve until Snakemake, the parent, ends. Returns in every process that is to run a job, with the job."""
 
     def leave(*_):
@@ -96,7 +95,7 @@ def serve(path: Path, parent: int) -> dict:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path))
         listener.listen(128)
-        import_libraries()
+        import_libraries(scripts)
     except Exception as error:
         print(f"note: every job imports its libraries itself: {error}", file=sys.stderr)
         leave()
@@ -154,16 +153,21 @@ def run(words: list[str], folder: str, environment: dict[str, str], streams: lis
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    run_script(words)
+
+
+def run_script(words: list[str]) -> None:
+    """Run a script with its arguments in this process, as the main program."""
     sys.argv = words
     sys.path[0] = str(Path(words[0]).parent.resolve())
     runpy.run_path(words[0], run_name="__main__")
 
 
-def import_libraries() -> None:
+def import_libraries(scripts: Path) -> None:
     """Import what the scripts import, and forget this project's own modules."""
-    source = str(SCRIPTS.parent)
+    source = str(scripts.parent)
     sys.path.insert(1, source)
-    for file in sorted(SCRIPTS.glob("*/*.py")):
+    for file in sorted(scripts.glob("*/*.py")):
         __import__(".".join(file.relative_to(source).with_suffix("").parts))
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
@@ -178,17 +182,22 @@ def end_with_parent(parent: int, number: int) -> None:
         os.kill(os.getpid(), number)
 
 
-def start() -> bool:
-    """Start a server for the jobs of this process, unless PREFORK is empty. Sets PREFORK and PREFORK_CLIENT."""
+def outlive_parent() -> None:
+    """Undo `end_with_parent`."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)
+
+
+def start(scripts: Path) -> bool:
+    """Start a server for the jobs of this process that run `scripts`, a folder, unless PREFORK is empty; sets it."""
     if os.environ.get("PREFORK") == "":
         return False
     folder = tempfile.mkdtemp(prefix="prefork-")
     if len(folder) > LONGEST:
         os.rmdir(folder)
         folder = tempfile.mkdtemp(prefix="prefork-", dir="/tmp")
-    os.environ |= {"PREFORK": f"{folder}/socket", "PREFORK_CLIENT": __file__}
+    os.environ["PREFORK"] = path = f"{folder}/socket"
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
-    command = [sys.executable, __file__, "--serve", os.environ["PREFORK"], str(os.getpid())]
+    command = [sys.executable, "-m", "diffusion2gan.prefork", "--serve", path, str(os.getpid()), str(scripts)]
     subprocess.Popen(command, env=os.environ | threads, stdin=subprocess.DEVNULL, start_new_session=True)
     return True
 
