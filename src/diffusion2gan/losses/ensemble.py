@@ -136,7 +136,7 @@ def _band_limited(x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     from kornia.geometry.transform import warp_affine
 
     side = x.shape[-1]
-    up, down = (matrix.to(x) for matrix in (_upsampling(side), _downsampling(side)))
+    up, down = _upsampling(side, x.dtype, x.device), _downsampling(side, x.dtype, x.device)
     enter, leave = _doubling(side - 1), _doubling(BORDER).inverse()
     moved = warp_affine(
         up @ x @ up.T, (leave.inverse() @ maps @ enter.inverse())[:, :2].to(x), [2 * (side + 2 * BORDER)] * 2,
@@ -154,16 +154,16 @@ def _doubling(margin: int) -> torch.Tensor:
 
 
 @cache
-def _upsampling(side: int) -> torch.Tensor:
+def _upsampling(side: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """The matrix (2 (3 side - 2), side) that mirrors a signal at both ends and doubles its resolution."""
     mirrored = F.pad(torch.eye(side, dtype=torch.float64), (side - 1, side - 1), mode="reflect").T
-    return 2 * _filters(len(mirrored), 2 * len(mirrored), 5).T @ mirrored
+    return (2 * _filters(len(mirrored), 2 * len(mirrored), 5).T @ mirrored).to(device, dtype)
 
 
 @cache
-def _downsampling(side: int) -> torch.Tensor:
+def _downsampling(side: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """The matrix (side, 2 (side + 2 BORDER)) that halves the resolution and leaves the border out."""
-    return _filters(side, 2 * (side + 2 * BORDER), -1)
+    return _filters(side, 2 * (side + 2 * BORDER), -1).to(device, dtype)
 
 
 def _filters(rows: int, columns: int, offset: int) -> torch.Tensor:
