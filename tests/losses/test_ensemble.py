@@ -1,106 +1,15 @@
-"""The transforms against torch.flip, torch.rot90, numpy's padding and loops over pixels, and their distributions."""
+"""The transforms T of the presets: their parts, their order, their distributions and their gradients."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from kornia.geometry import transform
+from transforms import read_at, shifted
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.losses.ensemble import PRESETS, RESAMPLINGS, Ensemble, affine, cutout, recolour, warp
-
-ONE = torch.ones(1)
-
-
-def stretch(horizontal: torch.Tensor, vertical: torch.Tensor):
-    return lambda side: affine(side, horizontal, vertical, 0 * ONE, 0 * ONE, 0 * ONE)
-
-
-def turn(angle: torch.Tensor):
-    return lambda side: affine(side, ONE, ONE, angle, 0 * ONE, 0 * ONE)
-
-
-def shift(right: torch.Tensor, down: torch.Tensor):
-    """A map that shifts by fractions of the side."""
-    return lambda side: affine(side, ONE, ONE, 0 * ONE, side * right, side * down)
-
-
-def resampled(x: torch.Tensor, *steps, resampling: str = "bilinear") -> torch.Tensor:
-    maps = torch.eye(3, dtype=torch.float64)[None]
-    for step in steps:
-        maps = step(x.shape[-1]) @ maps
-    return warp(x, maps, resampling)
-
-
-def shifted(x: torch.Tensor, right: int, down: int) -> torch.Tensor:
-    """x moved by whole pixels, edges mirrored, by numpy."""
-    side, reach = x.shape[-1], 2
-    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode="symmetric")
-    rows, columns = slice(reach - down, reach - down + side), slice(reach - right, reach - right + side)
-    return torch.from_numpy(padded[:, :, rows, columns].copy())
-
-
-@pytest.mark.parametrize("side", [8, 64])
-def test_a_flip_is_torchs(side):
-    x = torch.randn(1, 3, side, side)
-    assert torch.equal(resampled(x, stretch(-ONE, ONE)), x.flip(3))
-    assert torch.equal(resampled(x, stretch(ONE, -ONE)), x.flip(2))
-
-
-@pytest.mark.parametrize("quarters", range(4))
-def test_quarter_turns_are_torchs(quarters):
-    x = torch.randn(1, 3, 8, 8)
-    turned = resampled(x, turn(ONE * quarters * math.pi / 2))
-    torch.testing.assert_close(turned, torch.rot90(x, -quarters, (2, 3)), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("right, down", [(1, 0), (0, 1), (-1, 2), (2, -2)])
-def test_whole_shifts_mirror_the_edges(right, down):
-    x = torch.randn(1, 3, 8, 8)
-    moved = resampled(x, shift(ONE * right / 8, ONE * down / 8))
-    torch.testing.assert_close(moved, shifted(x, right, down), atol=1e-5, rtol=0)
-
-
-def test_maps_are_applied_in_order():
-    x = torch.randn(1, 3, 8, 8)
-    both = resampled(x, stretch(-ONE, ONE), shift(ONE / 8, 0 * ONE))
-    torch.testing.assert_close(both, shifted(x.flip(3), 1, 0), atol=1e-5, rtol=0)
-
-
-def mirrored(place: np.ndarray, side: int) -> np.ndarray:
-    """Coordinates of pixels mirrored about the borders of the image, at -1/2 and side - 1/2."""
-    place = (place + 0.5) % (2 * side)
-    return np.clip(np.minimum(place, 2 * side - place) - 0.5, 0, side - 1)
-
-
-def read_at(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The image x (C, s, s) sampled bilinearly at positions (s, s), by numpy."""
-    side = x.shape[-1]
-    rows, columns = mirrored(rows, side), mirrored(columns, side)
-    top, left = (np.minimum(np.floor(place), side - 2).astype(int) for place in (rows, columns))
-    below, after = rows - top, columns - left
-    upper = (1 - after) * x[:, top, left] + after * x[:, top, left + 1]
-    lower = (1 - after) * x[:, top + 1, left] + after * x[:, top + 1, left + 1]
-    return (1 - below) * upper + below * lower
-
-
-def test_a_free_map_against_a_loop_over_pixels():
-    side, scale, angle, right = 6, 1.3, 0.4, 0.1
-    x = torch.randn(1, 1, side, side, dtype=torch.float64)
-    one = ONE.double()
-    sampled = resampled(x, stretch(one * scale, one / scale), turn(one * angle), shift(one * right, 0 * one))
-
-    middle = (side - 1) / 2
-    for row in range(side):
-        for column in range(side):
-            across, along = column - middle - right * side, row - middle  # undo the shift, the turn, the stretch
-            unturned = (
-                math.cos(angle) * across + math.sin(angle) * along,
-                -math.sin(angle) * across + math.cos(angle) * along,
-            )
-            place = (np.array([[share]]) for share in (unturned[1] * scale + middle, unturned[0] / scale + middle))
-            assert sampled[0, 0, row, column].item() == pytest.approx(read_at(x[0].numpy(), *place).item(), abs=1e-6)
+from diffusion2gan.losses.ensemble import PRESETS, Ensemble, cutout, recolour
+from diffusion2gan.losses.resampling import RESAMPLINGS
 
 
 def undone(side: int, flip, quarters, whole, scale, first, stretched, second, share) -> tuple[np.ndarray, np.ndarray]:
@@ -143,39 +52,6 @@ def test_geometry_is_adas_chain_sampled_in_order(side, tolerance):
         )  # fmt: skip
         expected = read_at(x[i].double().numpy(), *places)
         torch.testing.assert_close(transformed[i].double(), torch.from_numpy(expected), atol=tolerance, rtol=0)
-
-
-def test_autocast_does_not_round_the_transforms():
-    x = torch.randn(4, 4, 16, 16)
-    exact, _ = Ensemble("bgco")(x, x, torch.Generator().manual_seed(0))
-    with torch.autocast("cpu", torch.bfloat16):
-        under, _ = Ensemble("bgco")(x, x, torch.Generator().manual_seed(0))
-    assert torch.equal(under, exact)
-
-
-def test_a_gpu_does_not_round_the_coordinates_to_tf32(monkeypatch):
-    seen = []
-    warp_affine = transform.warp_affine
-
-    def watched(*args, **kwargs):
-        seen.append(torch.get_float32_matmul_precision())
-        return warp_affine(*args, **kwargs)
-
-    monkeypatch.setattr(transform, "warp_affine", watched)
-    torch.set_float32_matmul_precision("high")  # as a training on a GPU does
-    try:
-        Ensemble("bg")(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8))
-        assert torch.get_float32_matmul_precision() == "high"
-    finally:
-        torch.set_float32_matmul_precision("highest")
-    assert seen == ["highest"] * 2
-
-
-def test_half_precision_rounds_the_values_and_not_the_coordinates():
-    x = torch.randn(4, 4, 64, 64).bfloat16()
-    half, _ = Ensemble("bg")(x, x, torch.Generator().manual_seed(0))
-    exact, _ = Ensemble("bg")(x.float(), x.float(), torch.Generator().manual_seed(0))
-    assert half.dtype == torch.bfloat16 and torch.equal(half, exact.bfloat16())
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -385,78 +261,6 @@ def test_mistakes_are_errors():
     x = torch.zeros(1, 4, 8, 16)
     with pytest.raises(ValueError, match="square"):
         Ensemble("b")(x, x)
-
-
-@pytest.mark.parametrize("shape", [(4, 64, 64), (4, 128, 128), (16, 32, 32)], ids=str)
-@pytest.mark.parametrize("percentile", [0.3, 0.45, 0.55, 0.7, 0.9, 0.97])
-@pytest.mark.parametrize("preset", ["b", "bg"])
-def test_geometry_is_the_authors_packages(preset, percentile, shape):
-    """On white noise, with the same parameters, also at the edges."""
-    from elatentlpips import ada_aug
-
-    switches = ("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac")[: 3 if preset == "b" else None]
-    theirs = ada_aug.AdaAugment(**dict.fromkeys(switches, 1))
-    theirs.p.fill_(1)
-    x, side, p = torch.randn(1, *shape), shape[-1], torch.tensor([percentile])
-    expected, _ = theirs(x, x, debug_percentile=percentile)
-
-    normal = torch.erfinv(2 * p - 1)  # the package's own scale of a normal percentile
-    power, whole = torch.exp2(0.2 * normal), ((2 * p - 1) * side / 8).round() / side
-    maps = [
-        stretch(1 - 2 * torch.floor(2 * p), ONE),
-        turn(-torch.floor(4 * p) * math.pi / 2),  # both draw turns from a symmetric distribution; its sign is theirs
-        shift(whole, whole),
-        stretch(power, power),
-        turn((1 - 2 * p) * math.pi),
-        stretch(power, 1 / power),
-        shift(0.125 * normal, 0.125 * normal),
-    ]
-    moved = resampled(x, *maps[: len(switches)], resampling="wavelet")
-    assert (moved - expected).abs().max() < 1e-4 * x.abs().max()  # their places are computed in float32
-
-
-@pytest.mark.parametrize("percentile", [0.3, 0.9])
-def test_cutout_is_the_authors_packages(percentile):
-    from elatentlpips import ada_aug
-
-    theirs = ada_aug.AdaAugment(cutout=1)
-    theirs.p.fill_(1)
-    ones = torch.ones(1, 4, 64, 64)
-    expected, _ = theirs(ones, ones, debug_percentile=percentile)
-    assert torch.equal(cutout(torch.tensor([[percentile, percentile]]), 64) * ones, expected)
-
-
-def test_wavelets_keep_white_noise_and_high_frequencies():
-    """As in the package: 0.62 of the variance under bg. Bilinear sampling keeps 0.45 and 0.71."""
-    side, x = 64, torch.randn(200, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    wave = torch.cos(math.pi / 2 * torch.arange(side))[None, None, None].expand(1, 1, side, side)  # half of Nyquist
-    kept = {}
-    for resampling in RESAMPLINGS:
-        moved = Ensemble("bg", resampling).draw(200, side, torch.Generator().manual_seed(1))(x)
-        shifted = resampled(wave, shift(0.5 / side * ONE, 0 * ONE), resampling=resampling)[0, 0, 32, 8:-8]
-        kept[resampling] = moved.var(), shifted.square().mean().mul(2).sqrt()  # the amplitude of a wave
-    assert kept["wavelet"][0] >= 0.60 and kept["wavelet"][1] >= 0.9
-    assert kept["bilinear"][0] < 0.5 and kept["bilinear"][1] < 0.75
-
-
-def test_a_shift_by_whole_pixels_is_exact_between_wavelets_too():
-    x, inside = torch.randn(1, 4, 16, 16), (..., slice(3, -3), slice(3, -3))
-    moved = resampled(x, shift(2 / 16 * ONE, -1 / 16 * ONE), resampling="wavelet")
-    torch.testing.assert_close(moved[inside], shifted(x, 2, -1)[inside], atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("resampling", RESAMPLINGS)
-def test_b_alone_moves_whole_pixels_exactly_in_every_resampling(resampling):
-    x = torch.randn(20, 4, 16, 16)
-    moved = Ensemble("b", resampling).draw(20, 16, torch.Generator().manual_seed(0))(x)
-    distances = (moved.flatten(2)[..., None] - x.flatten(2)[:, :, None]).abs().amax(1)  # of all pairs of pixels
-    assert distances.amin(2).max() < 1e-5
-
-
-def test_beyond_the_mirror_image_is_nothing():
-    x = torch.ones(1, 1, 16, 16)
-    assert resampled(x, shift(3 * ONE, 0 * ONE), resampling="wavelet").abs().max() < 1e-6
-    torch.testing.assert_close(resampled(x, stretch(0.8 * ONE, 0.8 * ONE), resampling="wavelet"), x, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("resampling", RESAMPLINGS)
