@@ -90,6 +90,8 @@ RECONSTRUCTIONS = {
     "e-latent-lpips-bg": {"loss": "e_latent_lpips", "ensemble": "bg"},
     "e-latent-lpips-bgc": {"loss": "e_latent_lpips", "ensemble": "bgc"},
     "e-latent-lpips-bgco": {"loss": "e_latent_lpips", "ensemble": "bgco"},
+    "e-latent-lpips-bg-bilinear": {"loss": "e_latent_lpips", "ensemble": "bg", "resampling": "bilinear"},
+    "e-latent-lpips-bgco-4-draws": {"loss": "e_latent_lpips", "ensemble": "bgco", "draws": 4},
 }
 
 

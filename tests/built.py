@@ -218,7 +218,7 @@ def loss_name(training: Built, shape: tuple[int, int, int], side: int = 0) -> st
 
 
 def _ensemble(training: Built, shape: tuple[int, int, int]) -> str:
-    """The preset of an ensemble, identified by its effect on two simple latents."""
+    """The preset of an ensemble, and whether it is bilinear, identified by their effects on simple latents."""
     channels, side, _ = shape
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         seen = compared(patch)
@@ -227,7 +227,16 @@ def _ensemble(training: Built, shape: tuple[int, int, int]) -> str:
         training.loss_of(flat, flat)
         ramp = torch.linspace(1, 2, side).expand(16, channels, side, side) * 1.0
         training.loss_of(ramp, ramp)
-    (flat, _), (ramp, _) = seen
+        edge = (torch.arange(side) < side / 2).expand(16, channels, side, side) * 1.0
+        training.loss_of(edge, edge)
+    (flat, _), (ramp, _), (edge, _) = seen
+    levels = edge[:, 0] - edge[:, 0].amin((1, 2), keepdim=True)
+    levels = levels / levels.amax((1, 2), keepdim=True)
+    extreme = ((levels < 0.01) | (levels > 0.99)).float().mean((1, 2)).median()  # filters overshoot beside an edge
+    return _preset(flat, ramp, side) + (" bilinear" if extreme > 0.6 else "")
+
+
+def _preset(flat: torch.Tensor, ramp: torch.Tensor, side: int) -> str:
     hidden = (flat == 0).float().mean((1, 2, 3))  # by cutout
     colour = flat.amax((1, 2, 3)) - 2
     if (hidden > 0).all():

@@ -34,7 +34,10 @@ ROOT = Path(__file__).parents[1]
 SHAPES = {"sd15": (4, 8, 8), "sdxl": (4, 8, 8), "edm-cifar10": (3, 32, 32)}
 TEACHER_OF = {"sd-cfg-3": "sd15", "sd-cfg-8": "sd15", "sdxl-cfg-7": "sdxl", "cifar10-1000k": "edm-cifar10"}
 TEACHERS = {"sd15": "assets/toy/teacher", "sdxl": "work/smoke/teachers/sdxl", "edm-cifar10": "assets/toy/edm"}
-METRICS = {"lpips": "pixel", "latent_lpips": "latent-{}", "e_latent_lpips bgc": "latent-{}"}
+LATENT = "latent-{}"
+METRICS = {
+    "lpips": "pixel", "latent_lpips": LATENT, "e_latent_lpips bgc": LATENT, "e_latent_lpips bgc bilinear": LATENT,
+}  # fmt: skip
 
 # neither the paper's values nor a default of a script
 CHANGED = {
@@ -49,6 +52,7 @@ CHANGED = {
 }  # fmt: skip
 
 E = "e_latent_lpips bgc"
+BILINEAR = f"{E} bilinear"
 
 # row: the loss, the batch, its micro-batches, the pairs, how many of them (0: all), the iterations; Tables 1, 5 and 6,
 # and Figure 6
@@ -59,6 +63,7 @@ REGRESSIONS = {
     "regression-pseudo-huber": ("pseudo_huber", 256, 1, "sd-cfg-3", 0, 20_000),
     "regression-latentlpips": ("latent_lpips", 256, 1, "sd-cfg-3", 0, 20_000),
     "regression-elatentlpips": (E, 256, 1, "sd-cfg-3", 0, 20_000),
+    "regression-elatentlpips-bilinear": (BILINEAR, 256, 1, "sd-cfg-3", 0, 20_000),
     "regression-elatentlpips-large-batch": (E, 2048, 1, "sd-cfg-3", 0, 20_000),
     "regression-elatentlpips-cfg-8": (E, 2048, 1, "sd-cfg-8", 0, 20_000),
     "sdxl-regression-elatentlpips": (E, 256, 4, "sdxl-cfg-7", 0, 20_000),

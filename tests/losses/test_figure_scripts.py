@@ -82,10 +82,14 @@ def test_each_loss_and_each_part_is_timed_for_a_batch_and_its_gradient(timed, sm
     table, steps, hardware, how = timed(autocast)
     parts = [
         ("LPIPS", "total"), ("LPIPS", "decode"), ("LPIPS", "trunk"), ("LatentLPIPS", "total"), ("LatentLPIPS", "trunk"),
-        ("E-LatentLPIPS", "total"), ("E-LatentLPIPS", "augmentation"), ("E-LatentLPIPS", "trunk"),
+        *(
+            (name, part)
+            for name in ("E-LatentLPIPS", "E-LatentLPIPS (bicubic)", "E-LatentLPIPS (bilinear)")
+            for part in ("total", "augmentation", "trunk")
+        ),
     ]  # fmt: skip
     assert list(zip(table["loss"], table["part"], strict=True)) == parts
-    assert table["milliseconds"].tolist() == pytest.approx(range(1, 9))
+    assert table["milliseconds"].tolist() == pytest.approx(range(1, 15))
     memory = [number if part == "total" else None for number, (_, part) in enumerate(parts, 1)]
     assert [None if np.isnan(each) else each for each in table["mebibytes"]] == memory
     assert set(how) == {(2, 4)}
@@ -103,7 +107,7 @@ def test_each_loss_and_each_part_is_timed_for_a_batch_and_its_gradient(timed, sm
     assert [sorted(events) for events in steps] == [
         called("decode", "decode", "pixels"), called("decode", "decode"), called("pixels"),
         called("latents"), called("latents"),
-        called("augment", "augment", "latents"), called("augment", "augment"), called("latents"),
+        *[called("augment", "augment", "latents"), called("augment", "augment"), called("latents")] * 3,
     ]  # fmt: skip
     settings = {
         "teacher": str(small_teacher_folder), "width": 0.125, "batch_size": 3, "repeats": 4, "autocast": autocast,

@@ -50,6 +50,7 @@ def test_the_rows_of_each_table_are_the_papers(scale):
             "ddim-4",
             "consistency-distillation-equal",
             "regression-l1",
+            "regression-elatentlpips-bilinear",
         }
 
 

@@ -60,7 +60,7 @@ def costs(parts: pd.DataFrame, hardware: str) -> Figure:
         index="loss", columns="part", values="milliseconds", sort=False, fill_value=0
     )
     with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=(WIDTH, 1.9), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1 + 0.3 * len(total)), layout="constrained")
         time, memory = figure.subplots(1, 2, sharey=True)
         stacked.loc[total.index].plot.barh(stacked=True, ax=time, legend=False)
         style = {"color": "0", "linestyle": "", "marker": "|", "markersize": 10, "markeredgewidth": 1}
