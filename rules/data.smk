@@ -128,13 +128,14 @@ rule encode_latents:
         teacher=lambda w: STUDY.teachers[w.teacher].path,
         images=LATENTLPIPS.images,
         number=lambda w: getattr(LATENTLPIPS.latents, w.split),
+        size=LATENTLPIPS.latents.size,
         shards=lambda w: STUDY.latent_shards(w.split),
         seed=SEED,
     shell:
         logged(
             "python src/scripts/data/encode_latents.py --teacher {params.teacher:q} --images {params.images:q} "
             "--split {wildcards.split} --count {params.number} --shards {params.shards} --shard {wildcards.shard} "
-            "--seed {params.seed} --out {output}"
+            "--size {params.size} --seed {params.seed} --out {output}"
         )
 
 

@@ -23,7 +23,7 @@ class _Stopped(Exception):
 
 
 def encode(folder):
-    return encode_latents, "Teacher", encode_latents.Arguments("toy", "openmoji", "val", 1, FILE)
+    return encode_latents, "Teacher", encode_latents.Arguments("toy", "openmoji", "val", 1, 64, FILE)
 
 
 def draw(folder):

@@ -239,8 +239,8 @@ class VGGSettings(SettingsModel):
     size: Count = Field(64, description="side of the images in pixels; latents are not resized")
     iterations: Count = Field(description="training steps")
     batch_size: Count = Field(description="samples per step, over all processes")
-    learning_rate: Positive = Field(description="learning rate of AdamW")
-    weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW")  # ours
+    learning_rate: Positive = Field(0.1, description="learning rate of gradient descent with momentum")  # ours
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay")  # ours
     label_smoothing: Fraction = Field(0.0, description="share of the label spread over all classes")  # ours
     warmup: Size = Field(200, description="steps during which the learning rate rises linearly")  # ours
     validation_count: Count = Field(2000, description="validation images; latents: all are used")  # ours

@@ -58,9 +58,14 @@ class Teacher:
         return self.unet.config.in_channels, side, side
 
     @property
+    def downsampling(self) -> int:
+        """The pixels of an image along the side of one pixel of a latent."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
     def image_size(self) -> int:
         """Height and width of an image in pixels."""
-        return self.latent_shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.latent_shape[-1] * self.downsampling
 
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -85,13 +90,16 @@ class Teacher:
         return conditions
 
     @torch.no_grad()
-    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode images (N, 3, H, W) in [-1, 1] to scaled latents (N, C, h, w), the mode of the posterior.
+    def encode_images(self, images: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Encode images (N, 3, H, W) in [-1, 1] to scaled latents (N, C, h, w).
 
+        The latents are the mean of the VAE's posterior, or with `noise` (N, C, h, w) a sample of it.
         A call of the VAE takes at most VAE_PIXELS pixels, or a single image.
         """
-        pieces = (piece.to(self.device, self.vae.dtype) for piece in _pieces(images))
-        latents = torch.cat([self.vae.encode(piece).latent_dist.mode() for piece in pieces])
+        pieces = [self.vae.encode(piece.to(self.device, self.vae.dtype)).latent_dist for piece in _pieces(images)]
+        latents = torch.cat([posterior.mean for posterior in pieces])
+        if noise is not None:
+            latents = latents + torch.cat([posterior.std for posterior in pieces]) * noise.to(latents)
         return latents * self.vae.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -100,7 +108,7 @@ class Teacher:
         A call of the VAE makes at most VAE_PIXELS pixels, or a single image.
         """
         raw = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        pieces = _pieces(raw, self.image_size // self.latent_shape[-1])
+        pieces = _pieces(raw, self.downsampling)
         return torch.cat([self.vae.decode(piece).sample for piece in pieces])
 
     @torch.no_grad()

@@ -28,18 +28,22 @@ def test_the_shards_are_the_latents_of_the_images_in_turn(small_teacher_folder, 
         out = tmp_path / "new" / f"{shard}.safetensors"
         encode_latents.main(
             encode_latents.Arguments(
-                str(small_teacher_folder), "openmoji", "val", 5, out, shard=shard, shards=2, seed=3, batch_size=2
+                str(small_teacher_folder), "openmoji", "val", 5, 32, out, shard=shard, shards=2, seed=3, batch_size=2
             )
         )
         shards.append(load_file(out))
     latents, labels = (torch.cat([shard[name] for shard in shards]) for name in ("latents", "labels"))
-    scenes = Scenes("all", mix(3, 2), 64)  # the split `val`
+    scenes = Scenes("all", mix(3, 2), 32)  # the split `val`
     wanted = [scenes[i] for i in range(5)]
     assert labels.tolist() == [scene.prompt.emoji for scene in wanted]
+    vae = Teacher(str(small_teacher_folder)).vae
     with torch.no_grad():
-        encoded = Teacher(str(small_teacher_folder)).encode_images(to_tensor([scene.image for scene in wanted]))
-    assert latents.dtype == torch.float16 and latents.shape == encoded.shape
-    torch.testing.assert_close(latents.float(), encoded, rtol=2e-3, atol=2e-3)
+        mean, log_variance = vae.quant_conv(vae.encoder(to_tensor([scene.image for scene in wanted]))).chunk(2, dim=1)
+    seeds = [mix(mix(3, 2), number) for number in range(5)]
+    drawn = np.stack([np.random.default_rng(seed).standard_normal((4, 4, 4), np.float32) for seed in seeds])
+    sampled = (mean + (log_variance / 2).exp() * torch.from_numpy(drawn)) * vae.config.scaling_factor
+    assert latents.dtype == torch.float16 and (latents - mean * vae.config.scaling_factor).abs().max() > 0.01
+    torch.testing.assert_close(latents.float(), sampled, rtol=2e-3, atol=2e-3)
 
 
 def test_a_file_is_fetched_if_its_md5_is_right(tmp_path):

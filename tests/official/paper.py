@@ -22,7 +22,7 @@ SMALLER = {
     },
     "solving": {"batch_size": 4},
     "latentlpips": {
-        "latents": {"train": 8, "val": 4, "shard": 4},
+        "latents": {"size": 64, "train": 8, "val": 4, "shard": 4},
         "vgg": {"classes": 4, "width": 0.125, "iterations": 2, "batch_size": 4},
         "calibration": {
             "size": {"latent": 64}, "count": 4, "held_out": 6, "iterations": 2, "batch_size": 2,

@@ -97,7 +97,8 @@ def metrics(published, study, paths):
             files = paths.latents(trunk, split)
             given = {"teacher": study.teachers[trunk.removeprefix("latent-")].path, "seed": 0, "split": split}
             given |= {"images": study.config.latentlpips.images, "shards": len(files)}
-            given |= {"count": getattr(study.config.latentlpips.latents, split)}
+            latents = study.config.latentlpips.latents
+            given |= {"count": getattr(latents, split), "size": latents.size}
             for number, file in enumerate(files):
                 run("data/encode_latents", *words(given | {"shard": number, "out": file}))
         run("latentlpips/train_vgg", *vgg(study, paths, trunk, metric.parent))

@@ -171,6 +171,7 @@ def test_the_learning_rate_rises_and_falls(tmp_path):
         ("constant", lambda part: 1),
         ("linear", lambda part: min(1, 2 - 2 * part)),
         ("cosine", lambda part: math.cos(math.pi * part / 2) ** 2),
+        ("steps", lambda part: 1 if part < 0.29 else 0.1 if part < 0.59 else 0.01 if part < 0.89 else 0.001),
     ],
 )
 @pytest.mark.parametrize("warmup", [0, 4])

@@ -73,12 +73,13 @@ class Encoding:
     """A batch of images through the teacher's VAE (encode_latents)."""
 
     source: Source
+    size: int
     batch_size: int = ENCODED
 
     def count(self) -> int:
         with counting() as memory:
             teacher = self.source.teacher(idle=True)
-            teacher.encode_images(_fakes(self.batch_size, 3, teacher.image_size, teacher.image_size))
+            teacher.encode_images(_fakes(self.batch_size, 3, self.size, self.size))
         return memory.peak
 
 
@@ -109,10 +110,11 @@ class Calibration:
     settings: CalibrationSettings
 
     def count(self) -> int:
-        settings, encoding = self.settings, 0
+        settings, encoding, shape = self.settings, 0, (3, self.side, self.side)
         if self.source:
-            encoding = Encoding(self.source, 3 * ENCODED).count()
-        shape = self.source.shape if self.source else (3, self.side, self.side)
+            encoding = Encoding(self.source, self.side, 3 * ENCODED).count()
+            side = self.side // self.source.teacher(idle=True).downsampling
+            shape = (self.source.shape[0], side, side)
         with counting() as memory, FAKES:
             trunk = fake(lambda: VGG("latent" if self.source else "pixel", shape[0], 0, batch_norm=False))
             patches = _fakes(settings.batch_size, 3, *shape)

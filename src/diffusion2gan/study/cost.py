@@ -126,15 +126,21 @@ def output_bytes(study: Study, rule: str, wildcards: dict[str, str]) -> int:
         weights = study.teacher_of(wildcards["run"]).weights
         return FLOAT32 * (weights.unet + weights.others)
     if rule == "encode_latents":
-        split, a_latent = wildcards["split"], 2 * math.prod(study.teachers[wildcards["teacher"]].latent) + 8
-        return round(getattr(study.config.latentlpips.latents, split) / study.latent_shards(split) * a_latent)
+        split, latents, teacher = (
+            wildcards["split"],
+            study.config.latentlpips.latents,
+            study.teachers[wildcards["teacher"]],
+        )
+        a_latent = 2 * teacher.latent[0] * (latents.size // teacher.downsampling) ** 2 + 8
+        split = wildcards["split"]
+        return round(getattr(latents, split) / study.latent_shards(split) * a_latent)
     if rule in SAMPLINGS:
         row = wildcards["run"]
         if study.is_baseline(row):
             side = study.models[row].resolution
         else:
             teacher = study.teacher_of(row)
-            side = teacher.latent[-1] * (8 if teacher.space == "latent" else 1)
+            side = teacher.latent[-1] * teacher.downsampling
         return round(pictures(study, rule, wildcards) * PNG * side**2)
     if rule == "make_benchmark":
         benchmark = study.benchmarks[wildcards["benchmark"]]

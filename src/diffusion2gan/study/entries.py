@@ -115,6 +115,11 @@ class TeacherEntry(Entry):
     lpips_side: LPIPSSide = 0
 
     @property
+    def downsampling(self) -> int:
+        """The pixels of an image along the side of one pixel of a latent: 8 for the VAEs of Stable Diffusion."""
+        return 8 if self.space == "latent" else 1
+
+    @property
     def made(self) -> bool:
         """Whether the workflow makes its files."""
         return self.training is not None or self.pickle is not None
@@ -282,10 +287,11 @@ class SolvingEntry(optional(SolvingSettings, without=("solver", "spacing", "step
 
 
 class LatentsEntry(Entry):
-    """Numbers of labelled images to encode for the VGG of LatentLPIPS."""
+    """Labelled images that are encoded for the VGG of LatentLPIPS."""
 
-    train: Count
-    val: Count
+    size: Count = Field(description="side of the images in pixels")
+    train: Count = Field(description="number of images to train on")
+    val: Count = Field(description="number of held-out images")
     shard: Count = Field(description="latents per file")
 
 

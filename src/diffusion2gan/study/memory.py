@@ -112,17 +112,19 @@ def job_of(study: Study, rule: str, wildcards: dict[str, str]) -> jobs.Job | Non
         return source and jobs.Sampling(source, evaluation.batch_size, settings)
     if rule == "encode_latents":
         source = _source(study.teachers[wildcards["teacher"]])
-        return source and jobs.Encoding(source)
+        return source and jobs.Encoding(source, metric.latents.size)
     if rule in ("train_vgg", "calibrate_lpips"):
         space, _, name = wildcards["trunk"].partition("-")
         source = _source(study.teachers[name]) if name else None
         if name and source is None:
             return None
         if rule == "train_vgg":
-            shape = source.shape if source else (3, metric.vgg.size, metric.vgg.size)
-            return jobs.Classification(space, shape, metric.vgg)
+            channels, side = (3, metric.vgg.size)
+            if source:
+                channels, side = source.shape[0], metric.latents.size // study.teachers[name].downsampling
+            return jobs.Classification(space, (channels, side, side), metric.vgg)
         calibration = metric.calibration.model_copy(update={"size": None})
-        return jobs.Calibration(source, metric.calibration.size.pixel, calibration)
+        return jobs.Calibration(source, getattr(metric.calibration.size, space), calibration)
     if rule in ("time_losses", "reconstruct") and (source := _source(study.teachers["sd15"])):
         if rule == "time_losses":  # the largest of its losses
             return jobs.Descent(source, "lpips", metric.cost.batch_size, metric.cost.autocast)

@@ -1,4 +1,7 @@
-"""Encode one shard of labelled images with the teacher's VAE: the training data of the latent VGG."""
+"""Encode one shard of labelled images with the teacher's VAE: the training data of the latent VGG.
+
+Latents are samples of the VAE's posterior, as those that the teacher's U-Net was trained on and generates.       # ours
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,7 @@ from diffusion2gan.images import to_tensor
 from diffusion2gan.io import atomic
 from diffusion2gan.pairs.sizes import shard_range
 from diffusion2gan.progress import track
+from diffusion2gan.seeds import mix, noise
 from diffusion2gan.settings import ENCODED
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
@@ -22,6 +26,7 @@ class Arguments:
     images: str
     split: str
     count: int
+    size: int
     out: Path
     shard: int = 0
     shards: int = 1
@@ -32,13 +37,17 @@ class Arguments:
 def main(args: Arguments):
     teacher = Teacher(args.teacher, "cuda" if torch.cuda.is_available() else "cpu")
     teacher.drop_unet()
-    images = LabelledImages(args.images, args.split, teacher.image_size, args.seed)
+    images = LabelledImages(args.images, args.split, args.size, args.seed)
+    shape = (teacher.latent_shape[0], *[args.size // teacher.downsampling] * 2)
 
     chosen = shard_range(args.shard, args.shards, args.count)
     latents, labels = [], []
     for first in track(range(0, len(chosen), args.batch_size), "encoding latents"):
-        examples = [images[i] for i in chosen[first : first + args.batch_size]]
-        latents.append(teacher.encode_images(to_tensor([image for image, _ in examples])).half().cpu())
+        batch = chosen[first : first + args.batch_size]
+        examples = [images[i] for i in batch]
+        posterior_noise = noise([mix(images.seed, i) for i in batch], shape)
+        encoded = teacher.encode_images(to_tensor([image for image, _ in examples]), posterior_noise)
+        latents.append(encoded.half().cpu())
         labels += [label for _, label in examples]
 
     with atomic(args.out) as temporary:

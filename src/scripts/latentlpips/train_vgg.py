@@ -52,7 +52,7 @@ def main(args: Arguments):
     network = VGG(args.space, channels, args.classes, args.width).to(device)
     training = VGGTraining(network, batches, args)
     names = ["space", "classes", "width", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "autocast"]
-    schedule = Schedule(args.iterations, args.warmup, decay="cosine")
+    schedule = Schedule(args.iterations, args.warmup, decay="steps")
     history = train(training, schedule, args.checkpoints, cli.settings_of(args, names), args.seed)
     if not distributed.is_main():
         return

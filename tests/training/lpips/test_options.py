@@ -78,7 +78,7 @@ def test_the_options_of_a_vgg_arrive(given, tmp_path, monkeypatch, space):
     )
 
     training, compared = given["training"], {"space": space} | {name: VGG_OPTIONS[name] for name in COMPARED}
-    assert given["schedule"] == Schedule(9, 3, "cosine") and given["folder"] == tmp_path / "checkpoints"
+    assert given["schedule"] == Schedule(9, 3, "steps") and given["folder"] == tmp_path / "checkpoints"
     assert given["settings"] == compared and given["seed"] == 6
     channels = 4 if space == "latent" else 3
     network = training.modules["vgg"]
