@@ -11,6 +11,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from diffusion2gan.choices import Preset, Resampling
 from diffusion2gan.errors import UserError, nearest
 
 Count = Annotated[int, Field(ge=1)]
@@ -138,11 +139,11 @@ class LossSettings(SettingsModel):
     loss: Literal["l1", "mse", "pseudo_huber", "lpips", "latent_lpips", "e_latent_lpips"] = Field(
         description="regression loss d of Eq. 1"
     )
-    ensemble: Annotated[Literal["b", "bg", "bgc", "bgco"], OnlyIf("loss", "e_latent_lpips")] = Field(
+    ensemble: Annotated[Preset, OnlyIf("loss", "e_latent_lpips")] = Field(
         "bgco",
         description="transforms of E-LatentLPIPS. b: blit, g: geometry, c: colour, o: cutout",  # ours
     )
-    resampling: Annotated[Literal["wavelet", "bicubic", "bilinear"], OnlyIf("loss", "e_latent_lpips")] = Field(
+    resampling: Annotated[Resampling, OnlyIf("loss", "e_latent_lpips")] = Field(
         "wavelet", description="how E-LatentLPIPS moves pixels; wavelet: as the authors' package"
     )
     draws: Annotated[Count, OnlyIf("loss", "e_latent_lpips")] = Field(

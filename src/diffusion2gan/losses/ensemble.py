@@ -9,14 +9,15 @@ cutout is one mask.
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 
+from diffusion2gan.choices import Preset
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses.resampling import RESAMPLINGS, warp
 
-# b: flips, quarter turns, shifts by whole pixels. g: any scale, turn and shift. c: colour. o: cutout.
-PRESETS = ("b", "bg", "bgc", "bgco")
+PRESETS = get_args(Preset)
 
 
 class Ensemble:

@@ -6,12 +6,14 @@ App. B.2), first doubles the resolution with a wavelet filter, samples there, an
 
 from contextlib import contextmanager
 from functools import cache
+from typing import get_args
 
 import torch
 from torch.nn import functional as F
 
-# How pixels move: between two wavelet filters at twice the resolution, as in the authors' package, or at once.
-RESAMPLINGS = ("wavelet", "bicubic", "bilinear")
+from diffusion2gan.choices import Resampling
+
+RESAMPLINGS = get_args(Resampling)
 # The low-pass filter of the least asymmetric wavelet with six vanishing moments (Daubechies, "Ten Lectures on
 # Wavelets", 1992, Table 6.3), with the sum √2.
 SYM6 = (
