@@ -23,7 +23,8 @@ from diffusion2gan.progress import track
 from diffusion2gan.settings import Fitting, SamplingSettings
 from diffusion2gan.study.cost import TRAININGS, USABLE, Job, subject
 from diffusion2gan.study.entries import TeacherEntry
-from diffusion2gan.study.study import Run, Study
+from diffusion2gan.study.runs import Run
+from diffusion2gan.study.study import Study
 
 # What a training's memory does not depend on, and what is counted as if all were on: that takes longest and needs most,
 # and the difference is small. So the runs of a table need a single count.

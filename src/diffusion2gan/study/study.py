@@ -4,44 +4,23 @@ Built from a valid configuration (`diffusion2gan.study.config`). It knows names 
 neither paths of results nor Snakemake. It does not import torch, because every job of the workflow reads it.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from diffusion2gan.errors import UserError, nearest
-from diffusion2gan.settings import DistillationSettings
+from diffusion2gan.study.checks import check
 from diffusion2gan.study.entries import (
-    STAGES,
-    BatchEntry,
     BenchmarkEntry,
     Configuration,
     DatasetEntry,
-    Entry,
     FigureEntry,
     HumanStudyEntry,
     ModelEntry,
     PromptsEntry,
-    RunEntry,
-    StageEntry,
     TableEntry,
     TeacherEntry,
 )
-
-
-@dataclass(frozen=True)
-class Run:
-    """A student to train, with all its settings.
-
-    Consistency Distillation has no `dataset` of pairs, but a `teacher`, and the `images` of a benchmark.
-    """
-
-    name: str
-    stage: str
-    settings: DistillationSettings
-    batch: BatchEntry
-    dataset: str | None = None
-    teacher: str | None = None
-    images: str | None = None
-    init: str | None = None
+from diffusion2gan.study.names import again, known, named
+from diffusion2gan.study.runs import Run, build, repeat
 
 
 @dataclass(frozen=True)
@@ -51,26 +30,7 @@ class Study:
     config: Configuration = field(repr=False)
 
     def __post_init__(self):
-        for run in self.runs.values():
-            self._check_data(run)
-            self._check_init(run)
-        for data in self.datasets.values():
-            self._check_dataset(data)
-        for model in self.models.values():
-            if model.teacher is not None:
-                _known("teacher", model.teacher, self.teachers, f"models.{model.name}")
-                self.steps(model.teacher, model.solver)
-        for table in [*self.tables.values(), *self.figures.values()]:
-            where = f"{'tables' if isinstance(table, TableEntry) else 'figures'}.{table.name}"
-            self.benchmark(table.benchmark, where)
-            for row in table.rows:
-                _known("run or model", row, self.runs | self.models, where)
-            if isinstance(table, TableEntry) and "dreamsim" in table.metrics:
-                _known("model", table.teacher or "", self.models, f"{where}.teacher, which DreamSim needs")
-        self.benchmark(self.config.human_study.benchmark, "human_study")
-        for row in self.config.human_study.rows:
-            _known("run or model", row, self.runs | self.models, "human_study.comparisons")
-        self.benchmark(self.config.evaluation.benchmark, "evaluation")
+        check(self)
 
     @cached_property
     def teachers(self) -> dict[str, TeacherEntry]:
@@ -88,29 +48,21 @@ class Study:
         for name, entry in entries.items():
             changes = {}
             if entry.part_of:
-                whole = _known("whole dataset", entry.part_of, wholes, f"datasets.{name}.part_of")
+                whole = known("whole dataset", entry.part_of, wholes, f"datasets.{name}.part_of")
                 changes = {each: getattr(whole, each) for each in ("teacher", "guidance", "prompts", "shards")}
             found[name] = entry.called(name, **changes)
         return found
 
     @cached_property
     def runs(self) -> dict[str, Run]:
-        runs = {name: self._run(name, entry) for name, entry in self.config.runs.items()}
-        return runs | {
-            again(name, number): replace(
-                run,
-                name=again(name, number),
-                settings=run.settings.model_copy(update={"seed": run.settings.seed + number}),
-                init=run.init and again(run.init, number),
-            )
-            for number in self.repeats
-            for name, run in runs.items()
-        }
+        runs = {name: build(self.config, name) for name in self.config.runs}
+        repeats = [repeat(run, number) for number in self.repeats for run in runs.values()]
+        return runs | {run.name: run for run in repeats}
 
     @cached_property
     def models(self) -> dict[str, ModelEntry]:
         entries = self.config.models
-        return _named(entries) | {
+        return named(entries) | {
             again(name, number): entry.called(again(name, number))
             for number in self.repeats
             for name, entry in entries.items()
@@ -119,24 +71,24 @@ class Study:
 
     @cached_property
     def benchmarks(self) -> dict[str, BenchmarkEntry]:
-        return _named(self.config.benchmarks)
+        return named(self.config.benchmarks)
 
     @cached_property
     def tables(self) -> dict[str, TableEntry]:
-        return _named(self.config.tables)
+        return named(self.config.tables)
 
     @cached_property
     def figures(self) -> dict[str, FigureEntry]:
-        return _named(self.config.figures)
+        return named(self.config.figures)
 
     @cached_property
     def human_study(self) -> HumanStudyEntry:
         """The human study, without comparisons of a row that this scale does not measure."""
-        known = {
+        measured = {
             row: [other for other in others if {row, other} <= set(self.measured)]
             for row, others in self.config.human_study.comparisons.items()
         }
-        return self.config.human_study.called("human_study", comparisons=known)
+        return self.config.human_study.called("human_study", comparisons=measured)
 
     @property
     def prompts(self) -> dict[str, PromptsEntry | None]:
@@ -170,7 +122,7 @@ class Study:
     def benchmark(self, name: str, where: str = "benchmarks") -> BenchmarkEntry:
         """The benchmark with a name, or the one that stands in for it at this scale."""
         name = self.config.stand_ins.get(name, name)
-        return _known("benchmark", name, self.benchmarks, where)
+        return known("benchmark", name, self.benchmarks, where)
 
     def rows(self, table: str) -> list[str]:
         """The rows of a table, without stand-ins that this scale does not have."""
@@ -227,7 +179,7 @@ class Study:
 
     def steps(self, teacher: str, solver: str) -> int:
         """The number of steps of a teacher's solver at this scale."""
-        return _known("solver", solver, self.teachers[teacher].steps, f"teachers.{teacher}.steps")
+        return known("solver", solver, self.teachers[teacher].steps, f"teachers.{teacher}.steps")
 
     def sample_shards(self, row: str, images: int) -> int:
         """The number of jobs that sample `images` images of a row."""
@@ -271,97 +223,3 @@ class Study:
             if row in self.runs and self.prompts[pairs.prompts] is None:
                 missing.append(f"list of prompts {pairs.prompts}")
         return missing[0] if missing else None
-
-    def _run(self, name: str, entry: RunEntry) -> Run:
-        """Build a run. Its own entry overrides `base`, which overrides its stage."""
-        said = self.config.base.said() | entry.said()
-        stage = said.pop("stage", "regression")
-        sizes, kind, where = getattr(self.config, stage), STAGES[stage], f"config.yaml: runs.{name}"
-        if (stage == "gan") != ("discriminator" in said):
-            problem = "has no discriminator" if stage == "gan" else "is a regression with a discriminator"
-            raise UserError(f"{where} {problem}: set `discriminator`, or `stage`")
-        if stray := entry.said().keys() - kind.model_fields - set(RunEntry.__annotations__):
-            raise UserError(f"{where} is of the stage {stage}, which has no setting '{min(stray)}': leave it out")
-        if stray := sizes.said().keys() - kind.model_fields - set(StageEntry.__annotations__):
-            raise UserError(f"scales/{self.scale}.yaml: {stage} has no setting '{min(stray)}': leave it out")
-        given = {each: value for each, value in (sizes.said() | said).items() if each in kind.model_fields}
-        batch, iterations = self._sizes(stage, sizes, said)
-        try:
-            settings = kind(**given | {"batch_size": batch.size, "iterations": iterations})
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
-        origin = {each: said.get(each) for each in ("dataset", "teacher", "images", "init")}
-        if stage == "consistency" and "dataset" not in entry.said():
-            origin["dataset"] = None
-        return Run(name, stage, settings, batch, **origin)
-
-    def _sizes(self, stage: str, sizes: StageEntry, said: dict) -> tuple[BatchEntry, int]:
-        """The batch and the number of iterations that a run names."""
-        where = f"scales/{self.scale}.yaml: {stage}"
-        name = said.get("batch", "base")
-        batch = _known("batch", name, sizes.batch, where)
-        if batch.size % (pieces := batch.nodes * max(1, batch.gpus) * batch.accumulation):
-            raise UserError(
-                f"{where}: batch.{name} has size {batch.size}, which does not divide among "
-                f"{batch.nodes} nodes of {max(1, batch.gpus)} GPUs with {batch.accumulation} micro-batches: choose a "
-                f"multiple of {pieces}"
-            )
-        return batch, _known("number of iterations", said.get("iterations", "base"), sizes.iterations, where)
-
-    def _check_data(self, run: Run) -> None:
-        """Consistency Distillation trains on a teacher and on images, every other stage on pairs."""
-        where = f"runs.{run.name}"
-        if run.stage != "consistency":
-            _known("dataset", run.dataset, self.datasets, where)
-            if run.teacher or run.images:
-                raise UserError(f"config.yaml: {where} learns from pairs: it takes no teacher and no images")
-            return
-        if run.dataset or not (run.teacher and run.images):
-            raise UserError(f"config.yaml: {where} learns without pairs: give it teacher and images, and no dataset")
-        space, loss = _known("teacher", run.teacher, self.teachers, where).space, run.settings.loss
-        if space != "pixel" or loss not in ("lpips", "mse"):
-            raise UserError(f"config.yaml: {where} works in pixels: give it a pixel teacher, and the loss lpips or mse")
-        self.benchmark(run.images, f"{where}.images")
-
-    def _check_init(self, run: Run) -> None:
-        """A GAN starts from another run; a regression does not."""
-        where, gan = f"config.yaml: runs.{run.name}", run.stage == "gan"
-        if gan != (run.init is not None):
-            problem = "has no `init`: name the run it starts from" if gan else "is a regression: it takes no `init`"
-            raise UserError(f"{where} {problem}")
-        seen = [run.name]
-        while (init := self.runs[seen[-1]].init) is not None:
-            _known("run", init, self.runs, f"runs.{seen[-1]}.init")
-            if init in seen:
-                raise UserError(f"{where} starts from itself: {' -> '.join([*seen, init])}; change an `init`")
-            seen.append(init)
-
-    def _check_dataset(self, data: DatasetEntry) -> None:
-        """Check a dataset's teacher, solver, prompts and shards, and that it has no more pairs than its whole."""
-        _known("teacher", data.teacher, self.teachers, f"datasets.{data.name}")
-        _known("list of prompts", data.prompts, self.prompts, f"datasets.{data.name}")
-        self.steps(data.teacher, self.teachers[data.teacher].solver)
-        if data.shards > data.pairs and not data.part_of:
-            raise UserError(f"scales/{self.scale}.yaml: datasets.{data.name} has more shards than pairs: reduce shards")
-        if data.part_of and data.pairs > (whole := self.datasets[data.part_of]).pairs:
-            raise UserError(
-                f"scales/{self.scale}.yaml: datasets.{data.name} has more pairs than {whole.name}, which it is "
-                "part of: reduce pairs"
-            )
-
-
-def again(row: str, number: int) -> str:
-    """The name of a row's repeat; number 0 is the row itself."""
-    return f"{row}-seed{number}" if number else row
-
-
-def _named(entries: dict[str, Entry]) -> dict:
-    return {name: entry.called(name) for name, entry in entries.items()}
-
-
-def _known(kind: str, name: str, known: dict, where: str):
-    """The value of a name. Raises UserError with the nearest known name if the name is unknown."""
-    if name not in known:
-        place = where if where.startswith("scales/") else f"config.yaml: {where}"
-        raise UserError(f"{place}: no {kind} '{name}', {nearest(name, known)}")
-    return known[name]

@@ -1,0 +1,79 @@
+"""The checks of a study: every name refers to something that fits. This module does not import torch."""
+
+from typing import TYPE_CHECKING
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.study.entries import DatasetEntry, TableEntry
+from diffusion2gan.study.names import known
+from diffusion2gan.study.runs import Run
+
+if TYPE_CHECKING:
+    from diffusion2gan.study.study import Study
+
+
+def check(study: "Study") -> None:
+    """Raise UserError for a name that refers to nothing, or to something that does not fit."""
+    for run in study.runs.values():
+        _check_data(study, run)
+        _check_init(study, run)
+    for data in study.datasets.values():
+        _check_dataset(study, data)
+    for model in study.models.values():
+        if model.teacher is not None:
+            known("teacher", model.teacher, study.teachers, f"models.{model.name}")
+            study.steps(model.teacher, model.solver)
+    for table in [*study.tables.values(), *study.figures.values()]:
+        where = f"{'tables' if isinstance(table, TableEntry) else 'figures'}.{table.name}"
+        study.benchmark(table.benchmark, where)
+        for row in table.rows:
+            known("run or model", row, study.runs | study.models, where)
+        if isinstance(table, TableEntry) and "dreamsim" in table.metrics:
+            known("model", table.teacher or "", study.models, f"{where}.teacher, which DreamSim needs")
+    study.benchmark(study.config.human_study.benchmark, "human_study")
+    for row in study.config.human_study.rows:
+        known("run or model", row, study.runs | study.models, "human_study.comparisons")
+    study.benchmark(study.config.evaluation.benchmark, "evaluation")
+
+
+def _check_data(study: "Study", run: Run) -> None:
+    """Consistency Distillation trains on a teacher and on images, every other stage on pairs."""
+    where = f"runs.{run.name}"
+    if run.stage != "consistency":
+        known("dataset", run.dataset, study.datasets, where)
+        if run.teacher or run.images:
+            raise UserError(f"config.yaml: {where} learns from pairs: it takes no teacher and no images")
+        return
+    if run.dataset or not (run.teacher and run.images):
+        raise UserError(f"config.yaml: {where} learns without pairs: give it teacher and images, and no dataset")
+    space, loss = known("teacher", run.teacher, study.teachers, where).space, run.settings.loss
+    if space != "pixel" or loss not in ("lpips", "mse"):
+        raise UserError(f"config.yaml: {where} works in pixels: give it a pixel teacher, and the loss lpips or mse")
+    study.benchmark(run.images, f"{where}.images")
+
+
+def _check_init(study: "Study", run: Run) -> None:
+    """A GAN starts from another run; a regression does not."""
+    where, gan = f"config.yaml: runs.{run.name}", run.stage == "gan"
+    if gan != (run.init is not None):
+        problem = "has no `init`: name the run it starts from" if gan else "is a regression: it takes no `init`"
+        raise UserError(f"{where} {problem}")
+    seen = [run.name]
+    while (init := study.runs[seen[-1]].init) is not None:
+        known("run", init, study.runs, f"runs.{seen[-1]}.init")
+        if init in seen:
+            raise UserError(f"{where} starts from itself: {' -> '.join([*seen, init])}; change an `init`")
+        seen.append(init)
+
+
+def _check_dataset(study: "Study", data: DatasetEntry) -> None:
+    """Check a dataset's teacher, solver, prompts and shards, and that it has no more pairs than its whole."""
+    known("teacher", data.teacher, study.teachers, f"datasets.{data.name}")
+    known("list of prompts", data.prompts, study.prompts, f"datasets.{data.name}")
+    study.steps(data.teacher, study.teachers[data.teacher].solver)
+    if data.shards > data.pairs and not data.part_of:
+        raise UserError(f"scales/{study.scale}.yaml: datasets.{data.name} has more shards than pairs: reduce shards")
+    if data.part_of and data.pairs > (whole := study.datasets[data.part_of]).pairs:
+        raise UserError(
+            f"scales/{study.scale}.yaml: datasets.{data.name} has more pairs than {whole.name}, which it is "
+            "part of: reduce pairs"
+        )
