@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from diffusion2gan.metrics import features
-from diffusion2gan.metrics.scores import ScoredImages, Scores
+from diffusion2gan.metrics.samples import ScoredImages
+from diffusion2gan.metrics.scores import Scores
 from diffusion2gan.provenance import describe, json_sha256
 from diffusion2gan.sampling.folder import image_paths
 from diffusion2gan.study import cli

@@ -15,7 +15,8 @@ from PIL import Image
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap, clip_score, features, scores
 from diffusion2gan.metrics.precision_recall import precision_recall
-from diffusion2gan.metrics.scores import ScoredImages, Scores
+from diffusion2gan.metrics.samples import ScoredImages
+from diffusion2gan.metrics.scores import Scores
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling import sampler
 from diffusion2gan.sampling.folder import ImageFiles, image_paths, prepare_folder

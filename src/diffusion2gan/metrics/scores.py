@@ -1,15 +1,11 @@
 """All metrics of one folder of samples; every image goes through each network only once."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 
-import pandas as pd
 import torch
-from pydantic import Field
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap
@@ -19,22 +15,12 @@ from diffusion2gan.metrics.features import Features, cached
 from diffusion2gan.metrics.fid import Reference, resampled_fid
 from diffusion2gan.metrics.kid import resampled_kid
 from diffusion2gan.metrics.precision_recall import inside_manifolds
+from diffusion2gan.metrics.samples import Samples, ScoredImages
 from diffusion2gan.metrics.speed import parameters, seconds
 from diffusion2gan.metrics.zero_shot import ZeroShot
 from diffusion2gan.provenance import json_sha256
-from diffusion2gan.sampling.folder import ImageFiles, image_paths, noise_seeds, read_recipe
-from diffusion2gan.settings import SamplingSettings, ScoringSettings
-
-
-class ScoredImages(ScoringSettings):
-    """The folders of the images and of the benchmark that they are measured against."""
-
-    images: Path
-    benchmark: Path
-    teacher_images: Path | None = Field(
-        None, description="the teacher's samples of the same prompts and noise, for dreamsim"
-    )
-    diversity: Path | None = Field(None, description="several samples of each prompt, for dreamdiv")
+from diffusion2gan.sampling.folder import noise_seeds
+from diffusion2gan.settings import SamplingSettings
 
 
 class Scores:
@@ -49,11 +35,8 @@ class Scores:
         self.settings, self.wanted = settings, set(settings.metrics)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.values, self.intervals, self.parts, self.speed = {}, {}, {}, None
-        self.images = self._images(settings.images)
-        self.images.check_sizes()
-        self.sample = read_recipe(settings.images)
-        self.prompts = self._prompts()
-        self.captions = self.prompts["caption"].tolist()
+        self.samples = Samples(settings)
+        self.images, self.captions, self.sample = self.samples.images, self.samples.captions, self.samples.recipe
         self.cache = settings.benchmark.with_name(f"{settings.benchmark.name}.features")
         self.recipe = {
             **self.images.recipe,
@@ -61,7 +44,7 @@ class Scores:
             "captions_sha256": json_sha256(self.captions),
         }
         if self.wanted & {"fid", "kid", "precision", "recall", "fid_second", "kid_second"}:
-            self.real = self._reference()
+            self.real = self.samples.reference()
             self.recipe["reference_count"] = len(self.real)
 
     def measure(self) -> "Scores":
@@ -103,8 +86,8 @@ class Scores:
             self._mean("clip_score", cosines(vectors, clip.captions(self.captions)))
             if clip.prefix:
                 self._mean("clip_score_no_prefix", cosines(vectors, clip.captions(self.captions, prefix="")))
-            if classes := self._classes():
-                for name, share in ZeroShot(clip, classes).top1(vectors, self.prompts).items():
+            if classes := self.samples.classes():
+                for name, share in ZeroShot(clip, classes).top1(vectors, self.samples.prompts).items():
                     self.values[name] = share
                     self.intervals[name] = bootstrap.Z * (share * (1 - share) / len(vectors)) ** 0.5
 
@@ -116,10 +99,10 @@ class Scores:
             network = DreamSim(self.settings.dreamsim, self.device)
             self.recipe |= network.recipe
             if "dreamsim" in self.wanted:
-                teachers = self._same_noise(self.settings.teacher_images)
+                teachers = self.samples.of_the_teacher()
                 self._mean("dreamsim", distances(network(self.images), network(teachers)))
             if "dreamdiv" in self.wanted:
-                several, repeats = self._several(self.settings.diversity)
+                several, repeats = self.samples.several()
                 self.recipe |= {"diversity_count": len(several), "diversity_repeats": repeats}
                 self._mean("dreamdiv", diversities(network(several), repeats))
 
@@ -152,40 +135,6 @@ class Scores:
         start = time.monotonic()
         yield
         self.parts[name] = round(self.parts.get(name, 0.0) + time.monotonic() - start, 3)
-
-    def _images(self, folder: Path) -> ImageFiles:
-        return ImageFiles(image_paths(folder), self.settings.resolution, self.settings.resize_filter)
-
-    def _prompts(self) -> pd.DataFrame:
-        """The benchmark's prompts, a row for each image. Raises UserError if the images were sampled for others."""
-        path, count = self.settings.benchmark / "prompts.parquet", len(self.images)
-        prompts = pd.read_parquet(path)[:count]
-        if len(prompts) < count:
-            raise UserError(f"{self.settings.images} holds {count} images, {path} only {len(prompts)} prompts")
-        sampled = (self.sample or {}).get("captions_sha256")
-        if sampled and sampled != json_sha256(prompts["caption"].tolist()):
-            raise UserError(f"{self.settings.images} was sampled for other prompts than {path} holds: sample it again")
-        return prompts
-
-    def _classes(self) -> dict[str, list[list[str]]] | None:
-        """The captions of the classes that the benchmark's prompts are labelled with; None if they have no labels."""
-        return self._declared().get("classes")
-
-    def _declared(self) -> dict:
-        """The content of `benchmark.json`; empty if a benchmark was put together by hand."""
-        file = self.settings.benchmark / "benchmark.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-
-    def _reference(self) -> ImageFiles:
-        """The benchmark's images. Raises UserError if there are not as many as its `benchmark.json` declares."""
-        real = self._images(self.settings.benchmark / "images")
-        declared = self._declared().get("pictures", len(real))
-        if declared != len(real):
-            raise UserError(
-                f"{self.settings.benchmark}/images holds {len(real)} of {declared} images: make it again with "
-                "make_benchmark.py"
-            )
-        return real
 
     def _features(self, network: str, prefix: str = "") -> tuple[torch.Tensor, torch.Tensor]:
         """Features of the samples (N, D) and of the real images (M, D)."""
@@ -222,25 +171,3 @@ class Scores:
     def _mean(self, name: str, values: torch.Tensor) -> None:
         self.values[name] = values.double().mean().item()
         self.intervals[name] = bootstrap.mean_half_width(values, self.settings.resamples, self.settings.seed)
-
-    def _same_noise(self, folder: Path | None) -> ImageFiles:
-        """The teacher's samples of the same prompts from the same noise."""
-        if folder is None:
-            raise UserError("dreamsim compares with the teacher: give the folder of its samples as --teacher_images")
-        theirs, ours = read_recipe(folder) or {}, self.sample or {}
-        same = ("seed", "captions_sha256", "count")
-        if any(theirs.get(name) != ours.get(name) for name in same):
-            raise UserError(
-                f"{folder} and {self.settings.images} do not have the same noise and prompts: sample them alike"
-            )
-        return self._images(folder)
-
-    def _several(self, folder: Path | None) -> tuple[ImageFiles, int]:
-        """Several samples of each prompt, and their number per prompt."""
-        recipe = read_recipe(folder) if folder else None
-        if recipe is None or recipe.get("repeats", 1) < 2:
-            raise UserError(
-                "dreamdiv compares samples of one prompt: make them with sample.py --repeats 8 and give their folder "
-                "as --diversity"
-            )
-        return self._images(folder), recipe["repeats"]

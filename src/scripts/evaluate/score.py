@@ -5,7 +5,8 @@ from pathlib import Path
 
 from diffusion2gan import provenance
 from diffusion2gan.io import write_json
-from diffusion2gan.metrics.scores import ScoredImages, Scores
+from diffusion2gan.metrics.samples import ScoredImages
+from diffusion2gan.metrics.scores import Scores
 from diffusion2gan.study import cli
 
 
