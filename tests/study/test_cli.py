@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.settings import Count, Positive, Seeded, SettingsModel, Solver
+from diffusion2gan.settings import Count, Positive, Seeded, Solver
 from diffusion2gan.study import cli
+from diffusion2gan.validation import SettingsModel
 
 
 class Model(Seeded):

@@ -12,7 +12,7 @@ from typing import NoReturn
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from diffusion2gan.errors import UserError, nearest
-from diffusion2gan.settings import explain
+from diffusion2gan.validation import explain
 
 
 def run(main: Callable) -> None:

@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from diffusion2gan.errors import UserError, nearest
-from diffusion2gan.settings import wrong
 from diffusion2gan.study.entries import Configuration
+from diffusion2gan.validation import wrong
 
 SHARED = "default"  # every scale starts from this one
 

@@ -30,7 +30,6 @@ from diffusion2gan.settings import (
     Sampled,
     SamplingSettings,
     Seed,
-    SettingsModel,
     Several,
     Size,
     Solver,
@@ -44,6 +43,7 @@ from diffusion2gan.settings import (
     ToyVAESettings,
     VGGSettings,
 )
+from diffusion2gan.validation import SettingsModel
 
 STAGES = {"regression": RegressionSettings, "gan": GANSettings, "consistency": ConsistencySettings}
 
