@@ -177,8 +177,8 @@ class CalibrationSettings(SettingsModel):
     count: Count = Field(5000, description="number of training judgements")
     held_out: Count = Field(2000, description="number of held-out judgements to evaluate on")
     iterations: Count = Field(description="training steps")
-    batch_size: Count = Field(50, description="judgements per step")
-    learning_rate: Positive = Field(1e-4, description="learning rate of Adam")
+    batch_size: Count = Field(50, description="judgements per step")  # as in LPIPS
+    learning_rate: Positive = Field(1e-4, description="learning rate of Adam")  # as in LPIPS
 
 
 class LossTimingSettings(SettingsModel):
@@ -264,9 +264,11 @@ class FeatureSettings(CLIPSettings):
     """The networks that the metrics use."""
 
     features: FeatureNetwork = Field("inception", description="for FID, KID and precision")
-    second_features: Literal["clip", "dinov2"] = Field("dinov2", description="for a second FID and KID")  # ours
+    # ours: training with LPIPS can lower an Inception FID directly
+    second_features: Literal["clip", "dinov2"] = Field("dinov2", description="for a second FID and KID")
     feature_side: Count = Field(224, description="side in pixels of the images that these networks see")
-    dreamsim: str = Field("ensemble", description="DreamSim's network, or a CLIP that replaces it")  # ours
+    # ours: the package's default
+    dreamsim: str = Field("ensemble", description="DreamSim's network, or a CLIP that replaces it")
     resamples: Several = Field(100, description="number of bootstrap resamples for the intervals")  # ours
 
 

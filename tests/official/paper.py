@@ -30,7 +30,7 @@ SMALLER = {
     },
     "regression": {
         "batch": {
-            "base": {"size": 4}, "accumulated": {"size": 8}, "leading": {"size": 4}, "large": {"size": 4},
+            "base": {"size": 4}, "accumulated": {"size": 8}, "large": {"size": 4},
             "sdxl": {"size": 8},
         },
         "iterations": {"base": 2, "long": 2},

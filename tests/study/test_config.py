@@ -3,14 +3,17 @@
 import copy
 import json
 import shutil
+from functools import reduce
 from pathlib import Path
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.study.config import load, merge, read_scale, schema
+from diffusion2gan.study.entries import Configuration
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +115,45 @@ def test_a_scale_is_over_another_and_all_are_over_the_shared_values(tmp_path):
     (tmp_path / "scales/tiny.yaml").write_text("over: smoek")
     with pytest.raises(UserError, match="^scales/tiny.yaml: over: no scale 'smoek', did you mean 'smoke'?"):
         load(configured({"scale": "tiny"}), tmp_path)
+
+
+def values(tree: dict, above: tuple = ()) -> list[tuple]:
+    """The keys that lead to each value."""
+    return [
+        path
+        for key, below in tree.items()
+        for path in (values(below, (*above, key)) if isinstance(below, dict) and below else [(*above, key)])
+    ]
+
+
+def without(tree: dict, key: str, *below: str) -> dict:
+    """A copy that lacks the value at the end of some keys."""
+    return {each: without(tree[each], *below) if each == key else tree[each] for each in tree if each != key or below}
+
+
+def meaning(layers: list[dict]) -> tuple | None:
+    """What layers say, the uppermost first: the runs with all their settings, and the rest. None if it is invalid."""
+    try:
+        config = Configuration.model_validate(reduce(merge, reversed(layers)), strict=True)
+        return Study(config).runs, config.model_dump(exclude={"base", "runs", "regression", "gan", "consistency"})
+    except (UserError, ValidationError):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("scale", "file"), [*((scale, f"scales/{scale}.yaml") for scale in SCALES), ("toy", "scales/default.yaml")]
+)
+def test_a_scale_states_no_value_that_changes_nothing(scale, file):
+    """Neither a default, nor what it has from another scale, nor a batch that no run names."""
+    layers = {"config.yaml": CONFIG | {"scale": scale}, **read_scale(scale, ROOT)}
+    whole = meaning(list(layers.values()))
+    assert whole is not None
+    needless = [
+        ".".join(path)
+        for path in values(layers[file])
+        if meaning(list((layers | {file: without(layers[file], *path)}).values())) == whole
+    ]
+    assert needless == []
 
 
 @pytest.mark.parametrize("scale", SCALES)
