@@ -2,8 +2,13 @@
 
 import resource
 from collections import Counter
+from importlib.metadata import version
 
 import pytest
+from snakemake.api import WorkflowApi
+from snakemake.dag import DAG
+from snakemake.jobs import Job
+from snakemake.workflow import Workflow
 
 from diffusion2gan.report.workflow import rule_graph
 
@@ -92,6 +97,21 @@ def test_at_the_papers_scale_every_model_with_public_weights_is_measured(workflo
     assert jobs["score"] == 4
     assert (jobs["sample"], jobs["sample_diversity"]) == (3 + 3, 3 + 20)  # the teacher in several jobs
     assert workflow.plan("--config", "scale=paper", "--", "results/table3.csv")["score"] == 5
+
+
+@pytest.mark.parametrize(
+    ("owner", "names"),
+    [
+        (WorkflowApi, ["_workflow"]),
+        (Workflow, ["dag"]),
+        (DAG, ["toposorted", "needrun_jobs"]),
+        (Job, ["benchmark", "output", "rule", "wildcards_dict"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_snakemake_has_the_parts_without_a_public_interface_that_are_read(owner, names):
+    gone = [name for name in names if not hasattr(owner, name)]
+    assert not gone, f"snakemake {version('snakemake')}: {owner.__name__} has no {gone}: see make_plan.py, Snakefile"
 
 
 def test_one_run_alone(workflow):

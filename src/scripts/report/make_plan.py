@@ -54,7 +54,9 @@ def planned(targets: list[str], config: Path, snakefile: Path = Path("Snakefile"
             snakefile=snakefile,
         )
         workflow.dag(DAGSettings(targets=set(targets), forceall=True)).printd3dag()
-        levels = workflow._workflow.dag.toposorted()  # no public method returns jobs with their wildcards
+        # Private: the public printdag, printd3dag and summary show jobs without all wildcards and without benchmark
+        # files, and a dry run only logs them. A test says what is missing after an upgrade.
+        levels = workflow._workflow.dag.toposorted()
     return [
         Job(job.rule.name, dict(job.wildcards_dict), Path(job.benchmark) if job.benchmark else None)
         for level in levels
