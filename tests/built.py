@@ -13,7 +13,9 @@ from diffusion2gan.discriminators.mix_and_match import Fractions
 from diffusion2gan.io import file_sha256
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pairs.shards import index_shards, pair_seeds, write_shard
+from diffusion2gan.seeds import noise
 from diffusion2gan.training import distillation, loop
 
 CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
@@ -171,6 +173,21 @@ def pairs(folder: Path, teacher: str | Path, latents: torch.Tensor, captions: Se
     write_shard(path, latents, pair_seeds(range(len(latents)), 0), ids, 0, recipe)
     index_shards([path], folder / "prompts.parquet").to_parquet(folder / "index.parquet")
     return folder
+
+
+class InMemory:
+    """Eight pairs in memory, as PairDataset would give them; captions are used in turn."""
+
+    def __init__(self, captions: Sequence[str] = CAPTIONS):
+        self.captions = captions
+        self.x = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: torch.Tensor) -> Pairs:
+        captions = [self.captions[i % len(self.captions)] for i in indices.tolist()]
+        return Pairs(noise(indices.tolist(), self.x.shape[1:]), captions, self.x[indices])
 
 
 def metric(path: Path, space: str) -> Path:

@@ -1,4 +1,4 @@
-"""The configurations of the U-Nets of Stable Diffusion 1.5 and SDXL, as diffusers takes them."""
+"""The configurations of the U-Nets of Stable Diffusion 1.5 and SDXL, as diffusers takes them; and small ones."""
 
 SD15 = {
     "sample_size": 64,
@@ -20,4 +20,14 @@ SDXL = {
     "addition_embed_type": "text_time",
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
+}
+NARROW = {"norm_num_groups": 4, "cross_attention_dim": 16, "attention_head_dim": 2, "sample_size": 16}
+SMALL_SD15 = SD15 | NARROW | {"block_out_channels": (8, 16, 24, 24)}
+SMALL_SDXL = {
+    **SDXL,
+    **NARROW,
+    "block_out_channels": (8, 16, 24),
+    "transformer_layers_per_block": (1, 1, 2),
+    "addition_time_embed_dim": 4,
+    "projection_class_embeddings_input_dim": 6 * 4 + 10,
 }

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from built import InMemory
 from diffusers import UNet2DConditionModel
 from torch.nn import functional as F
 
@@ -15,8 +16,6 @@ from diffusion2gan.losses import LPIPS, PERCEPTUAL, POINTWISE, Ensemble, Place, 
 from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss
 from diffusion2gan.memory.cuda import cuda_autocast
 from diffusion2gan.networks.vgg import VGG
-from diffusion2gan.pairs.dataset import Pairs
-from diffusion2gan.seeds import noise
 from diffusion2gan.settings import GANSettings, LossSettings, VGGSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy import networks as toy
@@ -159,19 +158,6 @@ def test_transforms_are_computed_in_float32(side, latents, precision):
     assert moved.dtype == latents and torch.equal(moved, exact.to(latents))
 
 
-class Memory:
-    """Eight pairs in memory, as PairDataset would give them."""
-
-    captions = CAPTIONS
-    x = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-
-    def __len__(self):
-        return 8
-
-    def batch(self, indices):
-        return Pairs(noise(indices.tolist(), (4, 8, 8)), [CAPTIONS[i % 2] for i in indices.tolist()], self.x[indices])
-
-
 @pytest.mark.parametrize("name", ["diffusion discriminator", "gigagan discriminator"])
 def test_a_step_of_the_gan_with_everything_on(name, precision, small_teacher_folder, tmp_path):
     torch.manual_seed(0)
@@ -188,7 +174,7 @@ def test_a_step_of_the_gan_with_everything_on(name, precision, small_teacher_fol
         torch.manual_seed(0)
         teacher = Teacher(str(small_teacher_folder))
         training = AdversarialTraining(
-            Generator.from_teacher(small_teacher_folder), teacher, Memory(),
+            Generator.from_teacher(small_teacher_folder), teacher, InMemory(CAPTIONS),
             regression_loss(LossSettings(loss="e_latent_lpips"), tmp_path / "metric.safetensors"),
             NETWORKS[name](), settings,
         )  # fmt: skip

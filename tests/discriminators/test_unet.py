@@ -3,22 +3,16 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from layouts import SD15, SDXL
+from layouts import SD15, SDXL, SMALL_SD15, SMALL_SDXL
 from torch.nn import functional as F
 
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.toy import networks as toy
 
-SMALL = {"norm_num_groups": 4, "cross_attention_dim": 16, "attention_head_dim": 2, "sample_size": 16}
 LAYOUTS = {
     "toy": lambda: toy.unet(),
-    "sd15": lambda: UNet2DConditionModel(**SD15 | SMALL | {"block_out_channels": (8, 16, 24, 24)}),
-    "sdxl": lambda: UNet2DConditionModel(
-        **SDXL
-        | SMALL
-        | {"block_out_channels": (8, 16, 24), "transformer_layers_per_block": (1, 1, 2)}
-        | {"addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 6 * 4 + 10}
-    ),
+    "sd15": lambda: UNet2DConditionModel(**SMALL_SD15),
+    "sdxl": lambda: UNet2DConditionModel(**SMALL_SDXL),
 }
 
 

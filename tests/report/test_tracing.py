@@ -4,7 +4,7 @@ import networkx as nx
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from layouts import SD15, SDXL
+from layouts import SD15, SDXL, SMALL_SD15
 
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.errors import UserError
@@ -13,10 +13,9 @@ from diffusion2gan.report import tracing
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy import networks as toy
 
-SMALL = {"norm_num_groups": 4, "cross_attention_dim": 16, "attention_head_dim": 2, "sample_size": 16}
 LAYOUTS = {
     "toy": lambda: toy.unet(),
-    "four blocks": lambda: UNet2DConditionModel(**SD15 | SMALL | {"block_out_channels": (8, 16, 24, 24)}),
+    "four blocks": lambda: UNet2DConditionModel(**SMALL_SD15),
     "three blocks": lambda: UNet2DConditionModel(
         sample_size=16,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),

@@ -189,7 +189,7 @@ def works(command: str) -> bool:
     return subprocess.run(command.split(), capture_output=True).returncode == 0
 
 
-def until(true, seconds: float = 60) -> None:
+def until(true, seconds: float = 120) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not true():

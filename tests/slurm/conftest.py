@@ -1,6 +1,5 @@
 """A SLURM, started once for the tests of this folder, and a Snakemake that submits to it."""
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -14,18 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from slurm import cluster
+
 ROOT = Path(__file__).parents[2]
-
-
-def _load(path: Path):
-    spec = importlib.util.spec_from_file_location(f"tests_slurm_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-cluster = _load(Path(__file__).with_name("cluster.py"))
 
 
 @dataclass

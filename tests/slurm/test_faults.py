@@ -4,24 +4,13 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+from slurm.cluster import until, works
 
 pytestmark = pytest.mark.xdist_group("slurm")
 FAULTS = Path(__file__).with_name("faults.smk")
-
-
-def works(command: str) -> bool:
-    return subprocess.run(command.split(), capture_output=True).returncode == 0
-
-
-def until(true, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"waited {seconds} s in vain"
-        time.sleep(0.2)
 
 
 def slurm_says(*command: str) -> str:

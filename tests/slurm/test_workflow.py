@@ -1,27 +1,15 @@
 """The whole workflow through SLURM, with scripts that only write their outputs."""
 
-import importlib.util
 import subprocess
-from pathlib import Path
 
 import pytest
+from workflow.conftest import pretend
 
 pytestmark = pytest.mark.xdist_group("slurm")
 
 
-def _pretend(folder: Path):
-    path = Path(__file__).parents[1] / "workflow/conftest.py"
-    spec = importlib.util.spec_from_file_location("tests_workflow_conftest", path)
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module.pretend(folder)
-
-
 def test_table_2_with_the_gpus_that_were_asked_for(head):
-    _pretend(head.folder)
+    pretend(head.folder)
     asked = ["--set-resources", "train_gan:gpus=2", "train_gan:nodes=2", "generate_pairs:gpus=1", "score:gpus=1"]
     code, said = head.run("--config", "scale=smoke", *asked, "--", "results/table2.csv")
     assert code == 0, said

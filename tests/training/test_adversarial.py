@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from built import CAPTIONS, InMemory
 from torch.nn import functional as F
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
@@ -15,30 +16,13 @@ from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Place
-from diffusion2gan.pairs.dataset import Pairs
-from diffusion2gan.seeds import batch_indices, mix, noise
+from diffusion2gan.seeds import batch_indices, mix
 from diffusion2gan.settings import Fitting, GANSettings, RegressionSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import adversarial
 from diffusion2gan.training.adversarial import AdversarialTraining
 from diffusion2gan.training.regression import RegressionTraining
 from diffusion2gan.training.text_cache import TextEmbeddings
-
-CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
-
-
-class Memory:
-    """Eight pairs in memory, as PairDataset would give them."""
-
-    def __init__(self):
-        self.captions = CAPTIONS
-        self.x = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-
-    def __len__(self):
-        return 8
-
-    def batch(self, indices):
-        return Pairs(noise(indices.tolist(), (4, 8, 8)), [CAPTIONS[i % 3] for i in indices.tolist()], self.x[indices])
 
 
 def squared(x0, x1, place=None):
@@ -57,7 +41,7 @@ INGREDIENTS = ("z_conditioning", "multi_scale", "r1", "mix_and_match")
 def common(teacher):
     torch.manual_seed(0)
     student = Generator.from_teacher(teacher.path)
-    return {"student": student, "teacher": teacher, "pairs": Memory(), "loss": squared}
+    return {"student": student, "teacher": teacher, "pairs": InMemory(), "loss": squared}
 
 
 def gan(teacher, kind="diffusion", fitting=None, **changes):
@@ -109,7 +93,7 @@ def watched(training, step):
 
 def triples(teacher, step):
     """Latents, noise and text embeddings of a step's pairs, read without the training."""
-    pairs = Memory().batch(batch_indices(step, 4, 8, seed=0))
+    pairs = InMemory().batch(batch_indices(step, 4, 8, seed=0))
     return pairs.x, pairs.z, teacher.encode_text(pairs.captions)["text_embeddings"]
 
 

@@ -6,34 +6,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from built import InMemory
 
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Place
-from diffusion2gan.pairs.dataset import Pairs
-from diffusion2gan.seeds import batch_indices, mix, noise
+from diffusion2gan.seeds import batch_indices, mix
 from diffusion2gan.settings import Fitting, RegressionSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distillation
 from diffusion2gan.training.regression import RegressionTraining
 
-CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
 STEP, SEED = 3, 7
-
-
-class Memory:
-    """Eight pairs in memory, as PairDataset would give them."""
-
-    captions = CAPTIONS
-
-    def __init__(self):
-        self.x = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-
-    def __len__(self):
-        return 8
-
-    def batch(self, indices):
-        return Pairs(noise(indices.tolist(), (4, 8, 8)), [CAPTIONS[i % 3] for i in indices.tolist()], self.x[indices])
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +29,7 @@ def regression(teacher, loss, accumulation, **settings):
     torch.manual_seed(0)
     given = {"loss": "mse", "iterations": 9, "batch_size": 4, "learning_rate": 1e-3, "seed": SEED} | settings
     return RegressionTraining(
-        Generator.from_teacher(teacher.path), teacher, Memory(), loss, RegressionSettings(**given),
+        Generator.from_teacher(teacher.path), teacher, InMemory(), loss, RegressionSettings(**given),
         Fitting(accumulation=accumulation),
     )  # fmt: skip
 
@@ -69,7 +53,7 @@ def test_a_step_follows_the_gradient_of_the_whole_batch(teacher, accumulation, s
     )
     numbers = training.step(STEP)
 
-    pairs = Memory().batch(batch_indices(STEP, 4, 8, SEED))
+    pairs = InMemory().batch(batch_indices(STEP, 4, 8, SEED))
     whole = strength * (before(pairs.z, **teacher.encode_text(pairs.captions)) - pairs.x).square().mean()
     gradients = torch.autograd.grad(whole, list(before.parameters()))
     norm = torch.stack([each.norm() for each in gradients]).norm()
