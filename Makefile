@@ -41,7 +41,7 @@ else
 endif
 
 # for editors that check config.yaml and scales/ while you type
-$(SCHEMA): $(VENV)/installed src/diffusion2gan/settings.py src/diffusion2gan/study/entries.py
+$(SCHEMA): $(VENV)/installed $(addprefix src/diffusion2gan/,choices.py settings.py study/entries.py)
 	mkdir -p $(@D)
 	$(BIN)/python -m diffusion2gan.study.config > $@
 
