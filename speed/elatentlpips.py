@@ -3,8 +3,9 @@
     python speed/elatentlpips.py [--side 32] [--batch 8] [--rounds 5] [--compile]
 
 A step computes the distance of a batch and its gradient with respect to the student's latents, in float32, and on a
-GPU also under bfloat16 autocast. Weights are random, since speed does not depend on them. `--compile` compiles our backbone. Where the
-CUDA filters of the package cannot be built, its filters in PyTorch take their place. Needs `pip install -e ".[dev]"`.
+GPU also under bfloat16 autocast. Weights are random, since speed does not depend on them. `--compile` compiles our
+backbone. Where the CUDA filters of the package cannot be built, its filters in PyTorch take their place. Needs
+`pip install -e ".[dev]"`.
 """
 
 import argparse
