@@ -110,7 +110,8 @@ def outcome(
             if isinstance(weight, DTensor):
                 parts = {"mesh": list(weight.device_mesh.shape), "here": list(weight.to_local().shape), "sums": sums}
             try:
-                history = train(training, Schedule(STEPS), folder, {}, 0, 0.5, checkpoint_minutes=0, log_every=1)
+                saving = {} if cut_at is None else {"checkpoint_minutes": 0}
+                history = train(training, Schedule(STEPS), folder, {}, 0, 0.5, **saving, log_every=1)
             except KeyboardInterrupt:
                 if not goes_on:
                     return parts

@@ -20,7 +20,7 @@ from diffusion2gan.training import distributed
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.student import StudentTraining
 
-SAMPLE_GRIDS = 10  # per training                                                                 # ours
+SAMPLE_GRIDS = 10  # per training, at most                                                              # ours
 
 
 class Arguments(DistillationSettings, Fitting):
@@ -69,7 +69,7 @@ def run(training: StudentTraining, args: Arguments) -> None:
     compared = {name: value for name, value in args.used().items() if name not in NOT_COMPARED}
     schedule = Schedule(args.iterations, args.warmup)
     show = args.samples and (lambda step: training.save_samples(args.samples / f"{step:06d}.png"))
-    every = max(1, args.iterations // SAMPLE_GRIDS)
+    every = -(-args.iterations // SAMPLE_GRIDS)
     history = train(
         training, schedule, args.checkpoints, compared, args.seed, args.ema_decay, args.checkpoint_minutes,
         show=show, show_every=every,
