@@ -26,6 +26,8 @@ from diffusion2gan.training.student import StudentTraining
 from scripts.distill import train_gan, train_regression
 from scripts.evaluate import sample
 
+pytestmark = pytest.mark.xdist_group("distillation")  # one undisturbed training for all tests
+
 STEPS = 12
 
 
