@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from diffusion2gan.losses import LPIPS, ELatentLPIPS, Ensemble, PixelLPIPS, mse, pseudo_huber
+from diffusion2gan.losses import LPIPS, ELatentLPIPS, Ensemble, PixelLPIPS, mse, pseudo_huber, regression_loss
 from diffusion2gan.losses.ensemble import PRESETS
 from diffusion2gan.metrics.features import efficientnet_lite0
 from diffusion2gan.metrics.speed import parameters
@@ -14,13 +14,14 @@ from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pixel.edm import EDM
 from diffusion2gan.pixel.heun import heun, heun_step
 from diffusion2gan.pixel.model import PixelGenerator
+from diffusion2gan.settings import LossSettings
 
 SMALL = {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1, "attn_resolutions": ()}
 
 
-def metric(space, channels):
+def metric(space, channels, device="meta"):
     trunk = VGG(space, channels, 0, width=0.125)
-    return LPIPS(trunk, [torch.rand(width) for width in trunk.widths]).to("meta")
+    return LPIPS(trunk, [torch.rand(width) for width in trunk.widths]).to(device)
 
 
 def ensembled():
@@ -43,6 +44,7 @@ def no_autocast(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
 
 
+LATENT_LPIPS = LossSettings(loss="latent_lpips")
 X = torch.empty(3, 4, 8, 8, device="meta")
 IMAGES = torch.empty(3, 3, 16, 16, device="meta")
 
@@ -56,6 +58,7 @@ IMAGES = torch.empty(3, 3, 16, 16, device="meta")
         (lambda: ensembled()(X, X, batch=4, rows=slice(3)), (3,)),
         (lambda: PixelLPIPS(metric("pixel", 3), decode, 24)(X, X), (3,)),
         (lambda: mse(X, X) + pseudo_huber(X, X), ()),
+        (lambda: regression_loss(LATENT_LPIPS, metric("latent", 4, "cpu"), None, "meta")(X, X), ()),
         (lambda: efficientnet_lite0(torch.device("meta"))(torch.empty(2, 3, 64, 64, device="meta")), (2, 1280)),
         (lambda: network()(IMAGES, 1.5), IMAGES.shape),
         (lambda: network()(IMAGES, torch.rand(3)), IMAGES.shape),

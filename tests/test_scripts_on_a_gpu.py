@@ -7,12 +7,16 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from built import pairs
 
+from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.prompts import choose_prompts
+from diffusion2gan.training import distributed
 from scripts.data import encode_latents
+from scripts.distill import train_consistency, train_gan, train_regression
 from scripts.evaluate import sample
 from scripts.latentlpips import calibrate_lpips, reconstruct, time_losses
-from scripts.pairs import generate_pairs
+from scripts.pairs import generate_pairs, inspect_pairs
 from scripts.report import rate_automatically
 
 FILE = Path("a-file")
@@ -63,11 +67,43 @@ def rate(folder):
     return rate_automatically, "CLIP", rate_automatically.Arguments(**given)
 
 
+def calibrate_latents(folder):
+    VGG("latent", 4, 0, width=0.125).save(folder / "vgg.safetensors")
+    _, _, arguments = calibrate(folder)
+    changed = {"trunk": folder / "vgg.safetensors", "space": "latent", "teacher": "toy"}
+    return calibrate_lpips, "Teacher", arguments.model_copy(update=changed)
+
+
+def inspect(folder):
+    found = pairs(folder / "pairs", "toy", torch.randn(3, 4, 8, 8))
+    return inspect_pairs, "load_teacher", inspect_pairs.Arguments(found)
+
+
+TRAINING = dict.fromkeys(("checkpoints", "out", "history", "metrics"), FILE)
+TRAINING |= {"teacher": "toy", "loss": "mse", "iterations": 1, "batch_size": 1}
+
+
+def regress(folder):
+    return train_regression, "load_teacher", train_regression.Arguments(**TRAINING, pairs=FILE)
+
+
+def play(folder):
+    return train_gan, "Teacher", train_gan.Arguments(**TRAINING, pairs=FILE, init=FILE)
+
+
+def be_consistent(folder):
+    return train_consistency, "PixelTeacher", train_consistency.Arguments(**TRAINING, images=FILE)
+
+
+SCRIPTS = [encode, draw, calibrate, calibrate_latents, descend, time, solve, rate, inspect]
+SCRIPTS += [regress, play, be_consistent]
+
+
 @pytest.mark.parametrize("there", [True, False], ids=["gpu", "cpu"])
-@pytest.mark.parametrize("script", [encode, draw, calibrate, descend, time, solve, rate])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_a_network_runs_on_the_gpu_if_there_is_one(tmp_path, monkeypatch, script, there):
     module, consumer, arguments = script(tmp_path)
-    handed = []
+    handed, asked = [], []
 
     def stop(*given, **named):
         handed.extend(each for each in (*given, *named.values()) if isinstance(each, torch.device | torch.dtype))
@@ -78,10 +114,17 @@ def test_a_network_runs_on_the_gpu_if_there_is_one(tmp_path, monkeypatch, script
     if consumer == "VGG":  # loaded first, then moved
         stand_in = SimpleNamespace(load=lambda path: SimpleNamespace(to=stop, space="pixel"))
     monkeypatch.setattr(module, consumer, stand_in)
+    if script is calibrate_latents:  # its trunk stays where it is
+        monkeypatch.setattr(VGG, "to", lambda trunk, *where, **how: trunk)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    # what torchrun's processes agree on
+    monkeypatch.setattr(distributed, "device", lambda: torch.device("cuda" if there else "cpu"))
     with pytest.raises(_Stopped):
         module.main(arguments)
     wanted = [torch.device("cuda" if there else "cpu")]
     if script is solve:  # pairs are solved in half precision on a GPU
         wanted.append(torch.float16 if there else torch.float32)
     assert sorted(handed, key=str) == sorted(wanted, key=str)
+    # with TF32 a GPU samples and trains in float32 in less time; trainings ask for it in their loop
+    assert asked == (["high"] if script is draw and there else [])

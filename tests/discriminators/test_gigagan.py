@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator, L2Attention, ModulatedConv
+from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator, L2Attention, ModulatedConv, TextBranch
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +154,44 @@ def test_the_learnt_token_starts_small():
     torch.manual_seed(0)
     read = GigaGANDiscriminator((4, 8, 8), text_width=12, width=16, max_width=4096, text_layers=0).text.read
     assert read.mean().abs().item() < 2e-3 and read.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+@torch.no_grad()
+def test_the_text_branch_is_a_transformer_that_normalises_first():
+    """The learnt token before the projected text; two layers of eight heads and a GELU of four times the width."""
+    torch.manual_seed(0)
+    branch = TextBranch(12, 16, 2).double()
+    for weight in branch.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    text = torch.randn(2, 5, 12).double()
+
+    def normalised(x, norm):
+        x = x - x.mean(-1, keepdim=True)
+        return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
+
+    def gelu(x):
+        return x * (1 + torch.erf(x / math.sqrt(2))) / 2
+
+    h = torch.stack(
+        [torch.cat([branch.read[0], each @ branch.project.weight.T + branch.project.bias]) for each in text]
+    )
+    assert len(branch.layers.layers) == 2
+    for layer in branch.layers.layers:
+        attention = layer.self_attn
+        q, k, v = (
+            (normalised(h, layer.norm1) @ attention.in_proj_weight.T + attention.in_proj_bias)
+            .unflatten(2, (3, 8, 2))
+            .unbind(2)
+        )
+        weights = (torch.einsum("nqhc,nkhc->nhqk", q, k) / math.sqrt(2)).softmax(-1)
+        attended = torch.einsum("nhqk,nkhc->nqhc", weights, v).flatten(2)
+        h = h + attended @ attention.out_proj.weight.T + attention.out_proj.bias
+        first, second = layer.linear1, layer.linear2
+        assert first.out_features == 4 * 16
+        h = h + gelu(normalised(h, layer.norm2) @ first.weight.T + first.bias) @ second.weight.T + second.bias
+    torch.testing.assert_close(branch(text), h[:, 0])
+
+
+def test_a_prediction_is_modulated_four_times_and_attention_has_heads_of_64_channels(discriminator):
+    assert all(len(scale.predictor.modulated) == 4 for scale in discriminator.scales)
+    assert [L2Attention(width).heads for width in (16, 64, 128, 512)] == [1, 1, 2, 8]

@@ -72,5 +72,10 @@ def test_a_row_without_a_partner_stays_generated():
 
 
 def test_impossible_fractions_are_an_error():
-    with pytest.raises(UserError, match="sum to at most 1"):
-        Fractions(0.5, 0.5, 0.1)
+    for given in ((0.5, 0.5, 0.1), (-0.1, 0.5, 0.1), (0.5, -0.1, 0.1), (0.5, 0.1, -0.1)):
+        with pytest.raises(UserError) as error:
+            Fractions(*given)
+        assert str(error.value) == (
+            "mix-and-match was given the fractions latent {}, text {}, noise {}: choose fractions that are not "
+            "negative and sum to at most 1".format(*given)
+        )

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from multiprocessing import get_context
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -179,7 +180,7 @@ def test_more_shards_than_pairs_are_one_line_errors(make):
 
 
 @pytest.mark.parametrize(("solver", "said"), [("ddim", "ddim, eta 0"), ("heun", "heun, edm noise levels")])
-def test_the_recipe_of_a_shard_is_whole(make, teacher, tmp_path, monkeypatch, solver, said):
+def test_the_recipe_of_a_shard_is_whole(make, teacher, tmp_path, monkeypatch, solver, said, capsys):
     solved = []
 
     def solve(z, texts, steps, guidance, by, spacing):
@@ -194,3 +195,23 @@ def test_the_recipe_of_a_shard_is_whole(make, teacher, tmp_path, monkeypatch, so
         "prompts_sha256": file_sha256(tmp_path / "prompts.parquet"),
     }  # fmt: skip
     assert {each[1:] for each in solved} == {(3, 2.5, solver, "trailing")}
+    assert capsys.readouterr().err.startswith("solving the ODE of shard 0: 3/3, ")  # 10 pairs in batches of 4
+
+
+def test_a_shard_that_the_disk_cannot_hold_is_not_begun(make, tmp_path, monkeypatch):
+    """The second of three shards of 32 pairs holds 11: an fp16 latent, a seed and a prompt id each."""
+    size = 11 * (2 * 4 * 8 * 8 + 16)
+    disk = SimpleNamespace(free=size - 1)
+    monkeypatch.setattr("diffusion2gan.io.shutil.disk_usage", lambda folder: {tmp_path: disk}[folder])
+    with pytest.raises(UserError) as error:
+        make("pairs", [1])
+    assert str(error.value).startswith(f"{tmp_path / 'pairs'} has 0.0 GB left and this shard needs 0.0 GB: free some")
+    assert not (tmp_path / "pairs").exists()
+    disk.free = size
+    make("pairs", [1])
+
+
+def test_other_solvers_than_those_of_pairs_are_named(make):
+    with pytest.raises(UserError) as error:
+        make("pairs", [0], solver="dpm-solver")
+    assert str(error.value) == "no solver of pairs 'dpm-solver': use ddim or heun"

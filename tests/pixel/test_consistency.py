@@ -1,6 +1,7 @@
 """Consistency Distillation against its definition, and beside regression on an ODE whose solution is known."""
 
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from diffusion2gan.pixel.edm import SIGMA_MAX, SIGMA_MIN, noise_levels
 from diffusion2gan.pixel.heun import heun_step
 from diffusion2gan.pixel.model import PixelGenerator
 from diffusion2gan.settings import ConsistencySettings, Fitting, LossSettings, RegressionSettings
+from diffusion2gan.training import distributed
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.read_ahead import ReadAhead
 from diffusion2gan.training.regression import RegressionTraining
@@ -255,3 +257,10 @@ def test_micro_batches_make_the_same_step():
 def test_it_is_not_sharded():
     with pytest.raises(UserError, match="leave out --shard"):
         training_of("consistency", fitting=Fitting(shard=True))
+
+
+def test_gradients_are_averaged_over_the_processes_after_the_last_micro_batch(monkeypatch):
+    training, asked = training_of("consistency", fitting=Fitting(accumulation=4)), []
+    monkeypatch.setattr(distributed, "no_sync", lambda *given: asked.append(given) or nullcontext())
+    training.step(0)
+    assert asked == [(training.student, keep) for keep in (True, True, True, False)]

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from diffusion2gan import pipelines
 from diffusion2gan.errors import UserError
+from diffusion2gan.sampling import baselines
 from diffusion2gan.sampling.baselines import Baseline, RectifiedFlow
 from diffusion2gan.seeds import noise
 
@@ -25,12 +26,12 @@ def test_instaflow_is_one_euler_step_along_the_velocity(small_teacher_folder):
     assert torch.allclose(baseline.sample(SEEDS, CAPTIONS), expected, atol=1e-4)
 
 
-def test_a_baseline_decodes_one_image_at_a_time(small_teacher_folder):
+def test_a_baseline_decodes_one_image_at_a_time(small_teacher_folder, capsys):
     baseline = Baseline(str(small_teacher_folder), steps=1, guidance=0)
     seen = []
     baseline.pipeline.vae.decoder.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     baseline.sample(SEEDS, CAPTIONS)
-    assert seen == [1, 1]
+    assert seen == [1, 1] and capsys.readouterr().err == ""  # sample.py shows the progress
 
 
 def test_rectified_flow_in_several_steps_goes_from_1000_down():
@@ -121,3 +122,27 @@ def test_a_gated_model_is_said_to_be_gated(monkeypatch):
     monkeypatch.setattr("diffusers.DiffusionPipeline.load_config", gated)
     with pytest.raises(UserError, match="is gated: accept its terms at https://huggingface.co/a/b"):
         Baseline("a/b", steps=1, guidance=0)
+
+
+def test_other_weights_may_be_a_file_of_a_repository_or_a_pickle_of_tensors_alone(tmp_path, monkeypatch):
+    asked, weights = [], torch.nn.Linear(2, 1).state_dict()
+    torch.save(weights, tmp_path / "unet.pth")
+
+    def download(repository, file):
+        asked.append((repository, file))
+        return str(tmp_path / "unet.pth")
+
+    monkeypatch.setattr(baselines, "hf_hub_download", download)
+    for source in ("somebody/model/one-step/unet.pth", str(tmp_path / "unet.pth")):
+        module = torch.nn.Linear(2, 1)
+        baselines._load_weights(module, source)
+        assert all(torch.equal(each, weights[name]) for name, each in module.state_dict().items())
+    assert asked == [("somebody/model", "one-step/unet.pth")]
+
+    class Code:
+        def __reduce__(self):
+            return print, ("run",)
+
+    torch.save({"weight": Code()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="evil.pth' do not load .*Weights only load failed"):
+        baselines._load_weights(torch.nn.Linear(2, 1), str(tmp_path / "evil.pth"))

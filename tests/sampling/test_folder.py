@@ -1,10 +1,22 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.pairs.shards import pair_seeds
-from diffusion2gan.sampling.folder import ImageFiles, image_paths, noise_seeds, prepare_folder, read_recipe
+from diffusion2gan.sampling import folder as folder_module
+from diffusion2gan.sampling.folder import (
+    ImageFiles,
+    image_paths,
+    model_folders,
+    noise_seeds,
+    prepare_folder,
+    read_recipe,
+)
 
 
 def draw(folder, count, side=8):
@@ -67,3 +79,44 @@ def test_batches_keep_the_order(tmp_path):
     pictures = ImageFiles(image_paths(tmp_path), 8)
     assert [[int(picture[0, 0, 0]) for picture in batch] for batch in pictures.batches(2)] == [[0, 1], [2, 3], [4]]
     assert pictures.recipe == {"crop": "center", "resolution": 8, "resize_filter": "lanczos"}
+
+
+def test_a_new_folder_may_be_deep_and_hold_what_is_hidden(tmp_path):
+    folder = tmp_path / "deep" / "er"
+    folder.mkdir(parents=True)
+    (folder / ".unfinished").touch()
+    prepare_folder(folder, {"count": 1})
+    prepare_folder(tmp_path / "other" / "new", {"count": 1})
+    assert read_recipe(folder) == read_recipe(tmp_path / "other" / "new") == {"count": 1}
+    assert {path.name for path in folder.iterdir()} == {".unfinished", "sample.json"}
+
+
+def test_samples_that_are_kept_stay_and_other_files_too(tmp_path):
+    prepare_folder(tmp_path, {"count": 3})
+    draw(tmp_path, 3)
+    (tmp_path / "notes.png").touch()
+    prepare_folder(tmp_path, {"count": 3, "seed": 1}, [tmp_path / "00001.png"])
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["00001.png", "notes.png"]
+
+
+def test_a_model_is_a_name_and_a_folder_whose_own_name_may_have_an_equals_sign():
+    assert model_folders(["Ours=work/w=3", "b=c"]) == {"Ours": Path("work/w=3"), "b": Path("c")}
+    with pytest.raises(UserError) as error:
+        model_folders(["a=b", "work/c"])
+    assert str(error.value) == "--models work/c: write NAME=FOLDER_OF_IMAGES"
+
+
+@pytest.mark.parametrize(("size", "starts"), [((10, 17), (0, 4)), ((17, 10), (4, 0)), ((11, 17), (0, 3))])
+def test_the_square_is_central_in_both_directions(tmp_path, size, starts):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "00000.png")
+    left, top, side = *starts, min(size)
+    assert np.array_equal(ImageFiles([tmp_path / "00000.png"], side)[0], pixels[top : top + side, left : left + side])
+
+
+def test_a_batch_is_read_with_as_many_threads_as_torch_has(tmp_path, monkeypatch):
+    asked, pool = [], ThreadPoolExecutor
+    monkeypatch.setattr(folder_module, "ThreadPoolExecutor", lambda count: asked.append(count) or pool(count))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    draw(tmp_path, 2)
+    assert [len(batch) for batch in ImageFiles(image_paths(tmp_path), 8).batches(8)] == [2] and asked == [3]

@@ -14,8 +14,10 @@ from diffusion2gan import images
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
 from diffusion2gan.provenance import json_sha256
+from diffusion2gan.sampling import sampler
 from diffusion2gan.sampling.folder import image_paths, noise_seeds, read_recipe
 from diffusion2gan.seeds import noise
+from diffusion2gan.settings import SamplingSettings
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
 from scripts.evaluate import sample
@@ -95,8 +97,8 @@ def test_prompts_typed_on_the_command_line(teacher_folder, tmp_path, monkeypatch
     one = images.load_image(tmp_path / "new/fox.png")
     assert len(drawn(tmp_path / "drawn")) == 3 and [p.name for p in (tmp_path / "new").iterdir()] == ["fox.png"]
     np.testing.assert_array_equal(one, drawn(tmp_path / "drawn")[0])
-    with pytest.raises(SystemExit, match="fox.png holds one image and there are 3: give --out a folder"):
-        command("--prompt", *CAPTIONS, "--out", str(tmp_path / "fox.png"))
+    with pytest.raises(SystemExit, match="fox.png holds one image and there are 2: give --out a folder"):
+        command("--prompt", *CAPTIONS[:2], "--out", str(tmp_path / "fox.png"))
     with pytest.raises(SystemExit, match="type --prompt TEXT, or give --prompts FILE"):
         command("--out", str(tmp_path / "fox.png"))
 
@@ -134,13 +136,13 @@ def draw(prompts, tmp_path, monkeypatch):
     def draw(name, stop=None, **settings):
         batches = []
 
-        def sampler(seeds, captions):
+        def sampled(seeds, captions):
             batches.append(seeds)
             if len(batches) == stop:
                 raise KeyboardInterrupt
             return noise(seeds, (3, 8, 8)) / 4 + len(captions) / 4  # a batch of another size has other images
 
-        monkeypatch.setattr(sample, "load_sampler", lambda *settings: (sampler, None))
+        monkeypatch.setattr(sample, "load_sampler", lambda *settings: (sampled, None))
         settings = {"repeats": 3, "batch_size": 2, "model": str(tmp_path / "model"), "prompts": prompts} | settings
         try:
             main(Arguments(out=tmp_path / name, **settings))
@@ -163,6 +165,8 @@ def test_the_images_of_several_jobs_are_those_of_one(draw, tmp_path):
     assert read_recipe(tmp_path / "three") == read_recipe(tmp_path / "one")
     made = {path.name for path in (tmp_path / "three").iterdir() if path.suffix != ".png"}
     assert made == {"sample.json", *(f"shard-{shard:05d}-of-00003.json" for shard in range(3))}
+    manifest = json.loads((tmp_path / "three/shard-00002-of-00003.json").read_text())
+    assert manifest == {"images": 3, "recipe": read_recipe(tmp_path / "one")}  # the last two of five batches
     with pytest.raises(UserError, match="there is no shard 3 of 3"):
         draw("three", shard=3, shards=3)
 
@@ -203,7 +207,7 @@ def test_jobs_of_another_split_leave_nothing_behind(draw, tmp_path):
     assert draw("folder", count=1) == 2 and len(image_paths(tmp_path / "folder")) == 3
 
 
-def test_the_recipe_of_samples_is_whole(teacher_folder, prompts, tmp_path):
+def test_the_recipe_of_samples_is_whole(teacher_folder, prompts, tmp_path, capsys):
     settings = {"scheduler": "ddim", "steps": 2, "guidance": 3.0, "seed": 4, "repeats": 2, "batch_size": 3}
     main(Arguments(model=str(teacher_folder), prompts=prompts, count=2, out=tmp_path / "drawn", **settings))
     assert read_recipe(tmp_path / "drawn") == settings | {
@@ -211,6 +215,7 @@ def test_the_recipe_of_samples_is_whole(teacher_folder, prompts, tmp_path):
         "resolution": 0, "count": 4, "precision": "float32", "captions_sha256": json_sha256(CAPTIONS[:2]),
     }  # fmt: skip
     assert [path.name for path in image_paths(tmp_path / "drawn")] == [f"{i:05d}.png" for i in range(4)]
+    assert capsys.readouterr().err.startswith(f"sampling with {teacher_folder}: 2/2, ")
 
 
 def test_both_kinds_of_prompts_at_once_are_an_error(teacher_folder, prompts, tmp_path):
@@ -218,3 +223,47 @@ def test_both_kinds_of_prompts_at_once_are_an_error(teacher_folder, prompts, tmp
         with pytest.raises(UserError) as said:
             main(Arguments(model=str(teacher_folder), out=tmp_path / "drawn", **both))
         assert str(said.value) == "no prompts, or two kinds: type --prompt TEXT, or give --prompts FILE"
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "half"),
+    [("ddim", 50, True), ("own", 2, True), ("student", 1, False), ("euler", 1, False), ("heun", 18, False)],
+)
+def test_on_a_gpu_several_steps_are_sampled_in_half_precision(monkeypatch, scheduler, steps, half):
+    """A single step magnifies rounding errors, and EDM's last noise levels are too small."""
+    loaded = []
+
+    class Model:
+        unet = denoiser = "the network"
+
+        def __init__(self, path, device, dtype, **how):
+            loaded.append((path, device, dtype))
+
+        def sample(self, seeds, captions):
+            return None
+
+    monkeypatch.setattr(sampler, "load_teacher", Model)
+    monkeypatch.setattr(sampler, "Baseline", Model)
+    settings = SamplingSettings(model="toy", scheduler=scheduler, steps=steps)
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    for device, dtype in ((gpu, None), (cpu, None), (cpu, torch.float16)):
+        assert sampler.load_sampler(settings, device, dtype)[1] == "the network"
+    wanted = torch.float16 if half else torch.float32
+    assert loaded == [("toy", gpu, wanted), ("toy", cpu, torch.float32), ("toy", cpu, torch.float16)]
+
+
+def test_a_teacher_samples_as_its_settings_say(monkeypatch):
+    class Solved:
+        unet, latent_shape = None, (4, 2, 2)
+
+        def solve(self, *given):
+            return given
+
+        def decode(self, given):
+            return given
+
+    monkeypatch.setattr(sampler, "load_teacher", lambda *_: Solved())
+    how = {"scheduler": "dpm-solver", "steps": 7, "guidance": 2.5, "spacing": "trailing"}
+    sample_with, _ = sampler.load_sampler(SamplingSettings(model="toy", **how), torch.device("cpu"))
+    z, *rest = sample_with([3, 4], CAPTIONS[:2])
+    assert torch.equal(z, noise([3, 4], (4, 2, 2))) and rest == [CAPTIONS[:2], 7, 2.5, "dpm-solver", "trailing"]

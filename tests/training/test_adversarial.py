@@ -4,7 +4,9 @@ import copy
 import inspect
 import math
 import weakref
+from contextlib import nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,8 +21,8 @@ from diffusion2gan.losses import Place
 from diffusion2gan.seeds import batch_indices, mix
 from diffusion2gan.settings import Fitting, GANSettings, RegressionSettings
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import adversarial
-from diffusion2gan.training.adversarial import AdversarialTraining
+from diffusion2gan.training import adversarial, distributed
+from diffusion2gan.training.adversarial import AdversarialTraining, discriminator_of
 from diffusion2gan.training.regression import RegressionTraining
 from diffusion2gan.training.text_cache import TextEmbeddings
 
@@ -328,3 +330,50 @@ def test_two_micro_batches_make_the_step_of_the_whole_batch(teacher, kind):
         assert halves[name] == pytest.approx(whole[name], rel=1e-3), name
     for gradient, other in zip(gradients, others, strict=True):
         torch.testing.assert_close(other, gradient, rtol=1e-2, atol=1e-4 * gradient.abs().max().item() + 1e-6)
+
+
+def test_gradients_are_averaged_over_the_processes_after_the_last_micro_batch(teacher, monkeypatch):
+    training, asked = gan(teacher, fitting=Fitting(accumulation=4)), []
+    monkeypatch.setattr(distributed, "no_sync", lambda *given: asked.append(given) or nullcontext())
+    training.step(0)
+    kept = [True, True, True, False]
+    assert asked == [(net, keep) for net in (training.discriminator, training.student) for keep in kept]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("shard", [False, True])
+def test_both_networks_are_wrapped_as_the_options_say(teacher, monkeypatch, shard, autocast):
+    asked = []
+
+    def wrap(module, shard, half):
+        asked.append((type(module), shard, half))
+        return module
+
+    def replicated(module, shard):
+        asked.append(("for R1", type(module), shard))
+        return module
+
+    monkeypatch.setattr(distributed, "wrap", wrap)
+    monkeypatch.setattr(distributed, "replicated", replicated)
+    gan(teacher, fitting=Fitting(shard=shard), autocast=autocast)
+    judge = DiffusionDiscriminator  # for R1 before it is sharded
+    assert asked == [(Generator, shard, autocast), ("for R1", judge, shard), (judge, shard, autocast)]
+
+
+def test_no_weight_of_d_gets_a_gradient_while_g_learns(teacher):
+    training, needed = gan(teacher), []
+    training.optimizers["student"].register_step_pre_hook(
+        lambda *_: needed.extend(weight.requires_grad for weight in training.modules["discriminator"].parameters())
+    )
+    training.step(0)
+    assert needed and not any(needed)
+
+
+@pytest.mark.parametrize(("channels", "width"), [((320, 640), 128), ((32, 64), 16), ((258, 1), 128), ((254, 1), 127)])
+def test_gigagan_is_half_as_wide_as_the_teacher_and_at_most_128(channels, width):
+    config = SimpleNamespace(block_out_channels=channels, cross_attention_dim=24)
+    stub = SimpleNamespace(unet=SimpleNamespace(config=config), latent_shape=(4, 8, 8))
+    with torch.device("meta"):
+        discriminator = discriminator_of(GANSettings(**SETTINGS, discriminator="gigagan"), stub)
+    assert [scale.enter.out_channels for scale in discriminator.scales] == [width, 2 * width]
+    assert discriminator.scales[0].enter.in_channels == 4 and discriminator.text.project.in_features == 24

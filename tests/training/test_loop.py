@@ -5,7 +5,8 @@ import math
 import os
 import pickle
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -312,3 +313,34 @@ def test_no_two_seeds_share_an_order():
 def test_seeds_are_mixed_without_collision():
     assert len({mix(seed, step) for seed in range(50) for step in range(200)}) == 10_000
     assert mix(1, 2) != mix(2, 1)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["gpu", "cpu"])
+def test_a_training_uses_tf32_where_there_is_a_gpu(tmp_path, monkeypatch, there):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    with pytest.raises(AttributeError):  # nothing else is needed of a GPU before the training is looked at
+        train(object(), SCHEDULE, tmp_path, SETTINGS, seed=3)
+    assert asked == (["high"] if there else [])
+
+
+@pytest.mark.parametrize("kernels", ["fused", "capturable", "plain"])
+def test_a_step_is_counted_on_the_device_of_the_weight_only_by_its_kernels(kernels):
+    """`meta` stands for a GPU."""
+    module = torch.nn.Linear(3, 2, device="meta")
+    group = {"params": list(module.parameters())} | ({} if kernels == "plain" else {kernels: True})
+    optimizer = SimpleNamespace(param_groups=[group], state=defaultdict(dict))
+    tensors = {"line.weight": (2, 3), "optimizer.line.weight.step": (), "optimizer.line.weight.exp_avg": (2, 3)}
+    saved = {
+        name: SimpleNamespace(size=torch.Size(size), properties=SimpleNamespace(dtype=torch.float64))
+        for name, size in tensors.items()
+    }
+    checkpoint._add_states(
+        SimpleNamespace(state_dict_metadata=saved), torch.nn.ModuleDict({"line": module}), [optimizer]
+    )
+    ((weight, state),) = optimizer.state.items()
+    assert weight is module.weight and set(state) == {"step", "exp_avg"}
+    assert state["step"].device.type == ("cpu" if kernels == "plain" else "meta")
+    assert state["step"].shape == () and state["step"].dtype == torch.float64
+    assert state["exp_avg"].device.type == "meta" and state["exp_avg"].shape == (2, 3)

@@ -1,11 +1,13 @@
 """What is asked of torch and accelerate when there are two processes; test_distributed.py starts them for real."""
 
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from diffusion2gan.errors import UserError
 from diffusion2gan.training import distributed
 
 
@@ -94,3 +96,27 @@ def test_only_the_process_with_whole_weights_gets_them(monkeypatch):
     assert asked == [distributed.FULL] * 2
     distributed.unshard(nn.Linear(1, 1))  # not sharded
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["gpu", "cpu"])
+def test_processes_meet_on_their_gpus_or_on_the_cpu_and_wait_for_half_an_hour(monkeypatch, there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(distributed, "PartialState", lambda **given: given)
+    assert distributed.processes() == {"cpu": not there, "timeout": timedelta(minutes=30)}
+
+
+@pytest.mark.parametrize(
+    ("count", "accumulation", "said"),
+    [
+        (1, 1, "among 1 process with 1 micro-batch each: choose a multiple of 1"),
+        (2, 1, "among 2 processes with 1 micro-batch each: choose a multiple of 2"),
+        (1, 2, "among 1 process with 2 micro-batches each: choose a multiple of 2"),
+        (2, 3, "among 2 processes with 3 micro-batches each: choose a multiple of 6"),
+    ],
+)
+def test_a_batch_that_does_not_divide_is_told_by_what(monkeypatch, count, accumulation, said):
+    monkeypatch.setattr(distributed, "count", lambda: count)
+    batch = 0 if count * accumulation == 1 else 7
+    with pytest.raises(UserError) as error:
+        distributed.parts(batch, accumulation)
+    assert str(error.value) == f"a batch of {batch} does not divide {said}"

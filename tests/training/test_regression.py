@@ -2,6 +2,7 @@
 
 import copy
 import resource
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from diffusion2gan.losses import Place
 from diffusion2gan.seeds import batch_indices, mix
 from diffusion2gan.settings import Fitting, RegressionSettings
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import distillation
+from diffusion2gan.training import distillation, distributed
 from diffusion2gan.training.regression import RegressionTraining
 
 STEP, SEED = 3, 7
@@ -103,3 +104,19 @@ def test_memory_is_counted_in_gibibytes(monkeypatch):
     assert distillation._peak_memory(torch.device("cpu")) == 3.0
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5 * 2**30)
     assert distillation._peak_memory(torch.device("cuda")) == 5.0
+
+
+def test_gradients_are_averaged_over_the_processes_after_the_last_micro_batch(teacher, monkeypatch):
+    training, asked = regression(teacher, lambda x0, x1, place: (x0 - x1).square().mean(), 4), []
+    monkeypatch.setattr(distributed, "no_sync", lambda *given: asked.append(given) or nullcontext())
+    training.step(0)
+    assert asked == [(training.student, keep) for keep in (True, True, True, False)]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_autocast_is_to_bfloat16_whatever_the_default_of_a_device(teacher, monkeypatch, autocast):
+    """On a GPU the default would be float16."""
+    asked = []
+    monkeypatch.setattr(torch, "autocast", lambda *given, **how: asked.append((given, how)) or nullcontext())
+    regression(teacher, lambda x0, x1, place: (x0 - x1).square().mean(), 1, autocast=autocast).step(0)
+    assert asked == [(("cpu", torch.bfloat16), {"enabled": autocast})] * 2  # for the loss, and for G in it

@@ -4,6 +4,7 @@ A baseline is a StableDiffusion, StableDiffusionXL, PixArtAlpha or LatentConsist
 its authors change (weights of the U-Net, scheduler) is set in the model's config entry.
 """
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def _load_weights(module: torch.nn.Module, source: str) -> None:
             path = Path(hf_hub_download(f"{owner}/{name}", file))
         read = load_file if path.suffix == ".safetensors" else _tensors
         module.load_state_dict(read(path))
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"the weights '{source}' do not load ({reason}): give a file, or REPOSITORY/FILE on the hub; without a "

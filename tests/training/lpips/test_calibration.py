@@ -129,9 +129,10 @@ def test_two_afc_on_each_subset_and_on_all():
     assert scores == pytest.approx(expected)
 
 
-def test_judgements_are_encoded_in_their_order():
+def test_judgements_are_encoded_in_their_order(capsys):
     synthetic = SyntheticJudgements("train", 0, 32)
     triplets = encode(synthetic, 5, 0, torch.nn.Identity(), batch_size=2)
+    assert capsys.readouterr().err.startswith("encoding judgements: 3/3, ")
     assert triplets.patches.shape == (5, 3, 3, 32, 32)
     for index in range(5):
         j = synthetic[index]

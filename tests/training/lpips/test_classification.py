@@ -1,5 +1,6 @@
 """The classifier learns, its batches are correct, and so is the accuracy."""
 
+from contextlib import nullcontext
 from copy import deepcopy
 
 import numpy as np
@@ -184,3 +185,13 @@ def test_accuracy_counts_ranks():
         Fixed("latent", 4, 10, 0.125), [(logits[:2], torch.tensor([9, 5])), (logits[2:], torch.tensor([8, 0]))]
     )
     assert scores == {"top1": 0.25, "top5": 0.75, "count": 4}
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_is_bfloat16_whatever_the_default_of_a_device(monkeypatch, autocast):
+    """On a GPU the default would be float16."""
+    training, *_ = one_step(autocast=autocast)
+    asked = []
+    monkeypatch.setattr(torch, "autocast", lambda *given, **how: asked.append((given, how)) or nullcontext())
+    training.step(1)
+    assert asked == [(("cpu", torch.bfloat16), {"enabled": autocast})]

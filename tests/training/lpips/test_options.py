@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from official import bapps
 from safetensors.torch import load_file, save_file
 
 from diffusion2gan.data.bapps import judgements
@@ -90,6 +91,7 @@ def test_the_options_of_a_vgg_arrive(given, tmp_path, monkeypatch, space):
     (group,) = training.optimizers["vgg"].param_groups
     assert (group["lr"], group["weight_decay"]) == (2e-3, 0.3)
     assert (training.settings.label_smoothing, training.settings.autocast) == (0.2, True)
+    assert training.batches.rows == slice(0, 4)  # of this process
 
     inputs, taught = training.batches(2)
     if space == "latent":
@@ -201,3 +203,24 @@ def test_latents_are_not_calibrated_without_a_teacher_nor_on_another_space(tmp_p
     with pytest.raises(UserError) as said:
         calibrate_lpips.main(calibrate_lpips.Arguments(trunk=latent, space="latent", **common))
     assert str(said.value) == "judgements are encoded by a teacher's VAE: give the pipeline as --teacher"
+
+
+def test_a_calibration_on_bapps_says_so(given, tmp_path):
+    trunk = VGG("pixel", 3, 0, width=0.125)
+    trunk.save(tmp_path / "vgg.safetensors")
+    files = {name: tmp_path / name for name in ("checkpoints", "metrics")} | {"out": tmp_path / "lpips.safetensors"}
+    calibrate_lpips.main(
+        calibrate_lpips.Arguments(
+            trunk=tmp_path / "vgg.safetensors",
+            space="pixel",
+            judgements=str(bapps.whole(tmp_path / "2afc")),
+            iterations=1,
+            count=5,
+            **files,
+        )  # fmt: skip
+    )
+    result = json.loads(files["metrics"].read_text())
+    assert (result["judgements"], result["count"], len(given["training"].triplets)) == ("bapps", 12, 5)
+    assert {name for name in result["metrics"] if name.startswith("2afc_")} == {
+        "2afc_pooled", "2afc_human", *(f"2afc_{subset}" for subset in bapps.VAL),
+    }  # fmt: skip
