@@ -8,6 +8,7 @@ from official import coco as official
 
 from diffusion2gan.data import coco
 from diffusion2gan.errors import UserError
+from diffusion2gan.io import file_sha256
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import image_paths
 from scripts.data import make_benchmark
@@ -42,14 +43,16 @@ def test_the_choice_of_prompts_never_changes(val2014):
 
 def test_a_benchmark_is_linked_not_copied(val2014, tmp_path):
     out = tmp_path / "benchmark"
-    make_benchmark.main(make_benchmark.Arguments(str(val2014), 30, 256, out))
+    make_benchmark.main(make_benchmark.Arguments(str(val2014), 30, 256, out, seed=3))
     prompts = pd.read_parquet(out / "prompts.parquet")
+    chosen = coco.choose_prompts(coco.read_coco(val2014)[1], 30, seed=3)
+    assert prompts["caption"].tolist() == chosen["caption"].tolist()
     files = image_paths(out / "images")
     assert len(files) == 40 and all(file.resolve().parent == val2014 for file in files)  # all, not only the prompts'
     said = json.loads((out / "benchmark.json").read_text())
     assert said["captions_sha256"] == json_sha256(prompts["caption"].tolist())
     assert (said["prompts"], said["pictures"]) == (30, 40)
-    assert said["annotations_sha256"]
+    assert said["annotations_sha256"] == file_sha256(tmp_path / "coco/annotations/captions_val2014.json")
     make_benchmark.main(make_benchmark.Arguments(str(val2014), 20, 256, out))  # again, over what is there
     assert len(image_paths(out / "images")) == 40
 

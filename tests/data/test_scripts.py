@@ -22,7 +22,7 @@ from scripts.data import encode_latents, fetch, make_benchmark
 from scripts.latentlpips import adopt_lpips
 
 
-def test_the_shards_are_the_latents_of_the_images_in_turn(small_teacher_folder, tmp_path):
+def test_the_shards_are_the_latents_of_the_images_in_turn(small_teacher_folder, tmp_path, capsys):
     shards = []
     for shard in range(2):
         out = tmp_path / "new" / f"{shard}.safetensors"
@@ -32,6 +32,7 @@ def test_the_shards_are_the_latents_of_the_images_in_turn(small_teacher_folder, 
             )
         )
         shards.append(load_file(out))
+    assert "\nencoding latents: 2/2, " in "\n" + capsys.readouterr().err  # batches of the second shard, of three images
     latents, labels = (torch.cat([shard[name] for shard in shards]) for name in ("latents", "labels"))
     scenes = Scenes("all", mix(3, 2), 32)  # the split `val`
     wanted = [scenes[i] for i in range(5)]
@@ -84,9 +85,10 @@ def test_a_published_metric_is_adopted_for_its_own_space(tmp_path):
         adopt_lpips.main(adopt_lpips.Arguments(file, "pixel", out))
 
 
-def test_a_benchmark_of_scenes_says_how_it_was_made(tmp_path):
+def test_a_benchmark_of_scenes_says_how_it_was_made(tmp_path, capsys):
     out = tmp_path / "new" / "benchmark"
     make_benchmark.main(make_benchmark.Arguments("openmoji", 5, 48, out, seed=3))
+    assert capsys.readouterr().err.startswith("writing the benchmark: 5/5, ")
     scenes = [Scenes("benchmark", 3, 48)[i] for i in range(5)]
     captions = [scene.prompt.caption for scene in scenes]
     assert json.loads((out / "benchmark.json").read_text()) == {
@@ -100,13 +102,16 @@ def test_a_benchmark_of_scenes_says_how_it_was_made(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["openmoji", "folder"])
-def test_references_are_a_seeded_choice_of_images_in_their_order(tmp_path, source):
+def test_references_are_a_seeded_choice_of_images_in_their_order(tmp_path, source, capsys):
     folder = tmp_path / "folder"
     folder.mkdir()
     for number in range(9):
         save_png(np.full((32, 32, 3), number, np.uint8), folder / f"{number}.png")
     out, name = tmp_path / "benchmark", "openmoji" if source == "openmoji" else str(folder)
     make_benchmark.main(make_benchmark.Arguments(name, 4, 32, out, references=6, seed=1))
+    first = "rendering scenes: 6/6, " if source == "openmoji" else "reading images: 9/9, "
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0].startswith(first) and shown[1].startswith("writing the benchmark: 6/6, ") and len(shown) == 2
     if source == "openmoji":
         found = np.stack([Scenes("all", 1, 32)[i].image for i in range(6)])
     else:

@@ -1,6 +1,7 @@
 """The scripts of Figures 2 and 3: what they time, what they descend on, and what they write."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -203,3 +204,12 @@ def test_a_latent_is_found_under_the_loss_of_the_option(files, monkeypatch, loss
         torch.manual_seed(0)  # the transforms follow the seed
         moved = Ensemble("bg")(*seen[0])
         assert torch.allclose(seen[1][0], moved[0], atol=1e-5) and torch.allclose(seen[1][1], moved[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_is_bfloat16_whatever_the_default_of_a_device(monkeypatch, autocast):
+    """On a GPU the default would be float16."""
+    asked = []
+    monkeypatch.setattr(torch, "autocast", lambda *given, **how: asked.append((given, how)) or nullcontext())
+    time_losses.a_step(lambda x0, x1: x0, torch.ones(2, 3), autocast)()
+    assert asked == [(("cpu", torch.bfloat16), {"enabled": autocast})]

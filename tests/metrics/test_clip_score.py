@@ -66,9 +66,10 @@ def test_equals_the_cosines_computed_by_hand(spec, files):
     assert max(cosines) - min(cosines) > 0.01  # so that a caption at the wrong picture would show
 
 
-def test_more_than_a_batch_comes_back_whole_and_in_order(spec, files):
+def test_more_than_a_batch_comes_back_whole_and_in_order(spec, files, capsys):
     clip = CLIP(spec, CPU)
     vectors = clip.captions(CAPTIONS * 40), clip.images(ImageFiles(files * 20, 24))
+    assert capsys.readouterr().err.startswith("CLIP of the images: 2/2, ")
     once = clip.captions(CAPTIONS), clip.images(ImageFiles(files, 24))
     for found, few in zip(vectors, once, strict=True):
         torch.testing.assert_close(found, few.repeat(len(found) // 3, 1), atol=1e-5, rtol=0)

@@ -48,10 +48,14 @@ def package(monkeypatch):
     return SimpleNamespace(model=perceptual, preprocess=preprocess, asked=asked)
 
 
-def test_equals_the_packages_own_call(files, package, tmp_path, monkeypatch):
-    monkeypatch.setattr(dreamsim, "CACHE", tmp_path / "cache")
+def test_equals_the_packages_own_call(files, package, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(dreamsim, "CACHE", tmp_path / "new" / "cache")
+    monkeypatch.setattr(dreamsim, "BATCH", 4)
     vectors = DreamSim("ensemble", CPU)(ImageFiles(files, 16))
-    assert package.asked[0]["dreamsim_type"] == "ensemble" and package.asked[0]["cache_dir"] == str(tmp_path / "cache")
+    assert capsys.readouterr().err.startswith("DreamSim of the images: 2/2, ")
+    wanted = {"pretrained": True, "device": "cpu", "dreamsim_type": "ensemble"}
+    assert package.asked == [wanted | {"cache_dir": str(tmp_path / "new" / "cache")}]
+    assert (tmp_path / "new" / "cache").is_dir()
     prepared = [package.preprocess(Image.open(file)) for file in files]
     for i in range(3):
         expected = package.model(prepared[i], prepared[i + 3]).item()

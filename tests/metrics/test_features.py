@@ -122,13 +122,16 @@ def test_legacy_inception_resizes_the_raw_images_itself(folder, inception_file):
     assert np.abs(clean.numpy() - wanted).max() > 0.05
 
 
-def test_features_repeat_and_do_not_depend_on_the_batch(folder, monkeypatch):
+def test_features_repeat_and_do_not_depend_on_the_batch(folder, monkeypatch, capsys):
     pictures = ImageFiles(sorted(folder.iterdir()), 32)
     network = Features("efficientnet-lite0", CPU, side=32)
     once = network(pictures)
     assert torch.equal(once, network(pictures))
     monkeypatch.setattr(features, "BATCH", 2)
     assert torch.allclose(once, network(pictures), atol=1e-4)
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0].startswith("efficientnet-lite0 features: 1/1, ")
+    assert shown[-1].startswith("efficientnet-lite0 features: 3/3, ")
 
 
 def test_an_unknown_network_or_filter_or_too_small_a_side_is_named(folder):

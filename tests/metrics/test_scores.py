@@ -4,6 +4,7 @@ import json
 import shutil
 from itertools import permutations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from diffusion2gan.metrics import bootstrap, clip_score, features, scores
 from diffusion2gan.metrics.precision_recall import precision_recall
 from diffusion2gan.metrics.samples import ScoredImages
 from diffusion2gan.metrics.scores import Scores
+from diffusion2gan.metrics.speed import Timing
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling import sampler
 from diffusion2gan.sampling.folder import ImageFiles, image_paths, prepare_folder
@@ -374,3 +376,71 @@ def test_distances_are_computed_on_the_device_of_the_scores(benchmark, colours, 
     measured._distances(fake, real, "")
     measured._manifolds(fake, real)
     assert asked == [torch.device("meta")] * 3
+
+
+def test_the_seconds_of_each_part_are_added_up(benchmark, colours, monkeypatch):
+    """On a clock that moves on by a sixteenth of a second when it is read, and by two with the network's features."""
+    clock = SimpleNamespace(now=0.0)
+
+    def monotonic():
+        clock.now += 0.0625125
+        return clock.now
+
+    class Slow(features.Features):
+        def __call__(self, images):
+            clock.now += 2
+            return super().__call__(images)
+
+    monkeypatch.setattr(scores, "time", SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr(scores, "Features", Slow)
+    monkeypatch.setattr(scores, "inside_manifolds", lambda *_, device: (torch.ones(COUNT) > 0, torch.ones(12) > 0))
+    monkeypatch.setattr(scores, "seconds", lambda call: Timing(0.5, 0.1, 4))
+    monkeypatch.setattr(sampler, "load_sampler", lambda *_: (None, torch.nn.Linear(1, 1)))
+    settings = {"features": "efficientnet-lite0", "resolution": 32, "feature_side": 32, "time": True}
+    metrics = ["fid", "kid", "precision", "recall"]
+    wanted = ScoredImages(images=benchmark.parent / "drawn", benchmark=benchmark, metrics=metrics, **settings)
+    measured = Scores(wanted).measure()
+    assert measured.parts == {
+        "features": 2.063, "reference": 2.063, "fid": 0.063, "kid": 0.063, "precision_recall": 0.063, "time": 0.063,
+    }  # fmt: skip
+    with measured._part("fid"):
+        clock.now += 1
+    assert measured.parts["fid"] == pytest.approx(1.126, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["seed", "captions_sha256", "count"])
+def test_a_teachers_images_of_other_noise_prompts_or_number_are_refused(benchmark, colours, name):
+    drawn = benchmark.parent / "drawn"
+    measured = Scores(ScoredImages(images=drawn, benchmark=benchmark, metrics=[], resolution=32))
+    same = measured.sample | {"captions_sha256": "same"}
+    theirs, other = benchmark.parent / "theirs", {"seed": 1, "captions_sha256": "other", "count": COUNT - 1}
+    shutil.copytree(drawn, theirs)
+    measured.sample = same
+    (theirs / "sample.json").write_text(json.dumps(same | {"model": "another", "steps": 50}))
+    assert measured._same_noise(theirs).files == image_paths(theirs)
+    (theirs / "sample.json").write_text(json.dumps(same | {name: other[name]}))
+    with pytest.raises(UserError) as error:
+        measured._same_noise(theirs)
+    assert str(error.value) == f"{theirs} and {drawn} do not have the same noise and prompts: sample them alike"
+
+
+def test_samples_of_one_prompt_are_refused_unless_their_recipe_says_how_many(benchmark, colours, drawer):
+    measured = Scores(ScoredImages(images=benchmark.parent / "drawn", benchmark=benchmark, metrics=[], resolution=32))
+    once, plain, twice = drawer("once", 1), drawer("plain", 1), drawer("twice", 1, repeats=2)
+    (plain / "sample.json").write_text('{"count": 8}')
+    for folder in (None, once, plain, benchmark / "images"):
+        with pytest.raises(UserError) as error:
+            measured._several(folder)
+        assert str(error.value) == (
+            "dreamdiv compares samples of one prompt: make them with sample.py --repeats 8 and give their folder as "
+            "--diversity"
+        )
+    images, repeats = measured._several(twice)
+    assert images.files == image_paths(twice) and repeats == 2
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["gpu", "cpu"])
+def test_scores_are_computed_on_the_gpu_if_there_is_one(benchmark, monkeypatch, there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    wanted = ScoredImages(images=benchmark.parent / "drawn", benchmark=benchmark, metrics=[], resolution=32)
+    assert Scores(wanted).device == torch.device("cuda" if there else "cpu")
