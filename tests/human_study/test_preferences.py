@@ -146,7 +146,8 @@ def test_the_same_answers_in_two_files_are_refused(key, tmp_path):
 
 
 def test_missing_answers_and_a_missing_key_are_errors(key, tmp_path):
-    with pytest.raises(UserError, match="nobody has answered"):
+    said = "^nobody has answered: give the raters' files as --people or --automatic$"
+    with pytest.raises(UserError, match=said):
         aggregate(key)
     with pytest.raises(UserError, match="is not a key, it lacks against"):
         aggregate(file(tmp_path, "Ann", "l"), [tmp_path / "Ann.csv"])

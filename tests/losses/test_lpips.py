@@ -152,7 +152,7 @@ def test_is_frozen_and_the_same_in_training_mode():
 
 def test_heads_must_not_be_negative():
     trunk = VGG("latent", 4, 0, width=0.125)
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="^the heads of LPIPS must not be negative$"):
         LPIPS(trunk, [torch.full((width,), -0.1) for width in trunk.widths])
 
 
@@ -256,7 +256,8 @@ def test_unscaled_latents_are_warned_of_once():
 @pytest.mark.parametrize(
     "space, shapes, told",
     [
-        ("latent", [(1, 3, 8, 8)] * 2, "the metric of the VAE"),
+        ("latent", [(1, 3, 8, 8)] * 2, "this metric takes latents .*: use the metric of the VAE that made them$"),
+        ("latent", [(2, 4, 8)] * 2, r"\(N, 4, h, w\), not \(2, 4, 8\): use the metric"),
         ("latent", [(1, 4, 3, 8)] * 2, "at least 4"),
         ("pixel", [(1, 4, 8, 8)] * 2, "at least 16"),
         ("latent", [(1, 4, 8, 8), (2, 4, 8, 8)], "inputs of the same shape"),

@@ -129,8 +129,11 @@ def test_a_class_of_zero_shot_is_the_mean_of_its_own_captions(spec):
 
 @pytest.mark.parametrize("spec", ["local-dir:nowhere", "ViT-B-32", "ViT-B-32/nonesuch", "NoSuchModel/openai"])
 def test_what_cannot_be_loaded_is_named(spec):
-    with pytest.raises(UserError, match=spec):
+    with pytest.raises(UserError, match=f"^the CLIP '{spec}' cannot be loaded ") as error:
         CLIP(spec, CPU)
+    assert str(error.value).endswith(
+        "): use local-dir:FOLDER or MODEL/PRETRAINED, for example ViT-g-14/laion2b_s12b_b42k"
+    )
 
 
 def test_a_folder_without_weights_is_not_drawn_at_random(spec, tmp_path):

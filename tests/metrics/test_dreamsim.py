@@ -93,5 +93,8 @@ def test_what_is_missing_is_one_line(package, monkeypatch, tmp_path):
     with pytest.raises(UserError, match="no network.*dreamsim_type='clip_vitb32'.*fetches its weights; or name"):
         DreamSim("clip_vitb32", CPU)
     monkeypatch.setitem(sys.modules, "dreamsim", None)
-    with pytest.raises(UserError, match="not installed"):
+    with pytest.raises(UserError) as error:
         DreamSim("ensemble", CPU)
+    assert str(error.value) == (
+        "the package dreamsim is not installed: pip install -e '.[paper]' in this project's folder"
+    )

@@ -313,12 +313,14 @@ def test_no_part_of_a_score_is_kept_when_something_is_wrong(benchmark, colours, 
         return str(error.value)
 
     dreamsim = {"metrics": ["dreamsim"], "dreamsim": f"local-dir:{SHIPPED_CLIP}"}
-    assert "give the folder of its samples as --teacher_images" in complaint(**dreamsim)
+    assert complaint(**dreamsim) == (
+        "dreamsim compares with the teacher: give the folder of its samples as --teacher_images"
+    )
     other = drawer("other", 2, captions_sha256="another")
     assert "do not have the same noise and prompts" in complaint(**dreamsim, teacher_images=other)
     assert "--repeats 8" in complaint(**dreamsim | {"metrics": ["dreamdiv"]}, diversity=other)
     (benchmark / "benchmark.json").write_text('{"pictures": 13}')
-    assert "holds 12 of 13 images" in complaint()
+    assert complaint().endswith("/images holds 12 of 13 images: make it again with make_benchmark.py")
     (benchmark / "benchmark.json").unlink()
     drawn = benchmark.parent / "drawn"
     Image.new("RGB", (31, 32)).save(drawn / "00003.png")

@@ -77,7 +77,11 @@ def test_columns_may_be_named(tmp_path):
         ("latin.txt", b"caf\xe9", "is not UTF-8 text"),
         ("missing.txt", None, "there are no prompts at"),
         ("broken.parquet", b"PAR1", "cannot be read as parquet"),
-        ("other.parquet", {"words": ["a"]}, "has the columns words: none is named caption or TEXT or text"),
+        (
+            "other.parquet",
+            {"words": ["a"], "n": [1]},
+            "has the columns words, n: none is named caption or TEXT or text, set",
+        ),
     ],
 )
 def test_a_bad_source_is_a_one_line_error(tmp_path, name, content, message):

@@ -255,7 +255,7 @@ def test_micro_batches_make_the_same_step():
 
 
 def test_it_is_not_sharded():
-    with pytest.raises(UserError, match="leave out --shard"):
+    with pytest.raises(UserError, match="^Consistency Distillation keeps whole networks: leave out --shard$"):
         training_of("consistency", fitting=Fitting(shard=True))
 
 
