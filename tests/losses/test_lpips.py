@@ -269,7 +269,7 @@ def test_latents_of_a_wrong_shape_are_an_error(space, shapes, told):
 
 
 def test_unknown_names_are_an_error(tmp_path):
-    with pytest.raises(UserError, match="no autoencoder 'sd4'"):
+    with pytest.raises(UserError, match="no autoencoder 'sd4': use one of sd15, sd21, sdxl, sd3, flux, or scale"):
         ELatentLPIPS(metric(), Ensemble("b"), vae="sd4")
     with pytest.raises(UserError, match="is not a calibrated metric"):
         ELatentLPIPS.from_pretrained(tmp_path / "nowhere.safetensors")

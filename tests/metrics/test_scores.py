@@ -12,6 +12,7 @@ import pytest
 import torch
 from cleanfid.fid import fid_from_feats
 from PIL import Image
+from safetensors import safe_open
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap, clip_score, features, scores
@@ -301,6 +302,9 @@ def test_every_metric_with_its_interval_and_every_image_once(benchmark, colours,
     assert intervals["dreamsim"] == pytest.approx(half_width([apart[each].mean() for each in taken]), rel=1e-3)
     score(benchmark, metrics=["fid"])
     assert sum(seen) == 2 * COUNT + 12  # the reference is kept
+    (kept,) = benchmark.with_name("coco2014.features").glob("clip-*")
+    with safe_open(kept, "pt") as file:  # as the automatic rater looks for it
+        assert json.loads(file.metadata()["recipe"])["clip"] == f"local-dir:{SHIPPED_CLIP}"
 
 
 def test_no_part_of_a_score_is_kept_when_something_is_wrong(benchmark, colours, drawer):
@@ -446,3 +450,20 @@ def test_scores_are_computed_on_the_gpu_if_there_is_one(benchmark, monkeypatch, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     wanted = ScoredImages(images=benchmark.parent / "drawn", benchmark=benchmark, metrics=[], resolution=32)
     assert Scores(wanted).device == torch.device("cuda" if there else "cpu")
+
+
+def test_the_second_distances_are_those_of_the_second_network(benchmark, colours, monkeypatch):
+    made = []
+
+    def brightest(device):
+        return lambda pixels: made.append(pixels.amax((2, 3))) or made[-1]
+
+    monkeypatch.setitem(features.NETWORKS, "dinov2", brightest)
+    result = score(benchmark, metrics=["fid_second", "kid_second"], second_features="dinov2")
+    drawn, real = (each.double().numpy() for each in made)
+    assert (len(drawn), len(real)) == (COUNT, 12)
+    expected = {"fid_second": fid_from_feats(drawn, real)}
+    expected["kid_second"] = kernel_distance(list(enumerate(drawn)), real)
+    assert result["metrics"] == pytest.approx(expected, rel=1e-4)
+    second = {"second_network": "dinov2", "second_input_side": 224, "second_input_filter": "bicubic"}
+    assert second.items() <= result["recipe"].items() and "network" not in result["recipe"]

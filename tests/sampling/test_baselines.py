@@ -108,7 +108,8 @@ def test_what_does_not_load_is_one_line(xl_folder, tmp_path, monkeypatch):
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    assert "no scheduler 'heun'" in complaint(xl_folder, scheduler="heun")
+    said = f"no scheduler 'heun' for {xl_folder}: use one of own, euler, lcm, rectified-flow"
+    assert complaint(xl_folder, scheduler="heun") == said
     assert "`hf download nobody/nothing`" in complaint("nobody/nothing")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     assert "other.safetensors' do not load" in complaint(xl_folder, unet=str(tmp_path / "other.safetensors"))

@@ -119,7 +119,7 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path, change):
     name = {
         "settings": "width was 3 and is 4",
         "seed": "seed was 3 and is 4",
-        "schedule": "iterations was 20 and is 30",
+        "schedule": r"\(decay was 'cosine' and is 'constant'; iterations was 20 and is 30\): delete",
     }
     with pytest.raises(UserError, match=name[next(iter(change))]):
         run(Noisy(), tmp_path, **change)
