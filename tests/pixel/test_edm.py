@@ -211,3 +211,13 @@ def test_it_is_saved_and_read(tmp_path, architecture):
     again = EDM.from_pretrained(tmp_path)
     assert again.config.boundary == SIGMA_MIN and again.config.channel_mult == [1, 2]
     assert all(torch.equal(a, b) for a, b in zip(edm.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_dropout_acts_in_training_alone():
+    block, x, emb = shaken(Block(8, 8, 10, dropout=0.5)), torch.randn(2, 8, 4, 4).double(), torch.randn(2, 10).double()
+    dropped = block(x, emb)
+    block.dropout = 0.0
+    whole = block(x, emb)
+    block.dropout = 0.5
+    assert not torch.allclose(dropped, whole)
+    torch.testing.assert_close(block.eval()(x, emb), whole)
