@@ -344,3 +344,12 @@ def test_a_step_is_counted_on_the_device_of_the_weight_only_by_its_kernels(kerne
     assert state["step"].device.type == ("cpu" if kernels == "plain" else "meta")
     assert state["step"].shape == () and state["step"].dtype == torch.float64
     assert state["exp_avg"].device.type == "meta" and state["exp_avg"].shape == (2, 3)
+
+
+def test_the_seconds_go_on_where_the_checkpoint_was(tmp_path, clock):
+    """A killed training costs what its steps took, without those that are done again and the time between."""
+    with pytest.raises(KeyboardInterrupt):
+        run(Noisy({13: kill}), tmp_path)
+    clock.minutes += 1000
+    _, history = run(Noisy(), tmp_path)
+    assert history["seconds"].tolist() == [60 * (step + 1) for step in range(20)]
