@@ -155,6 +155,31 @@ rule make_figure3:
         )
 
 
+rule make_transforms:
+    """One latent under the transforms of each preset of E-LatentLPIPS, decoded."""
+    input:
+        "src/scripts/report/make_transforms.py",
+        teacher=PATHS.teacher("sd15"),
+    output:
+        png="results/figures/transforms.png",
+        pdf="results/figures/transforms.pdf",
+    log:
+        f"{WORK}/logs/make_transforms.log",
+    benchmark:
+        f"{WORK}/timings/make_transforms.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        teacher=lambda w: STUDY.teachers["sd15"].path,
+        images=LATENTLPIPS.images,
+        seed=SEED,
+    shell:
+        logged(
+            "python src/scripts/report/make_transforms.py --teacher {params.teacher} --images {params.images:q} "
+            "--seed {params.seed} --out {output.png}"
+        )
+
+
 # Figures 4 and 5 show the run with all ingredients.
 FULL = STUDY.runs["diffusion2gan"]
 FULL_TEACHER = STUDY.teacher_of(FULL.name)

@@ -7,15 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.numpy import save_file
 
+from diffusion2gan.data.imagenet import LabelledImages
+from diffusion2gan.images import to_tensor, to_uint8
+from diffusion2gan.losses.ensemble import PRESETS, Ensemble
 from diffusion2gan.report import figures
 from diffusion2gan.study.config import load
 from diffusion2gan.study.cost import Job
+from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy.openmoji import ATTRIBUTION
-from scripts.report import make_demo, make_figure3, make_figure_fid, make_plan
+from scripts.report import make_demo, make_figure3, make_figure_fid, make_plan, make_transforms
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +30,31 @@ def described(path):
     assert path.with_suffix(".pdf").exists()
     with Image.open(path) as png:
         return png.text
+
+
+def test_the_transforms_are_shown_beside_the_original_with_the_same_random_numbers_in_every_row(
+    teacher_folder, tmp_path, monkeypatch
+):
+    drawn, draw = [], figures.grid
+    monkeypatch.setattr(figures, "grid", lambda *given: drawn.append(given) or draw(*given))
+    options = {"teacher": str(teacher_folder), "images": "openmoji", "draws": 2, "seed": 3}
+    make_transforms.main(make_transforms.Arguments(**options, out=tmp_path / "new/transforms.png"))
+    ((columns, rows, credit),) = drawn
+    assert list(columns) == ["original", "1", "2"] and rows == PRESETS and credit == ATTRIBUTION
+    assert described(tmp_path / "new/transforms.png")["Copyright"] == ATTRIBUTION
+
+    teacher = Teacher(str(teacher_folder))
+    latent = teacher.encode_images(to_tensor([LabelledImages("openmoji", "val", 64, 3)[0][0]]))
+
+    def assert_shown(picture, latent):
+        decoded = to_uint8(teacher.decode(latent))[0].astype(int)
+        assert abs(picture - decoded).max() <= 1  # another size of batch rounds differently
+
+    for row, preset in enumerate(PRESETS):
+        transform = Ensemble(preset).draw(2, 8, torch.Generator().manual_seed(3))
+        assert_shown(columns["original"][row], latent)
+        for number in range(2):
+            assert_shown(columns[str(number + 1)][row], transform[number : number + 1](latent))
 
 
 @pytest.mark.parametrize("images", ["openmoji", "data/imagenet"])
