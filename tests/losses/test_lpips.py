@@ -84,6 +84,12 @@ def test_weights_of_another_layout_are_an_error(weights, tmp_path):
         LPIPS.load(tmp_path / "other.pth")
 
 
+def test_a_vgg_that_was_never_calibrated_is_an_error(tmp_path):
+    VGG("latent", 4, 3, width=0.125).save(tmp_path / "vgg.safetensors")
+    with pytest.raises(UserError, match="without the weights of its features: calibrate it"):
+        ELatentLPIPS.from_pretrained(tmp_path / "vgg.safetensors")
+
+
 def test_the_error_for_a_missing_file_says_where_to_get_it(tmp_path):
     with pytest.raises(UserError, match="no .*vgg16.pth': .*download.pytorch.org"):
         LPIPS.load(tmp_path / "vgg16.pth")

@@ -78,13 +78,17 @@ class LPIPS(nn.Module):
     def load(cls, path: Path) -> "LPIPS":
         """Load the metric from a file: ours, or published weights (`published.py`).
 
-        Raises UserError if there is no such file, or if it has another layout.
+        Raises UserError if there is no such file, if it has another layout, or if the metric was never calibrated.
         """
         if Path(path).suffix in published.SUFFIXES:
             trunk, heads = published.read(Path(path))
             return cls(trunk, heads)
         weights, settings = read(path, "a calibrated metric (make it with calibrate_lpips.py)")
         heads = [weights.pop(name) for name in sorted(weights) if name.startswith("heads.")]
+        if not heads:
+            raise UserError(
+                f"'{path}' holds a VGG without the weights of its features: calibrate it (calibrate_lpips.py)"
+            )
         trunk = VGG(**settings)
         trunk.load_state_dict({name.removeprefix("trunk."): tensor for name, tensor in weights.items()})
         return cls(trunk, heads)
