@@ -86,7 +86,7 @@ def test_weights_of_another_layout_are_an_error(weights, tmp_path):
 
 def test_a_vgg_that_was_never_calibrated_is_an_error(tmp_path):
     VGG("latent", 4, 3, width=0.125).save(tmp_path / "vgg.safetensors")
-    with pytest.raises(UserError, match="without weights for its features: run calibrate_lpips.py"):
+    with pytest.raises(UserError, match="without the weights of its features: calibrate it"):
         ELatentLPIPS.from_pretrained(tmp_path / "vgg.safetensors")
 
 
