@@ -250,7 +250,8 @@ def _ensemble(training: Built, shape: tuple[int, int, int]) -> str:
     levels = edge[:, 0] - edge[:, 0].amin((1, 2), keepdim=True)
     levels = levels / levels.amax((1, 2), keepdim=True)
     extreme = ((levels < 0.01) | (levels > 0.99)).float().mean((1, 2)).median()  # filters overshoot beside an edge
-    return _preset(flat, ramp, side) + (" bilinear" if extreme > 0.6 else "")
+    preset = _preset(flat, ramp, side)
+    return f"{preset} bilinear" if "g" in preset and extreme > 0.6 else preset  # b moves whole pixels
 
 
 def _preset(flat: torch.Tensor, ramp: torch.Tensor, side: int) -> str:

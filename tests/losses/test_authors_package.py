@@ -51,7 +51,10 @@ def at_percentile(preset: str, percentile: float, side: int) -> Transform:
 @pytest.mark.parametrize("percentile", [0.3, 0.45, 0.55, 0.7, 0.9, 0.97])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_values_are_the_authors_packages(preset, percentile, shape, monkeypatch):
-    """On white noise, with the same parameters, also at the edges."""
+    """On white noise, with the same parameters, also at the edges.
+
+    Between wavelets for `b` too. `Ensemble("b")` moves whole pixels without filters, on purpose (test_resampling.py).
+    """
     x = torch.randn(1, *shape)
     monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full(_flat(size), percentile))  # for its colour
     expected, _ = packages(preset)(x, x, debug_percentile=percentile)

@@ -238,6 +238,17 @@ def test_a_generator_fixes_the_transforms_whatever_the_precision():
     torch.testing.assert_close(first.double(), double, atol=1e-4, rtol=0)
 
 
+def test_torchs_defaults_do_not_change_the_transforms():
+    expected = Ensemble("bgco").draw(3, 8, torch.Generator().manual_seed(1))
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = Ensemble("bgc").draw(3, 8, torch.Generator().manual_seed(1))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found.maps, expected.maps) and torch.equal(found.colour, expected.colour)
+
+
 def test_colour_and_cutout_can_be_differentiated_twice():
     """The sampling too: torch differentiates it twice on the CPU."""
     x = torch.randn(2, 4, 4, 4, dtype=torch.float64)
@@ -258,6 +269,9 @@ def test_the_gradient_goes_through_the_sampling():
 def test_mistakes_are_errors():
     with pytest.raises(UserError, match="b, bg, bgc, bgco"):
         Ensemble("all")
+    x = torch.zeros(2, 4, 8, 8)
+    with pytest.raises(ValueError, match="1 transforms for 2 latents"):
+        Ensemble("b").draw(1, 8)(x)
     x = torch.zeros(1, 4, 8, 16)
     with pytest.raises(ValueError, match="square"):
         Ensemble("b")(x, x)

@@ -84,6 +84,17 @@ def test_weights_of_another_layout_are_an_error(weights, tmp_path):
         LPIPS.load(tmp_path / "other.pth")
 
 
+@pytest.mark.parametrize("draws", [0, -1, 1.5])
+def test_a_wrong_number_of_draws_is_an_error(draws):
+    with pytest.raises(UserError, match=f"draws={draws}: average over 1, 2, 3"):
+        ELatentLPIPS(metric(), Ensemble("b"), draws=draws)
+
+
+def test_a_misspelt_metric_is_an_error_that_lists_the_names():
+    with pytest.raises(UserError, match="no metric 'sd4': use one of sd15, sd21, sdxl, sd3, flux, or a file"):
+        ELatentLPIPS.from_pretrained("sd4")
+
+
 def test_a_vgg_that_was_never_calibrated_is_an_error(tmp_path):
     VGG("latent", 4, 3, width=0.125).save(tmp_path / "vgg.safetensors")
     with pytest.raises(UserError, match="without the weights of its features: calibrate it"):

@@ -1,6 +1,8 @@
 """Pixels moved by maps against torch.flip, torch.rot90, numpy's padding and loops over pixels, and what is kept."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -107,6 +109,26 @@ def test_a_shift_by_whole_pixels_is_exact_between_wavelets_too():
     x, inside = torch.randn(1, 4, 16, 16), (..., slice(3, -3), slice(3, -3))
     moved = resampled(x, shift(2 / 16 * ONE, -1 / 16 * ONE), resampling="wavelet")
     torch.testing.assert_close(moved[inside], shifted(x, 2, -1)[inside], atol=1e-4, rtol=0)
+
+
+def test_an_evaluation_in_inference_mode_does_not_stop_the_training_after_it():
+    x = torch.randn(1, 2, 11, 11, requires_grad=True)  # a side of no other test: its matrices are made here
+    with torch.inference_mode():
+        resampled(x, shift(ONE / 4, 0 * ONE), resampling="wavelet")
+    resampled(x, shift(ONE / 4, 0 * ONE), resampling="wavelet").sum().backward()
+    assert x.grad.abs().max() > 0
+
+
+def test_torchs_newer_switch_of_precision_is_respected():
+    code = """
+import torch
+from diffusion2gan.losses import Ensemble
+torch.backends.cuda.matmul.fp32_precision = "tf32"
+Ensemble("bg")(torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8))
+assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.parametrize("resampling", RESAMPLINGS)

@@ -148,7 +148,7 @@ def test_speed_memory_and_sample_grids_are_written(undisturbed, files):
     counts = {"pairs_forward": 16 * 6, "student_forward": times * 4 * STEPS, "student_backward": 4 * STEPS}
     assert {name: count for name, count in result["evaluations"].items() if count} == counts
     grids = sorted(path.name for path in (folder / "samples").iterdir())
-    assert grids == [f"{step:06d}.png" for step in range(1, STEPS + 1)]
+    assert grids == [f"{step:06d}.png" for step in range(2, STEPS + 1, 2)]  # ten at most
     shown = load_image(folder / "samples" / grids[-1])
     assert shown.shape == (2 * 66 + 2, 8 * 66 + 2, 3)
     teacher = load_teacher(files["teacher"])

@@ -20,6 +20,9 @@ from diffusion2gan.losses.resampling import RESAMPLINGS, warp
 PRESETS = get_args(Preset)
 
 
+CPU = {"device": "cpu", "dtype": torch.float32}  # whatever torch's defaults are
+
+
 class Ensemble:
     """The distribution of T: one of `PRESETS`, moved by one of `RESAMPLINGS`. Raises UserError for any other name."""
 
@@ -42,20 +45,20 @@ class Ensemble:
         """Sample `count` transforms for latents of size `side`, on the CPU, so they are the same on every machine."""
 
         def uniform(low: float, high: float) -> torch.Tensor:
-            return low + (high - low) * torch.rand(count, generator=generator)
+            return low + (high - low) * torch.rand(count, generator=generator, **CPU)
 
         def normal(deviation: float) -> torch.Tensor:
-            return deviation * torch.randn(count, generator=generator)
+            return deviation * torch.randn(count, generator=generator, **CPU)
 
         def chance(ways: int) -> torch.Tensor:
-            return torch.randint(ways, (count,), generator=generator).float()
+            return torch.randint(ways, (count,), generator=generator, device="cpu").float()
 
         # ADA's pixel blitting (Karras et al. 2020, App. B): flip, quarter turn, shift by at most side / 8; p = 1
         flip, quarters = 1 - 2 * chance(2), chance(4)
         right, down = (uniform(-side / 8, side / 8).round() for _ in range(2))
-        maps = affine(side, flip, torch.ones(count), quarters * math.pi / 2, right, down)
+        maps = affine(side, flip, torch.ones(count, **CPU), quarters * math.pi / 2, right, down)
         if "g" in self.preset:  # ADA's geometric transformations: scale, turn, stretch, turn, shift; p = 1
-            still = torch.zeros(count)
+            still = torch.zeros(count, **CPU)
             scale, angle = torch.exp2(normal(0.2)), uniform(-math.pi, math.pi)
             maps = affine(side, scale, scale, angle, still, still) @ maps
             stretch, angle = torch.exp2(normal(0.2)), uniform(-math.pi, math.pi)
@@ -92,8 +95,10 @@ class Transform:
         """T x for latents x (N, C, s, s), mirrored at their edges, in the type of x.
 
         Places are computed in float32 (float64 for x in float64) for half-precision x and under autocast too.
-        Raises ValueError for any other height or width.
+        Raises ValueError for any other height or width, and for another number of latents.
         """
+        if len(x) != len(self.maps):
+            raise ValueError(f"there are {len(self.maps)} transforms for {len(x)} latents")
         if x.shape[2:] != (self.side, self.side):
             raise ValueError(f"the transforms are for square latents of side {self.side}, not {tuple(x.shape[2:])}")
         x = warp(x, self.maps, self.resampling)

@@ -121,7 +121,7 @@ class ELatentLPIPS(nn.Module):
     Each call averages over `draws` T for each sample; training averages further as its steps go on. With
     `vae`, one of `VAES`, the latents are raw outputs of that autoencoder and are scaled here; without it
     they must be scaled already. `add_l1` adds the mean absolute difference, as the authors' package does
-    and the paper does not. Raises UserError if there is no such autoencoder.
+    and the paper does not. Raises UserError if there is no such autoencoder, or if `draws` is not at least 1.
     """
 
     def __init__(
@@ -130,6 +130,8 @@ class ELatentLPIPS(nn.Module):
         super().__init__()
         if vae not in (None, *VAES):
             raise UserError(f"no autoencoder '{vae}': use one of {', '.join(VAES)}, or scale the latents yourself")
+        if not isinstance(draws, int) or draws < 1:
+            raise UserError(f"draws={draws}: average over 1, 2, 3, … transforms")
         self.metric, self.ensemble, self.vae, self.add_l1, self.draws = metric, ensemble, vae, add_l1, draws
         self.looked = False
 
@@ -143,6 +145,8 @@ class ELatentLPIPS(nn.Module):
         Raises UserError if there is no such metric.
         """
         path = published.fetch(source) if source in VAES else Path(source)
+        if not path.suffix and not path.exists():
+            raise UserError(f"no metric '{source}': use one of {', '.join(VAES)}, or a file")
         return cls(LPIPS.load(path), Ensemble(ensemble, resampling), vae, add_l1, draws)
 
     def forward(

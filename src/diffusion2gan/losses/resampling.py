@@ -59,12 +59,13 @@ def _band_limited(x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
 def _doubling(margin: int) -> torch.Tensor:
     """The map (3, 3) of a pixel to its place at twice the resolution, after a margin of pixels is added.
 
-    Pixel p is at 2p, the middle of the filter's energy, so that a flip moves nothing aside.
+    Pixel p is at 2p, the middle of the filter's energy, so that a flip shifts nothing.
     """
     return torch.tensor([[2, 0, 2 * margin], [0, 2, 2 * margin], [0, 0, 1]], dtype=torch.float64)
 
 
 @cache
+@torch.inference_mode(False)  # a matrix that is made during an evaluation serves the training after it
 def _upsampling(side: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """The matrix (2 (3 side - 2), side) that mirrors a signal at both ends and doubles its resolution."""
     mirrored = F.pad(torch.eye(side, dtype=torch.float64), (side - 1, side - 1), mode="reflect").T
@@ -72,6 +73,7 @@ def _upsampling(side: int, dtype: torch.dtype, device: torch.device) -> torch.Te
 
 
 @cache
+@torch.inference_mode(False)
 def _downsampling(side: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """The matrix (side, 2 (side + 2 BORDER)) that halves the resolution and leaves the border out."""
     return _filters(side, 2 * (side + 2 * BORDER), -1).to(device, dtype)
@@ -87,8 +89,17 @@ def _filters(rows: int, columns: int, offset: int) -> torch.Tensor:
 
 @contextmanager
 def _no_tf32():
-    """Multiply float32 matrices exactly, also where a training lets a GPU use TF32."""
-    before = torch.get_float32_matmul_precision()
+    """Multiply float32 matrices exactly, also where a training lets a GPU use TF32; gradients are left to it."""
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # the precision was set by torch's newer switch, which the older functions do not read
+        matmul = torch.backends.cuda.matmul
+        before, matmul.fp32_precision = matmul.fp32_precision, "ieee"
+        try:
+            yield
+        finally:
+            matmul.fp32_precision = before
+        return
     torch.set_float32_matmul_precision("highest")
     try:
         yield

@@ -20,8 +20,8 @@ LabelledBatch = tuple[torch.Tensor, torch.Tensor]  # inputs (N, C, h, w) and lab
 class VGGTraining:
     """Fit a VGG to labelled batches, `batches(step)`, by cross-entropy and gradient descent with momentum.
 
-    The paper says only that the network is trained on ImageNet. Momentum 0.9 and the step decay of the learning rate
-    are those of VGG (Simonyan & Zisserman 2015) and of torchvision's reference training.                       # ours
+    The paper says only that the network is trained on ImageNet. Momentum 0.9, and a learning rate that falls to a tenth
+    in steps, are those of torchvision's reference training.                                                    # ours
     Batch norm uses the statistics of the rows of its own process, not of the whole batch.
     """
 
