@@ -10,3 +10,5 @@ from typing import Literal
 Preset = Literal["b", "bg", "bgc", "bgco"]
 # How pixels move: between two wavelet filters at twice the resolution, as in the authors' package, or at once.
 Resampling = Literal["wavelet", "bicubic", "bilinear"]
+PRESET: Preset = "bgco"  # the defaults                                                                         # ours
+RESAMPLING: Resampling = "wavelet"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from diffusion2gan.choices import Preset, Resampling
+from diffusion2gan.choices import PRESET, RESAMPLING, Preset, Resampling
 from diffusion2gan.validation import OnlyIf, SettingsModel
 
 Count = Annotated[int, Field(ge=1)]
@@ -62,11 +62,11 @@ class LossSettings(SettingsModel):
         description="regression loss d of Eq. 1"
     )
     ensemble: Annotated[Preset, OnlyIf("loss", "e_latent_lpips")] = Field(
-        "bgco",
-        description="transforms of E-LatentLPIPS. b: blit, g: geometry, c: colour, o: cutout",  # ours
+        PRESET,
+        description="transforms of E-LatentLPIPS. b: blit, g: geometry, c: colour, o: cutout",
     )
     resampling: Annotated[Resampling, OnlyIf("loss", "e_latent_lpips")] = Field(
-        "wavelet", description="how E-LatentLPIPS moves pixels; wavelet: as the authors' package"
+        RESAMPLING, description="how E-LatentLPIPS moves pixels; wavelet: as the authors' package"
     )
     draws: Annotated[Count, OnlyIf("loss", "e_latent_lpips")] = Field(
         1, description="transforms of E-LatentLPIPS that are averaged for each sample and step"

@@ -13,7 +13,7 @@ from typing import get_args
 
 import torch
 
-from diffusion2gan.choices import Preset
+from diffusion2gan.choices import RESAMPLING, Preset
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses.resampling import RESAMPLINGS, warp
 
@@ -26,7 +26,7 @@ CPU = {"device": "cpu", "dtype": torch.float32}  # whatever torch's defaults are
 class Ensemble:
     """The distribution of T: one of `PRESETS`, moved by one of `RESAMPLINGS`. Raises UserError for any other name."""
 
-    def __init__(self, preset: str, resampling: str = "wavelet"):
+    def __init__(self, preset: str, resampling: str = RESAMPLING):
         if preset not in PRESETS:
             raise UserError(f"no ensemble '{preset}': use one of {', '.join(PRESETS)}")
         if resampling not in RESAMPLINGS:
@@ -84,7 +84,7 @@ class Transform:
     maps: torch.Tensor
     colour: torch.Tensor | None = None
     mask: torch.Tensor | None = None
-    resampling: str = "wavelet"
+    resampling: str = RESAMPLING
 
     def __getitem__(self, rows: slice) -> "Transform":
         """The transforms of some rows of the batch."""

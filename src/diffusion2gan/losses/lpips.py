@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from diffusion2gan.choices import PRESET, RESAMPLING
 from diffusion2gan.errors import UserError
 from diffusion2gan.losses import published
 from diffusion2gan.losses.ensemble import Ensemble
@@ -137,8 +138,8 @@ class ELatentLPIPS(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, ensemble: str = "bgco", vae: str | None = None, add_l1: bool = False,
-        resampling: str = "wavelet", draws: int = 1,
+        cls, source: str | Path, ensemble: str = PRESET, vae: str | None = None, add_l1: bool = False,
+        resampling: str = RESAMPLING, draws: int = 1,
     ) -> "ELatentLPIPS":  # fmt: skip
         """The loss with a calibrated metric: a file, or the name of one that the authors published (`VAES`).
 

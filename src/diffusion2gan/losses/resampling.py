@@ -11,7 +11,7 @@ from typing import get_args
 import torch
 from torch.nn import functional as F
 
-from diffusion2gan.choices import Resampling
+from diffusion2gan.choices import RESAMPLING, Resampling
 
 RESAMPLINGS = get_args(Resampling)
 # The low-pass filter of the least asymmetric wavelet with six vanishing moments (Daubechies, "Ten Lectures on
@@ -24,7 +24,7 @@ SYM6 = (
 BORDER = len(SYM6) // 4  # pixels around the output that its last filter reads
 
 
-def warp(x: torch.Tensor, maps: torch.Tensor, resampling: str = "wavelet") -> torch.Tensor:
+def warp(x: torch.Tensor, maps: torch.Tensor, resampling: str = RESAMPLING) -> torch.Tensor:
     """Move the pixels of x (N, C, s, s) by maps (N, 3, 3), with one of `RESAMPLINGS`."""
     from kornia.geometry.transform import warp_affine  # here, because importing kornia takes two seconds
 

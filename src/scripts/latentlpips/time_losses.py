@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 
 from diffusion2gan import provenance
+from diffusion2gan.choices import PRESET
 from diffusion2gan.io import atomic, write_json
 from diffusion2gan.losses.ensemble import Ensemble
 from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS, PixelLPIPS
@@ -21,8 +22,6 @@ from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import LossTimingSettings, Positive
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
-
-PRESET = "bgco"
 
 
 class Arguments(LossTimingSettings):
