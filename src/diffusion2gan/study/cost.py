@@ -126,13 +126,9 @@ def output_bytes(study: Study, rule: str, wildcards: dict[str, str]) -> int:
         weights = study.teacher_of(wildcards["run"]).weights
         return FLOAT32 * (weights.unet + weights.others)
     if rule == "encode_latents":
-        split, latents, teacher = (
-            wildcards["split"],
-            study.config.latentlpips.latents,
-            study.teachers[wildcards["teacher"]],
-        )
+        split, teacher = wildcards["split"], study.teachers[wildcards["teacher"]]
+        latents = study.config.latentlpips.latents
         a_latent = 2 * teacher.latent[0] * (latents.size // teacher.downsampling) ** 2 + 8
-        split = wildcards["split"]
         return round(getattr(latents, split) / study.latent_shards(split) * a_latent)
     if rule in SAMPLINGS:
         row = wildcards["run"]

@@ -120,7 +120,7 @@ def job_of(study: Study, rule: str, wildcards: dict[str, str]) -> jobs.Job | Non
         if name and source is None:
             return None
         if rule == "train_vgg":
-            channels, side = (3, metric.vgg.size)
+            channels, side = 3, metric.vgg.size
             if source:
                 channels, side = source.shape[0], metric.latents.size // study.teachers[name].downsampling
             return jobs.Classification(space, (channels, side, side), metric.vgg)
