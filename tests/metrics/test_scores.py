@@ -17,7 +17,7 @@ from safetensors import safe_open
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap, clip_score, features, scores
 from diffusion2gan.metrics.precision_recall import precision_recall
-from diffusion2gan.metrics.samples import ScoredImages
+from diffusion2gan.metrics.samples import Samples, ScoredImages
 from diffusion2gan.metrics.scores import Scores
 from diffusion2gan.metrics.speed import Timing
 from diffusion2gan.provenance import json_sha256
@@ -417,31 +417,34 @@ def test_the_seconds_of_each_part_are_added_up(benchmark, colours, monkeypatch):
 @pytest.mark.parametrize("name", ["seed", "captions_sha256", "count"])
 def test_a_teachers_images_of_other_noise_prompts_or_number_are_refused(benchmark, colours, name):
     drawn = benchmark.parent / "drawn"
-    measured = Scores(ScoredImages(images=drawn, benchmark=benchmark, metrics=[], resolution=32))
-    same = measured.sample | {"captions_sha256": "same"}
     theirs, other = benchmark.parent / "theirs", {"seed": 1, "captions_sha256": "other", "count": COUNT - 1}
     shutil.copytree(drawn, theirs)
-    measured.sample = same
+    samples = Samples(ScoredImages(images=drawn, benchmark=benchmark, metrics=[], resolution=32, teacher_images=theirs))
+    same = samples.recipe | {"captions_sha256": "same"}
+    samples.recipe = same
     (theirs / "sample.json").write_text(json.dumps(same | {"model": "another", "steps": 50}))
-    assert measured._same_noise(theirs).files == image_paths(theirs)
+    assert samples.of_the_teacher().files == image_paths(theirs)
     (theirs / "sample.json").write_text(json.dumps(same | {name: other[name]}))
     with pytest.raises(UserError) as error:
-        measured._same_noise(theirs)
+        samples.of_the_teacher()
     assert str(error.value) == f"{theirs} and {drawn} do not have the same noise and prompts: sample them alike"
 
 
 def test_samples_of_one_prompt_are_refused_unless_their_recipe_says_how_many(benchmark, colours, drawer):
-    measured = Scores(ScoredImages(images=benchmark.parent / "drawn", benchmark=benchmark, metrics=[], resolution=32))
+    def several(folder):
+        wanted = {"images": benchmark.parent / "drawn", "benchmark": benchmark, "metrics": [], "resolution": 32}
+        return Samples(ScoredImages(**wanted, diversity=folder)).several()
+
     once, plain, twice = drawer("once", 1), drawer("plain", 1), drawer("twice", 1, repeats=2)
     (plain / "sample.json").write_text('{"count": 8}')
     for folder in (None, once, plain, benchmark / "images"):
         with pytest.raises(UserError) as error:
-            measured._several(folder)
+            several(folder)
         assert str(error.value) == (
             "dreamdiv compares samples of one prompt: make them with sample.py --repeats 8 and give their folder as "
             "--diversity"
         )
-    images, repeats = measured._several(twice)
+    images, repeats = several(twice)
     assert images.files == image_paths(twice) and repeats == 2
 
 
