@@ -63,17 +63,21 @@ def ask(path: str | None, words: list[str]) -> int | None:
             with suppress(OSError):  # the job has just ended
                 server.send(bytes([number]))
 
+        # a signal that comes before it can be passed on waits until it can
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         try:
             server.connect(path)
             socket.send_fds(server, [LENGTH.pack(len(job))], STREAMS)
             server.sendall(job)
             if not server.recv(1):  # a process has the job
                 return None
+            for number in PASSED_ON:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, pass_on)
         except OSError:
             return None
-        for number in PASSED_ON:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, pass_on)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         status = server.recv(STATUS.size)
     if not status:
         sys.exit("error: the server that ran this job was killed: run Snakemake again")
