@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from diffusion2gan import provenance
-from diffusion2gan.choices import PRESET
+from diffusion2gan.choices import PRESET, RESAMPLING
 from diffusion2gan.io import atomic, write_json
 from diffusion2gan.losses.ensemble import Ensemble
 from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS, PixelLPIPS
@@ -38,8 +38,8 @@ def main(args: Arguments):
     channels, height, width = teacher.latent_shape
     pixel, latent = (random_metric(*of, args.width).to(device) for of in (("pixel", 3), ("latent", channels)))
     ensembles = {
-        "E-LatentLPIPS" if number == 0 else f"E-LatentLPIPS ({resampling})": Ensemble(PRESET, resampling)
-        for number, resampling in enumerate(RESAMPLINGS)
+        "E-LatentLPIPS" if resampling == RESAMPLING else f"E-LatentLPIPS ({resampling})": Ensemble(PRESET, resampling)
+        for resampling in RESAMPLINGS
     }
     latents = torch.randn(2, args.batch_size, channels, height, width, device=device)
     with torch.no_grad():
