@@ -27,8 +27,8 @@ if __name__ == "__main__":
     print("a problem", os.getpid(), file=sys.stderr, flush=True)
     sys.stdout.flush()
     what = sys.argv[1]
-    if what == "wait":
-        time.sleep(60)
+    while what == "wait":
+        time.sleep(0.1)  # a signal that comes just before a sleep does not end it
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "raise":

@@ -58,11 +58,6 @@ def ask(path: str | None, words: list[str]) -> int | None:
         return None
     job = json.dumps({"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
     with socket.socket(socket.AF_UNIX) as server:
-
-        def pass_on(number, _):
-            with suppress(OSError):  # the job has just ended
-                server.send(bytes([number]))
-
         # a signal that comes before it can be passed on waits until it can
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         try:
@@ -71,14 +66,23 @@ def ask(path: str | None, words: list[str]) -> int | None:
             server.sendall(job)
             if not server.recv(1):  # a process has the job
                 return None
+            # Python writes the numbers of signals into this socket at once; a handler in Python would have to wait
+            # for a call that a signal which came just before it does not interrupt
+            server.setblocking(False)
+            signal.set_wakeup_fd(server.fileno(), warn_on_full_buffer=False)
             for number in PASSED_ON:
                 if signal.getsignal(number) != signal.SIG_IGN:
-                    signal.signal(number, pass_on)
+                    signal.signal(number, lambda *_: None)
         except OSError:
             return None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        status = server.recv(STATUS.size)
+        select.select([server], [], [])
+        signal.set_wakeup_fd(-1)
+        try:
+            status = server.recv(STATUS.size)
+        except ConnectionResetError:  # it was killed before it had read a signal
+            status = b""
     if not status:
         sys.exit("error: the server that ran this job was killed: run Snakemake again")
     return STATUS.unpack(status)[0]
