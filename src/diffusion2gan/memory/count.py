@@ -7,11 +7,11 @@ from unittest.mock import patch
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion2gan.memory.cuda import cuda_autocast
+from diffusion2gan.memory.fakes import CPU, DEVICE, FAKES, FakeTensor
 
 GIB = 2**30
 
@@ -20,7 +20,7 @@ class Count(TorchDispatchMode):
     """Counts the bytes of the storages that operators allocate while it is active: `now`, and the highest, `peak`.
 
     With `fakes_only` real tensors are left out: at full size the networks are fake, and only small things, such as
-    the order of the data, are real. A fake tensor has no values: where the code reads one, it reads 0.
+    the order of the data, are real.
     """
 
     def __init__(self, fakes_only: bool = True):
@@ -30,11 +30,8 @@ class Count(TorchDispatchMode):
         self.now = self.peak = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if isinstance(args[0] if args else None, FakeTensor):
-            if func is torch.ops.prim.device.default:  # asked several times by every operator
-                return args[0].fake_device
-            if func is torch.ops.aten._local_scalar_dense.default:
-                return 0
+        if func is DEVICE and isinstance(args[0], FakeTensor):
+            return CPU
         out = func(*args, **(kwargs or {}))
         for tensor in (out,) if isinstance(out, torch.Tensor) else pytree.tree_leaves(out):
             self.hold(tensor)
@@ -74,9 +71,6 @@ def _replace(module: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor])
         for name, buffer in each._buffers.items():
             each._buffers[name] = buffer if buffer is None else convert(buffer)
     return module
-
-
-FAKES = FakeTensorMode(allow_non_fake_inputs=True)
 
 
 def fake(build: Callable[[], nn.Module], dtype: torch.dtype = torch.float32, device: str = "cpu") -> nn.Module:

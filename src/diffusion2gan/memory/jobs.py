@@ -8,7 +8,8 @@ import timm
 import torch
 
 from diffusion2gan.losses import regression_loss
-from diffusion2gan.memory.count import FAKES, counting, fake
+from diffusion2gan.memory.count import counting, fake
+from diffusion2gan.memory.fakes import FAKES
 from diffusion2gan.memory.networks import Source
 from diffusion2gan.metrics.clip_score import BATCH as CLIP_BATCH
 from diffusion2gan.metrics.features import BATCH as FEATURES_BATCH
