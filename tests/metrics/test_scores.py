@@ -3,75 +3,25 @@
 import json
 import shutil
 from itertools import permutations
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from cleanfid.fid import fid_from_feats
+from metrics.conftest import COUNT, SHIPPED_CLIP, score
 from PIL import Image
 from safetensors import safe_open
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.metrics import bootstrap, clip_score, features, scores
 from diffusion2gan.metrics.precision_recall import precision_recall
-from diffusion2gan.metrics.samples import Samples, ScoredImages
+from diffusion2gan.metrics.samples import ScoredImages
 from diffusion2gan.metrics.scores import Scores
-from diffusion2gan.metrics.speed import Timing
 from diffusion2gan.provenance import json_sha256
-from diffusion2gan.sampling import sampler
-from diffusion2gan.sampling.folder import ImageFiles, image_paths, prepare_folder
+from diffusion2gan.sampling.folder import ImageFiles, image_paths
 from diffusion2gan.settings import METRICS
-from diffusion2gan.teacher import Teacher
-from diffusion2gan.toy import networks as toy
-from diffusion2gan.toy.openmoji import EMOJI, Prompt, Scenes
-from diffusion2gan.toy.source import OpenMoji
-from scripts.evaluate.score import Arguments, main
-
-COUNT = 8
-SHIPPED_CLIP = Path(__file__).parents[2] / "assets" / "toy" / "clip"  # trained, so it tells one picture from another
-
-
-@pytest.fixture
-def benchmark(tmp_path, teacher_folder):
-    """Twelve real scenes as benchmark, and eight others sampled for its first prompts."""
-    folder = tmp_path / "coco2014"
-    (folder / "images").mkdir(parents=True)
-    scenes, others = Scenes("benchmark", 0, 32), Scenes("benchmark", 1, 32)
-    for i in range(12):
-        Image.fromarray(scenes[i].image).save(folder / "images" / f"{i:05d}.png")
-    rows = [{"caption": scenes[i].prompt.caption, **vars(scenes[i].prompt)} for i in range(12)]
-    pd.DataFrame(rows).to_parquet(folder / "prompts.parquet")
-    (folder / "benchmark.json").write_text(json.dumps({"pictures": 12, "classes": OpenMoji().classes()}))
-    recipe = {
-        "model": str(teacher_folder),
-        "count": COUNT,
-        "steps": 2,
-        "guidance": 2.0,
-        "scheduler": "ddim",
-        "spacing": "own",
-        "seed": 0,
-    }
-    recipe["precision"] = "float32"
-    prepare_folder(tmp_path / "drawn", recipe)
-    for i in range(COUNT):
-        Image.fromarray(others[i].image).save(tmp_path / "drawn" / f"{i:05d}.png")
-    return folder
-
-
-@pytest.fixture
-def colours(monkeypatch):
-    """A feature network whose features are the mean colour, a cheap and known one."""
-    monkeypatch.setitem(features.NETWORKS, "efficientnet-lite0", lambda device: lambda pixels: pixels.mean((2, 3)))
-
-
-def score(benchmark, **settings):
-    out = benchmark.parent / "metrics" / "coco2014.json"
-    defaults = {"run": "mine", "scale": "smoke", "features": "efficientnet-lite0", "resolution": 32, "feature_side": 32}
-    main(Arguments(images=benchmark.parent / "drawn", benchmark=benchmark, out=out, **defaults | settings))
-    return json.loads(out.read_text())
+from diffusion2gan.toy.openmoji import EMOJI, Prompt
 
 
 def mean_colours(folder):
@@ -137,53 +87,6 @@ def test_clip_classifies_the_images_of_a_benchmark_with_classes_only(benchmark):
     assert set(score(benchmark, metrics=["clip_score"], clip=spec)["metrics"]) == {"clip_score"}
 
 
-def test_a_model_is_sized_and_timed_as_it_sampled(benchmark, colours, monkeypatch):
-    solved, solve = [], Teacher.solve
-
-    def recorded(self, z, captions, *how):
-        solved.append((len(z), *how))
-        return solve(self, z, captions, *how)
-
-    monkeypatch.setattr(Teacher, "solve", recorded)
-    result = score(benchmark, metrics=["recall"], time=True)
-    weights = sum(weight.numel() for weight in toy.unet().parameters())
-    assert result["metrics"]["params_billion"] == pytest.approx(weights / 1e9)
-    assert result["metrics"]["steps"] == 2
-    assert 0 < result["metrics"]["inference_seconds"] == result["speed"]["median"]
-    assert len(solved) > result["speed"]["repeats"] and set(solved) == {(1, 2, 2.0, "ddim", "own")}
-    assert result["speed"]["precision"] == "float32"
-
-
-@pytest.mark.parametrize(("scheduler", "steps"), [("ddim", 50), ("student", 1), ("lcm", 1)])
-def test_on_a_gpu_every_model_is_timed_in_half_precision(benchmark, monkeypatch, scheduler, steps):
-    """However it sampled its images: a student of one step samples in float32."""
-    recipe = json.loads((benchmark.parent / "drawn" / "sample.json").read_text())
-    recipe |= {"scheduler": scheduler, "steps": steps}
-    (benchmark.parent / "drawn" / "sample.json").write_text(json.dumps(recipe))
-
-    class Model:
-        def __init__(self, path, device, dtype, **how):
-            self.device, self.latent_shape = device, (4, 8, 8)
-            self.unet = self.denoiser = torch.nn.Linear(2, 2, dtype=dtype)
-
-        def sample(self, seeds, captions):
-            return torch.zeros(1, 3, 8, 8)
-
-        def solve(self, z, captions, *how):
-            return z
-
-        def decode(self, latents):
-            return torch.zeros(1, 3, 8, 8)
-
-    monkeypatch.setattr(sampler, "load_teacher", Model)
-    monkeypatch.setattr(sampler, "Baseline", Model)
-    drawn = benchmark.parent / "drawn"
-    scores = Scores(ScoredImages(images=drawn, benchmark=benchmark, metrics=[], resolution=32, time=True))
-    scores.device = torch.device("cuda")
-    scores.measure()
-    assert scores.speed["precision"] == "float16"
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -195,34 +98,6 @@ def test_on_a_gpu_every_model_is_timed_in_half_precision(benchmark, monkeypatch,
 def test_mistakes_are_named(benchmark, colours, settings, message):
     with pytest.raises(UserError, match=message):
         score(benchmark, **settings)
-
-
-def test_more_images_than_prompts_are_refused(benchmark, colours):
-    table = pd.read_parquet(benchmark / "prompts.parquet")
-    table[: COUNT - 1].to_parquet(benchmark / "prompts.parquet")
-    with pytest.raises(UserError, match="holds 8 images.*only 7 prompts"):
-        score(benchmark, metrics=["fid"])
-
-
-def test_images_from_elsewhere_are_scored_but_not_timed(benchmark, colours):
-    (benchmark.parent / "drawn" / "sample.json").unlink()
-    assert score(benchmark, metrics=["fid"])["sample"] is None
-    with pytest.raises(UserError, match="no sample.json"):
-        score(benchmark, metrics=["fid"], time=True)
-
-
-@pytest.fixture
-def drawer(benchmark, tmp_path):
-    """Writes folders of scenes as sample.py would."""
-
-    def draw(name, seed, count=COUNT, repeats=1, **recipe):
-        scenes = Scenes("benchmark", seed, 32)
-        prepare_folder(tmp_path / name, {"count": count, "repeats": repeats, "seed": 0, **recipe})
-        for i in range(count):
-            Image.fromarray(scenes[i].image).save(tmp_path / name / f"{i:05d}.png")
-        return tmp_path / name
-
-    return draw
 
 
 def kernel_distance(drawn, real):
@@ -307,42 +182,6 @@ def test_every_metric_with_its_interval_and_every_image_once(benchmark, colours,
         assert json.loads(file.metadata()["recipe"])["clip"] == f"local-dir:{SHIPPED_CLIP}"
 
 
-def test_no_part_of_a_score_is_kept_when_something_is_wrong(benchmark, colours, drawer):
-    out = benchmark.parent / "metrics" / "coco2014.json"
-
-    def complaint(**settings):
-        with pytest.raises(UserError) as error:
-            score(benchmark, **{"metrics": ["fid"]} | settings)
-        assert "\n" not in str(error.value) and not out.exists()
-        return str(error.value)
-
-    dreamsim = {"metrics": ["dreamsim"], "dreamsim": f"local-dir:{SHIPPED_CLIP}"}
-    assert complaint(**dreamsim) == (
-        "dreamsim compares with the teacher: give the folder of its samples as --teacher_images"
-    )
-    other = drawer("other", 2, captions_sha256="another")
-    assert "do not have the same noise and prompts" in complaint(**dreamsim, teacher_images=other)
-    assert "--repeats 8" in complaint(**dreamsim | {"metrics": ["dreamdiv"]}, diversity=other)
-    (benchmark / "benchmark.json").write_text('{"pictures": 13}')
-    assert complaint().endswith("/images holds 12 of 13 images: make it again with make_benchmark.py")
-    (benchmark / "benchmark.json").unlink()
-    drawn = benchmark.parent / "drawn"
-    Image.new("RGB", (31, 32)).save(drawn / "00003.png")
-    assert (
-        "(32, 32) pixels" in complaint() and "00003.png has (31, 32): sample all of them with one model" in complaint()
-    )
-    (drawn / "00003.png").write_bytes((drawn / "00002.png").read_bytes()[:200])
-    assert "00003.png is damaged" in complaint()
-    (drawn / "00003.png").unlink()
-    assert "holds 7 of 8 images" in complaint()
-    drawer("drawn", 1, captions_sha256="another")
-    assert "was sampled for other prompts" in complaint()
-    for image in (benchmark / "images").iterdir():
-        image.unlink()
-    drawer("drawn", 1)
-    assert "there are no images in" in complaint()
-
-
 def test_three_images_have_an_fid_though_they_are_too_few_for_a_manifold(benchmark, colours, drawer):
     drawer("drawn", 1, count=3)
     assert set(score(benchmark, metrics=["fid"])["metrics"]) == {"fid"}
@@ -382,70 +221,6 @@ def test_distances_are_computed_on_the_device_of_the_scores(benchmark, colours, 
     measured._distances(fake, real, "")
     measured._manifolds(fake, real)
     assert asked == [torch.device("meta")] * 3
-
-
-def test_the_seconds_of_each_part_are_added_up(benchmark, colours, monkeypatch):
-    """On a clock that moves on by a sixteenth of a second when it is read, and by two with the network's features."""
-    clock = SimpleNamespace(now=0.0)
-
-    def monotonic():
-        clock.now += 0.0625125
-        return clock.now
-
-    class Slow(features.Features):
-        def __call__(self, images):
-            clock.now += 2
-            return super().__call__(images)
-
-    monkeypatch.setattr(scores, "time", SimpleNamespace(monotonic=monotonic))
-    monkeypatch.setattr(scores, "Features", Slow)
-    monkeypatch.setattr(scores, "inside_manifolds", lambda *_, device: (torch.ones(COUNT) > 0, torch.ones(12) > 0))
-    monkeypatch.setattr(scores, "seconds", lambda call: Timing(0.5, 0.1, 4))
-    monkeypatch.setattr(sampler, "load_sampler", lambda *_: (None, torch.nn.Linear(1, 1)))
-    settings = {"features": "efficientnet-lite0", "resolution": 32, "feature_side": 32, "time": True}
-    metrics = ["fid", "kid", "precision", "recall"]
-    wanted = ScoredImages(images=benchmark.parent / "drawn", benchmark=benchmark, metrics=metrics, **settings)
-    measured = Scores(wanted).measure()
-    assert measured.parts == {
-        "features": 2.063, "reference": 2.063, "fid": 0.063, "kid": 0.063, "precision_recall": 0.063, "time": 0.063,
-    }  # fmt: skip
-    with measured._part("fid"):
-        clock.now += 1
-    assert measured.parts["fid"] == pytest.approx(1.126, abs=1e-3)
-
-
-@pytest.mark.parametrize("name", ["seed", "captions_sha256", "count"])
-def test_a_teachers_images_of_other_noise_prompts_or_number_are_refused(benchmark, colours, name):
-    drawn = benchmark.parent / "drawn"
-    theirs, other = benchmark.parent / "theirs", {"seed": 1, "captions_sha256": "other", "count": COUNT - 1}
-    shutil.copytree(drawn, theirs)
-    samples = Samples(ScoredImages(images=drawn, benchmark=benchmark, metrics=[], resolution=32, teacher_images=theirs))
-    same = samples.recipe | {"captions_sha256": "same"}
-    samples.recipe = same
-    (theirs / "sample.json").write_text(json.dumps(same | {"model": "another", "steps": 50}))
-    assert samples.of_the_teacher().files == image_paths(theirs)
-    (theirs / "sample.json").write_text(json.dumps(same | {name: other[name]}))
-    with pytest.raises(UserError) as error:
-        samples.of_the_teacher()
-    assert str(error.value) == f"{theirs} and {drawn} do not have the same noise and prompts: sample them alike"
-
-
-def test_samples_of_one_prompt_are_refused_unless_their_recipe_says_how_many(benchmark, colours, drawer):
-    def several(folder):
-        wanted = {"images": benchmark.parent / "drawn", "benchmark": benchmark, "metrics": [], "resolution": 32}
-        return Samples(ScoredImages(**wanted, diversity=folder)).several()
-
-    once, plain, twice = drawer("once", 1), drawer("plain", 1), drawer("twice", 1, repeats=2)
-    (plain / "sample.json").write_text('{"count": 8}')
-    for folder in (None, once, plain, benchmark / "images"):
-        with pytest.raises(UserError) as error:
-            several(folder)
-        assert str(error.value) == (
-            "dreamdiv compares samples of one prompt: make them with sample.py --repeats 8 and give their folder as "
-            "--diversity"
-        )
-    images, repeats = several(twice)
-    assert images.files == image_paths(twice) and repeats == 2
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["gpu", "cpu"])

@@ -3,14 +3,12 @@
 import json
 import os
 import pickle
-import runpy
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from forked import in_processes
 from official.edm import FILTERS, Persistent, laid_out, write
+from pixel import worker
 from torch import nn
 
 from diffusion2gan.errors import UserError
@@ -18,8 +16,6 @@ from diffusion2gan.pixel.edm import EDM
 from diffusion2gan.pixel.edm_pickle import load_edm_pickle
 from scripts.data import adopt_edm
 
-ROOT = Path(__file__).parents[2]
-WORKER = Path(__file__).with_name("worker.py")
 SMALL = {"sample_size": 16, "model_channels": 16, "channel_mult": (1, 2), "num_blocks": 2, "attn_resolutions": (8,)}
 
 
@@ -58,15 +54,11 @@ def test_adopted_networks_train_in_two_processes(tmp_path):
     for architecture in FILTERS:
         path = write(tmp_path / "edm.pkl", laid_out(network(architecture)))
         adopt_edm.main(adopt_edm.Arguments(path, tmp_path / architecture))
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(ROOT / "src/scripts/launch.py"), "--gpus", "2", str(WORKER), str(tmp_path)]
-    ran = subprocess.run(command, env=environment, text=True, capture_output=True)
-    assert ran.returncode == 0, ran.stderr
-    assert "torch.distributed.run --nproc-per-node 2 --standalone" in ran.stderr
-    together, losses = json.loads((tmp_path / "losses.json").read_text()), runpy.run_path(str(WORKER))["losses"]
+    in_processes(lambda: worker.train_each(tmp_path), gpus=2)
+    together = json.loads((tmp_path / "losses.json").read_text())
     assert together.pop("processes") == 2 and len(together) == 4
     for name, found in together.items():
-        assert found == pytest.approx(losses(name, tmp_path, tmp_path / "alone"), rel=1e-3) and len(found) == 3
+        assert found == pytest.approx(worker.losses(name, tmp_path, tmp_path / "alone"), rel=1e-3) and len(found) == 3
 
 
 def test_code_in_a_pickle_is_refused_by_name(ours, tmp_path):

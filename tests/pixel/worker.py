@@ -1,7 +1,6 @@
-"""Three steps with each teacher of a folder, in as many processes as there are: `worker.py FOLDER`."""
+"""Three steps with each teacher of a folder, in as many processes as there are."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -54,14 +53,9 @@ def losses(name: str, teachers: Path, out: Path) -> list[float]:
     return train(training, Schedule(STEPS), out / name, {}, 0, log_every=1)["loss"].tolist()
 
 
-def main(folder: Path) -> None:
+def train_each(folder: Path) -> None:
     teachers, kinds = ("ddpmpp", "ncsnpp"), ("regression", "consistency")
     names = [f"{teacher}/{kind}" for teacher in teachers for kind in kinds]
     found = {name: losses(name, folder, folder / "together") for name in names}
     if distributed.is_main():
         (folder / "losses.json").write_text(json.dumps(found | {"processes": distributed.count()}))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(Path(sys.argv[1]))

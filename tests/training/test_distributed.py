@@ -1,17 +1,14 @@
 """Two processes, micro-batches and sharded weights compute what one process computes on the whole batch."""
 
-import os
-import runpy
-import socket
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
+from forked import in_processes
+from training import worker
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.generator import Generator
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import Fitting
@@ -19,8 +16,6 @@ from diffusion2gan.training import adversarial, distributed
 
 pytestmark = pytest.mark.xdist_group("distributed")  # one start of the processes for all tests
 
-ROOT = Path(__file__).parents[2]
-WORKER = Path(__file__).with_name("worker.py")
 KINDS = ("regression", "gan", "gigagan")
 
 
@@ -37,9 +32,8 @@ def files(small_teacher_folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(files):
     """Each training in this process, its batch in one piece."""
-    outcome = runpy.run_path(str(WORKER))["outcome"]
     *given, folder = files
-    return {kind: outcome(kind, *given, folder / f"alone-{kind}", Fitting()) for kind in KINDS}
+    return {kind: worker.outcome(kind, *given, folder / f"alone-{kind}", Fitting()) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -53,44 +47,27 @@ def expected(files, alone):
     def of(kind, first, last):
         if kind != "gan":
             return alone[kind]
-        worker = runpy.run_path(str(WORKER))
         *given, folder = files
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(adversarial, "single_sample_r1", worker["r1_in_parts"](iter([first, last])))
-            return worker["outcome"]("gan", *given, folder / f"parts-{first}-{last}", Fitting())
+            patch.setattr(adversarial, "single_sample_r1", worker.r1_in_parts(iter([first, last])))
+            return worker.outcome("gan", *given, folder / f"parts-{first}-{last}", Fitting())
 
     return of
 
 
 @pytest.fixture(scope="module")
 def together(files):
-    """The folder with the results of two processes, started as by the launcher."""
+    """The folder with the results of two processes."""
     *given, folder = files
-    outcome = runpy.run_path(str(WORKER))["outcome"]
-    outcome("gan", *given, folder / "moved-gan", Fitting(), cut_at=2, goes_on=False)
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(ROOT / "src/scripts/launch.py"), "--gpus", "2", str(WORKER), *map(str, files)]
-    ran = subprocess.run(command, env=environment, text=True, capture_output=True)
-    assert ran.returncode == 0, ran.stderr
-    assert "torch.distributed.run --nproc-per-node 2 --standalone" in ran.stderr
+    worker.outcome("gan", *given, folder / "moved-gan", Fitting(), cut_at=2, goes_on=False)
+    in_processes(lambda: worker.two_processes(*files), gpus=2)
     return files[-1]
 
 
 @pytest.fixture(scope="module")
 def nodes(files):
-    """The folder with the results of four processes: two nodes of two, which meet at a port of this machine."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}", "--rdzv-id=test"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2", *meeting]
-    command = [*torchrun, "--local-addr=127.0.0.1", str(WORKER), *map(str, files), "nodes"]
-    running = [
-        subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for _ in range(2)
-    ]
-    for node, (said, _) in [(node, node.communicate()) for node in running]:
-        assert node.returncode == 0, said
+    """The folder with the results of four processes: two nodes of two."""
+    in_processes(lambda: worker.two_nodes(*files), gpus=2, nodes=2)
     return files[-1]
 
 
@@ -110,9 +87,8 @@ def test_these_tests_run_in_one_worker(request):
 @pytest.mark.parametrize("kind", KINDS)
 def test_micro_batches_are_the_batch(files, alone, kind):
     *given, folder = files
-    outcome = runpy.run_path(str(WORKER))["outcome"]
     fitting = Fitting(accumulation=4, gradient_checkpointing=True)
-    check(outcome(kind, *given, folder / f"micro-batches-{kind}", fitting), alone[kind])
+    check(worker.outcome(kind, *given, folder / f"micro-batches-{kind}", fitting), alone[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -159,8 +135,7 @@ def test_a_training_goes_on_in_another_number_of_processes(files, expected, toge
     """From one process to two with sharded weights, and from four to one."""
     *given, folder = files
     assert sorted(path.name for path in (folder / "hsdp-left").iterdir()) == ["step-00000001", "step-00000002"]
-    outcome = runpy.run_path(str(WORKER))["outcome"]
-    check(outcome("gan", *given, folder / "hsdp-left", Fitting()), expected("gan", 4, 1))
+    check(worker.outcome("gan", *given, folder / "hsdp-left", Fitting()), expected("gan", 4, 1))
     moved = torch.load(together / "moved-gan.pt", weights_only=True)
     assert moved["processes"] == 2
     check(moved, expected("gan", 1, 2))
@@ -177,7 +152,7 @@ def test_r1_takes_a_sample_of_each_process(alone, expected):
 
 def test_a_vgg_trains_in_two_processes(files, together):
     *given, folder = files
-    expected = runpy.run_path(str(WORKER))["outcome"]("vgg", *given, folder / "alone-vgg", Fitting())
+    expected = worker.outcome("vgg", *given, folder / "alone-vgg", Fitting())
     result = torch.load(together / "ddp-vgg.pt", weights_only=True)
     assert result["processes"] == 2
     torch.testing.assert_close(result["weights"], expected["weights"], rtol=0, atol=1e-4)  # in single precision
@@ -186,7 +161,7 @@ def test_a_vgg_trains_in_two_processes(files, together):
 
 def test_the_trainings_moved(alone, small_teacher_folder):
     """The weights compared above differ from the initial ones."""
-    fresh = runpy.run_path(str(WORKER))["Generator"].from_teacher(small_teacher_folder).state_dict()
+    fresh = Generator.from_teacher(small_teacher_folder).state_dict()
     for kind in KINDS:
         moved = [not torch.allclose(alone[kind]["weights"]["student"][name].float(), fresh[name]) for name in fresh]
         assert sum(moved) > 0.9 * len(moved)

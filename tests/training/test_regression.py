@@ -14,16 +14,10 @@ from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Place
 from diffusion2gan.seeds import batch_indices, mix
 from diffusion2gan.settings import Fitting, RegressionSettings
-from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distillation, distributed
 from diffusion2gan.training.regression import RegressionTraining
 
 STEP, SEED = 3, 7
-
-
-@pytest.fixture(scope="module")
-def teacher(small_teacher_folder):
-    return Teacher(str(small_teacher_folder))
 
 
 def regression(teacher, loss, accumulation, **settings):

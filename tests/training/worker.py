@@ -1,10 +1,8 @@
-"""Trainings of a tiny student in double precision, in as many processes as there are: `worker.py TEACHER METRIC OUT`.
+"""Trainings of a tiny student in as many processes as there are.
 
-`worker.py TEACHER METRIC OUT nodes` runs those for several nodes. In double precision, because Adam makes whole steps
-of gradients that are nothing but rounding.
+In double precision, because Adam makes whole steps of gradients that are nothing but rounding.
 """
 
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -168,30 +166,28 @@ def in_half(teacher: str) -> dict:
     return {"x": x.detach(), "expected": expected, "dtypes": dtypes}
 
 
-def main(teacher: str, metric: str, out: str, machines: str = "") -> None:
-    out = Path(out)
-
-    def keep(name: str, result: dict) -> None:
-        if distributed.is_main():
-            torch.save(result, out / f"{name}.pt")
-
-    if machines:
-        accumulated = Fitting(shard=True, accumulation=2)
-        keep("hsdp", outcome("gan", teacher, metric, out / "hsdp", accumulated))
-        keep("hsdp-cut", outcome("gan", teacher, metric, out / "hsdp-cut", accumulated, cut_at=2))
-        left = outcome("gan", teacher, metric, out / "hsdp-left", Fitting(shard=True), cut_at=2, goes_on=False)
-        keep("hsdp-left", left)
-        keep("half", in_half(teacher))
-        return
+def two_processes(teacher: str, metric: str, out: Path) -> None:
+    """Each kind of training with each way to fit it, then one that a single process began, and a VGG."""
     fittings = {"ddp": Fitting(), "accumulated": Fitting(accumulation=2), "fsdp": Fitting(shard=True)}
     for name, fitting in fittings.items():
         for kind in ("regression", "gan", "gigagan"):
             cut_at = 2 if fitting.shard else None
-            keep(f"{name}-{kind}", outcome(kind, teacher, metric, out / f"{name}-{kind}", fitting, cut_at))
-    keep("moved-gan", outcome("gan", teacher, metric, out / "moved-gan", Fitting(shard=True)))
-    keep("ddp-vgg", outcome("vgg", teacher, metric, out / "ddp-vgg", Fitting()))
+            folder = out / f"{name}-{kind}"
+            keep(outcome(kind, teacher, metric, folder, fitting, cut_at), folder)
+    keep(outcome("gan", teacher, metric, out / "moved-gan", Fitting(shard=True)), out / "moved-gan")
+    keep(outcome("vgg", teacher, metric, out / "ddp-vgg", Fitting()), out / "ddp-vgg")
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(*sys.argv[1:])
+def two_nodes(teacher: str, metric: str, out: Path) -> None:
+    """Sharded trainings: whole, interrupted, left for another number of processes; and one pass in bfloat16."""
+    accumulated = Fitting(shard=True, accumulation=2)
+    keep(outcome("gan", teacher, metric, out / "hsdp", accumulated), out / "hsdp")
+    keep(outcome("gan", teacher, metric, out / "hsdp-cut", accumulated, cut_at=2), out / "hsdp-cut")
+    left = outcome("gan", teacher, metric, out / "hsdp-left", Fitting(shard=True), cut_at=2, goes_on=False)
+    keep(left, out / "hsdp-left")
+    keep(in_half(teacher), out / "half")
+
+
+def keep(result: dict, path: Path) -> None:
+    if distributed.is_main():
+        torch.save(result, path.with_suffix(".pt"))

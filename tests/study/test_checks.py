@@ -1,0 +1,76 @@
+"""Every name in the study refers to something that fits."""
+
+import pytest
+from study.conftest import complaint
+
+CD = {"stage": "consistency", "loss": "lpips", "teacher": "edm-cifar10", "images": "cifar10"}
+
+
+GAN = {"stage": "gan", "discriminator": "diffusion"}
+
+
+def test_an_unknown_row():
+    rows = ["regression-mse", "regresion-lpips"]
+    message = complaint(tables={"table1": {"rows": rows}})
+    assert message == (
+        "config.yaml: tables.table1: no run or model 'regresion-lpips', did you mean 'regression-lpips'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"runs": {"x": GAN | {"init": "regression-mce"}}}, "runs.x.init: no run 'regression-mce', did you mean 'regr"),
+        ({"runs": {"x": GAN}}, "runs.x has no `init`: name the run it starts from"),
+        ({"runs": {"x": {"stage": "gan", "init": "regression-mse"}}}, "runs.x has no discriminator"),
+        ({"runs": {"x": {"discriminator": "gigagan"}}}, "runs.x is a regression with a discriminator"),
+        ({"runs": {"x": {"init": "regression-mse"}}}, "runs.x is a regression: it takes no `init`"),
+        (
+            {"runs": {"x": GAN | {"init": "y"}, "y": GAN | {"init": "x"}}},
+            "runs.x starts from itself: x -> y -> x; change an `init`",
+        ),
+        ({"runs": {"x": CD | {"dataset": "sd-cfg-3"}}}, "runs.x learns without pairs: give it teacher and images"),
+        ({"runs": {"x": CD | {"teacher": "sd15"}}}, "runs.x works in pixels: give it a pixel teacher"),
+        ({"runs": {"x": {"images": "cifar10"}}}, "runs.x learns from pairs: it takes no teacher and no images"),
+        ({"runs": {"x": {"dataset": "sd-cfg-33"}}}, "runs.x: no dataset 'sd-cfg-33', did you mean 'sd-cfg-3'?"),
+        ({"runs": {"x": {"batch": "larg"}}}, "scales/toy.yaml: regression: no batch 'larg', did you mean 'large'?"),
+        (
+            {"regression": {"batch": {"base": {"size": 36, "gpus": 4, "accumulation": 2}}}},
+            "regression: batch.base has size 36, which does not divide among 1 nodes of 4 GPUs with 2 micro-batches",
+        ),
+        ({"runs": {"x": {"iterations": "brief"}}}, "scales/toy.yaml: regression: no number of iterations 'brief'"),
+        ({"datasets": {"sd-cfg-3": {"teacher": "sd16"}}}, "datasets.sd-cfg-3: no teacher 'sd16', did you mean 'sd15'?"),
+        ({"datasets": {"sd-cfg-3": {"prompts": "laion"}}}, "datasets.sd-cfg-3: no list of prompts 'laion'"),
+        (
+            {"datasets": {"cifar10-50k": {"part_of": "cifar10-100k"}}},
+            "datasets.cifar10-50k.part_of: no whole dataset 'cifar10-100k', did you mean 'cifar10-1000k'?",
+        ),
+        (
+            {"datasets": {"cifar10-50k": {"pairs": 501}}},
+            "scales/toy.yaml: datasets.cifar10-50k has more pairs than cifar10-1000k, which it is part of",
+        ),
+        ({"tables": {"table2": {"benchmark": "coco2015"}}}, "tables.table2: no benchmark 'coco2015'"),
+        ({"figures": {"figure1": {"columns": {"teacher": "T"}}}}, "figures.figure1: no run or model 'teacher'"),
+        ({"models": {"x": {"teacher": "sd15"}}}, "models.x is a teacher: it needs solver and guidance"),
+        (
+            {"models": {"x": {"teacher": "sd15", "solver": "ddim", "guidance": 3, "spacing": "leading"}}},
+            "models.x is a teacher: it takes no spacing",
+        ),
+        (
+            {"models": {"x": {}}},
+            "models.x needs teacher, solver and guidance; or, for a published pipeline, scheduler, steps",
+        ),
+        (
+            {"models": {"x": {"pipeline": "a/b", "steps": 1}}},
+            "models.x needs teacher, solver and guidance; or, for a publi",
+        ),
+        ({"tables": {"table5": {"teacher": "teacher-sdx"}}}, "no model 'teacher-sdx', did you mean 'teacher-sdxl'?"),
+        ({"models": {"x": {"reported_only": True, "guidance": 3}}}, "models.x is reported only"),
+        (
+            {"models": {"x": {"teacher": "sd15", "solver": "heun", "guidance": 3}}},
+            "teachers.sd15.steps: no solver 'heun'",
+        ),
+    ],
+)
+def test_a_name_that_refers_to_nothing(changes, said):
+    assert said in complaint(**changes)
