@@ -37,7 +37,9 @@ class PairDataset:
         self.folder = Path(folder)
         self.made = self.folder / "index.parquet"
         if not self.made.exists():
-            raise UserError(f"there are no pairs in {folder}: make them with snakemake -- {folder}/index.parquet")
+            raise UserError(
+                f"there are no pairs in {folder}: make them with `snakemake --cores all -- {folder}/index.parquet`"
+            )
         self.index = pd.read_parquet(self.made)
         self.captions = read_prompts(self.folder / "prompts.parquet")
         self.ends = self.index["rows"].cumsum().to_numpy()

@@ -32,7 +32,7 @@ def load_images(source: str, count: int, seed: int = 0) -> np.ndarray:
         return _from_folder(path)
     if not path.exists():
         raise UserError(
-            f"there is no CIFAR-10 at {source}: fetch it with `snakemake -- {source}` or from {URL} "
+            f"there is no CIFAR-10 at {source}: fetch it with `snakemake --cores 1 -- {source}` or from {URL} "
             f"({BYTES / 1e6:.0f} MB), or give a folder of images"
         )
     return _from_archive(path)
@@ -73,5 +73,6 @@ def _from_folder(folder: Path) -> np.ndarray:
 def _image(file: Path) -> np.ndarray:
     image = Image.open(file).convert("RGB")
     if image.size != (SIDE, SIDE):
-        raise UserError(f"{file} has {' × '.join(map(str, image.size))} pixels, CIFAR-10's images {SIDE} × {SIDE}")
+        size = " × ".join(map(str, image.size))
+        raise UserError(f"{file} has {size} pixels, CIFAR-10's images have {SIDE} × {SIDE}: resize it")
     return np.asarray(image)

@@ -29,7 +29,7 @@ def check(study: Study, folder: Path, jobs: Iterable[tuple[str, dict]], fetched:
 
         Memory(study, folder / "plan" / "memory.json").check(jobs)
     needed = sum(output_bytes(study, rule, wildcards) for rule, wildcards in jobs)
-    check_disk(folder, needed, "the planned output (`snakemake -- results/plan.md` estimates it)")
+    check_disk(folder, needed, "the planned output (`snakemake --cores 1 -- results/plan.md` estimates it)")
 
 
 def _check_benchmark(study: Study, name: str, fetched: Iterable[str]) -> None:
