@@ -86,7 +86,7 @@ def test_a_file_with_other_tensors_under_the_right_names_is_an_error(tmp_path, q
         with pytest.raises(UserError) as said:
             LPIPS.load(file)
         assert str(said.value) == (
-            f"'{file}' is not a VGG16 of the layout its names say: its tensors have other shapes"
+            f"'{file}' has the names of a VGG16, but tensors of other shapes: use the published file"
         )
 
 
@@ -125,6 +125,6 @@ def test_messages_say_which_files_there_are(tmp_path):
     with pytest.raises(UserError) as said:
         LPIPS.load(tmp_path / "other.pth")
     assert str(said.value) == (
-        f"'{tmp_path / 'other.pth'}' is of another layout: give a calibrated latent metric (*_latest_vgg16_tuned.pth), "
+        f"'{tmp_path / 'other.pth'}' has another layout: give a calibrated latent metric (*_latest_vgg16_tuned.pth), "
         "torchvision's vgg16-397923af.pth, or a .safetensors of calibrate_lpips.py"
     )

@@ -1,10 +1,9 @@
 """Random differentiable transforms T of latents: the ensemble of E-LatentLPIPS (Sec. 3.2, Eq. 3).
 
 The paper applies "random differentiable augmentations [ADA, DiffAugment], general geometric
-transformations, and cutout" to both latents and leaves the set to its supplement. The four parts and
-their distributions below are those of the authors' E-LatentLPIPS package. For each sample,
-geometry is one affine map with one resampling, colour is one affine map of the channels, and
-cutout is one mask.
+transformations, and cutout" to both latents and leaves the details to its supplement. The four parts and
+their distributions below are those of the authors' E-LatentLPIPS package. For each sample, all geometry is
+one affine map and is resampled once, colour is one affine map of the channels, and cutout is one mask.
 """
 
 import math
@@ -24,7 +23,10 @@ CPU = {"device": "cpu", "dtype": torch.float32}  # whatever torch's defaults are
 
 
 class Ensemble:
-    """The distribution of T: one of `PRESETS`, moved by one of `RESAMPLINGS`. Raises UserError for any other name."""
+    """The distribution of T: a preset of `PRESETS`, whose geometry is resampled by one of `RESAMPLINGS`.
+
+    Raises UserError for any other name.
+    """
 
     def __init__(self, preset: str, resampling: str = RESAMPLING):
         if preset not in PRESETS:
@@ -57,7 +59,7 @@ class Ensemble:
         flip, quarters = 1 - 2 * chance(2), chance(4)
         right, down = (uniform(-side / 8, side / 8).round() for _ in range(2))
         maps = affine(side, flip, torch.ones(count, **CPU), quarters * math.pi / 2, right, down)
-        if "g" in self.preset:  # ADA's geometric transformations: scale, turn, stretch, turn, shift; p = 1
+        if "g" in self.preset:  # ADA's geometric transformations: scale, rotate, stretch, rotate, shift; p = 1
             still = torch.zeros(count, **CPU)
             scale, angle = torch.exp2(normal(0.2)), uniform(-math.pi, math.pi)
             maps = affine(side, scale, scale, angle, still, still) @ maps
@@ -76,7 +78,7 @@ class Ensemble:
 class Transform:
     """N transforms for latents (C, s, s).
 
-    `maps` (N, 3, 3) move each pixel (x, y), `colour` (N, 3) is brightness, contrast and
+    `maps` (N, 3, 3) are affine maps of pixel coordinates (x, y), `colour` (N, 3) is brightness, contrast and
     saturation, `mask` (N, 1, s, s) is 0 where cutout removes a pixel and 1 elsewhere.
     """
 
@@ -92,10 +94,10 @@ class Transform:
         return Transform(self.side, self.maps[rows], colour, mask, self.resampling)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """T x for latents x (N, C, s, s), mirrored at their edges, in the type of x.
+        """T x for latents x (N, C, s, s), which are mirrored at their edges; in the dtype of x.
 
-        Places are computed in float32 (float64 for x in float64) for half-precision x and under autocast too.
-        Raises ValueError for any other height or width, and for another number of latents.
+        Sampling coordinates are float32 (float64 for x in float64), even for x in half precision and under autocast.
+        Raises ValueError if x has another number of latents, another height or another width.
         """
         if len(x) != len(self.maps):
             raise ValueError(f"there are {len(self.maps)} transforms for {len(x)} latents")
@@ -115,7 +117,7 @@ def affine(
     right: torch.Tensor,
     down: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
-    """Maps (N, 3, 3) of pixel coordinates (x, y): scale and then turn about the centre, then shift.
+    """Maps (N, 3, 3) of pixel coordinates (x, y): scale and then rotate about the centre, then shift.
 
     Scales (N,) are factors, and -1 is a flip; angles (N,) are radians, clockwise; shifts (N,) are in pixels.
     The maps are float64, which autocast does not round.
@@ -130,10 +132,10 @@ def affine(
 def recolour(
     x: torch.Tensor, brightness: torch.Tensor, contrast: torch.Tensor, saturation: torch.Tensor
 ) -> torch.Tensor:
-    """Add brightness, scale by contrast about the sample's mean and by saturation about the mean of the channels.
+    """Add brightness b, then scale by contrast c about each sample's mean, then by saturation s about its grey.
 
-    Together they give s c x + c (1 - s) grey + (1 - c) mean + b, where grey (N, 1, h, w) and
-    mean (N, 1, 1, 1) are the means of x over channels and over everything.
+    This is s c x + c (1 - s) grey + (1 - c) mean + b for x (N, C, h, w) and factors (N, 1, 1, 1), where
+    grey (N, 1, h, w) and mean (N, 1, 1, 1) are the means of x over channels and over everything.
     """
     grey = x.mean(1, keepdim=True)
     mean = grey.mean((2, 3), keepdim=True)

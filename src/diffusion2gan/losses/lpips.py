@@ -50,8 +50,9 @@ class LPIPS(nn.Module):
     def forward(self, x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
         """Distances (N,) ≥ 0 of x0 from x1, both (N, C, h, w): scaled latents, or images in [-1, 1].
 
-        Only x0 gets a gradient; x1 is the target. Raises UserError if the trunk takes another number of channels,
-        or if the inputs are too small for its pooling layers (latents below 4 × 4, images below 16 × 16).
+        Only x0 gets a gradient; x1 is the target. Raises UserError if the shapes differ, if the trunk takes another
+        number of channels, or if the inputs are too small for its pooling layers (latents below 4 × 4, images below
+        16 × 16).
         """
         self._check(x0, x1)
         features = self.trunk.features(x0)
@@ -119,10 +120,10 @@ class PixelLPIPS(nn.Module):
 class ELatentLPIPS(nn.Module):
     """d(x0, x1) = E_T[ℓ(F(T x0), F(T x1))], LatentLPIPS under random transforms T (Eq. 3).
 
-    Each call averages over `draws` T for each sample; training averages further as its steps go on. With
+    Each call averages over `draws` random T for each sample, and every training step samples new ones. With
     `vae`, one of `VAES`, the latents are raw outputs of that autoencoder and are scaled here; without it
     they must be scaled already. `add_l1` adds the mean absolute difference, as the authors' package does
-    and the paper does not. Raises UserError if there is no such autoencoder, or if `draws` is not at least 1.
+    and the paper does not. Raises UserError if there is no such autoencoder, or if `draws` is below 1.
     """
 
     def __init__(
@@ -156,20 +157,20 @@ class ELatentLPIPS(nn.Module):
     ) -> torch.Tensor:  # fmt: skip
         """Distances (N,) of latents x0 from their targets x1, both (N, C, s, s); x0 = G(z, c) gives Eq. 4.
 
-        The transforms are sampled with `generator`, on the CPU. If x0 and x1 are only some `rows` of a larger
-        `batch`, the transforms of the whole batch are sampled, so they do not depend on how it is split.
-        Raises ValueError if the latents are not square.
+        The transforms are sampled with `generator`, on the CPU. If x0 and x1 are only some `rows` of a batch of
+        `batch` samples, the transforms of the whole batch are sampled, so they do not depend on how it is split.
+        Raises ValueError if the latents are not square, and UserError as `LPIPS` does.
         """
         if self.vae:
             x0, x1 = scaled(x0, self.vae), scaled(x1, self.vae)
-        self._look_once(x1)
+        self._warn_if_unscaled(x1)
         distances = 0.0
         for _ in range(self.draws):
             transform = self.ensemble.draw(batch or len(x0), x0.shape[-1], generator)[rows]
             distances = distances + self.metric(transform(x0), transform(x1)) / self.draws
         return distances + (x0 - x1).abs().mean((1, 2, 3)) if self.add_l1 else distances
 
-    def _look_once(self, x1: torch.Tensor) -> None:
+    def _warn_if_unscaled(self, x1: torch.Tensor) -> None:
         if not self.looked and (deviation := x1.detach().float().std().item()) > LARGEST_DEVIATION:
             warnings.warn(
                 f"latents with a standard deviation of {deviation:.1f} look unscaled: multiply them by the "
@@ -188,10 +189,10 @@ def scaled(raw: torch.Tensor, vae: str) -> torch.Tensor:
 def distance(
     features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], heads: Iterable[torch.Tensor], dropout: float = 0
 ) -> torch.Tensor:
-    """ℓ (N,) of the taps (N, C, h, w): squared differences, weighted by heads (C,), averaged over positions, added up.
+    """ℓ (N,) of the taps (N, C, h, w): squared differences, weighted by heads (C,), averaged over positions, summed.
 
-    At each position the feature vector is scaled to unit length. During calibration, a fraction
-    `dropout` of the squared differences is zeroed at random before the heads.
+    At each position the feature vector is first scaled to unit length. During calibration, the squared
+    differences pass through dropout.
     """
     taps = zip(features, targets, heads, strict=True)
     squared = ((F.dropout((_unit(f0) - _unit(f1)).square(), dropout), head) for f0, f1, head in taps)
@@ -200,5 +201,5 @@ def distance(
 
 def _unit(features: torch.Tensor) -> torch.Tensor:
     features = features.to(torch.promote_types(features.dtype, torch.float32))
-    # inside the root, so that the gradient is finite where every feature is zero
+    # ε is inside the root, so that the gradient is finite where every feature is zero
     return features * (features.square().sum(1, keepdim=True) + 1e-8).rsqrt()

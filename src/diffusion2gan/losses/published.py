@@ -52,14 +52,14 @@ def read(path: Path) -> tuple[VGG, list[torch.Tensor]]:
         heads = _heads(_tensors(_pixel_heads()))
     else:
         raise UserError(
-            f"'{path}' is of another layout: give a calibrated latent metric (*_latest_vgg16_tuned.pth), "
+            f"'{path}' has another layout: give a calibrated latent metric (*_latest_vgg16_tuned.pth), "
             "torchvision's vgg16-397923af.pth, or a .safetensors of calibrate_lpips.py"
         )
     # the same layers in the same order; only their names differ
     theirs = [tensor for name, tensor in weights.items() if name.startswith(prefix)]
     ours = trunk.state_dict()
     if [tensor.shape for tensor in theirs] != [tensor.shape for tensor in ours.values()]:
-        raise UserError(f"'{path}' is not a VGG16 of the layout its names say: its tensors have other shapes")
+        raise UserError(f"'{path}' has the names of a VGG16, but tensors of other shapes: use the published file")
     trunk.load_state_dict(dict(zip(ours, theirs, strict=True)))
     return trunk, heads
 

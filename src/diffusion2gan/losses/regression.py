@@ -63,10 +63,10 @@ def regression_loss(
     """The loss that `settings.loss` names: (x0, x1, place) → scalar for scaled latents (N, C, h, w).
 
     x1 is the target. `place` says which rows of a batch x0 and x1 are; without it they are a whole batch.
-    A perceptual loss reads its calibrated metric from `metric_file`, or is given the metric; `lpips` decodes with
+    A perceptual loss needs a calibrated metric: `metric_file` is its file, or the metric itself. `lpips` decodes with
     `decode` (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` averages over
-    `settings.draws` transforms of the preset `settings.ensemble`. Raises UserError if the metric is missing or compares
-    the other space (latents or pixels).
+    `settings.draws` transforms of the preset `settings.ensemble`. Raises UserError if the metric is missing, or if it
+    compares latents where the loss compares pixels, or the reverse.
     """
     name = settings.loss
     if name in POINTWISE:
@@ -75,7 +75,10 @@ def regression_loss(
         raise UserError(f"the loss {name} needs a calibrated metric: give its file as --lpips")
     metric = (metric_file if isinstance(metric_file, LPIPS) else LPIPS.load(metric_file)).to(device)
     if metric.space != PERCEPTUAL[name]:
-        raise UserError(f"the loss {name} compares {PERCEPTUAL[name]}s, the metric {metric_file} {metric.space}s")
+        raise UserError(
+            f"the loss {name} compares {PERCEPTUAL[name]}s, but the metric {metric_file} compares {metric.space}s: "
+            "give another metric as --lpips"
+        )
     if name != "e_latent_lpips":
         distance = PixelLPIPS(metric, decode, side) if name == "lpips" else metric
         return lambda x0, x1, place=None: distance(x0, x1).mean()

@@ -25,7 +25,7 @@ BORDER = len(SYM6) // 4  # pixels around the output that its last filter reads
 
 
 def warp(x: torch.Tensor, maps: torch.Tensor, resampling: str = RESAMPLING) -> torch.Tensor:
-    """Move the pixels of x (N, C, s, s) by maps (N, 3, 3), with one of `RESAMPLINGS`."""
+    """Move the pixels of x (N, C, s, s) by affine maps (N, 3, 3), with one of `RESAMPLINGS`; in the dtype of x."""
     from kornia.geometry.transform import warp_affine  # here, because importing kornia takes two seconds
 
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -41,8 +41,8 @@ def warp(x: torch.Tensor, maps: torch.Tensor, resampling: str = RESAMPLING) -> t
 def _band_limited(x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """Filter to twice the resolution, sample bilinearly there, filter back (Karras et al. 2020, App. B.2).
 
-    The resolution doubles and halves along each axis by a matrix, which also mirrors x at its edges, by as much as its
-    own side. Beyond that is zero.
+    A matrix for each axis doubles the resolution and mirrors x at its edges, by its own side. Beyond that are zeros.
+    Another matrix halves the resolution.
     """
     from kornia.geometry.transform import warp_affine
 
@@ -65,7 +65,7 @@ def _doubling(margin: int) -> torch.Tensor:
 
 
 @cache
-@torch.inference_mode(False)  # a matrix that is made during an evaluation serves the training after it
+@torch.inference_mode(False)  # a matrix cached during an evaluation is also used by a later training
 def _upsampling(side: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """The matrix (2 (3 side - 2), side) that mirrors a signal at both ends and doubles its resolution."""
     mirrored = F.pad(torch.eye(side, dtype=torch.float64), (side - 1, side - 1), mode="reflect").T
@@ -89,7 +89,7 @@ def _filters(rows: int, columns: int, offset: int) -> torch.Tensor:
 
 @contextmanager
 def _no_tf32():
-    """Multiply float32 matrices exactly, also where a training lets a GPU use TF32; gradients are left to it."""
+    """Multiply float32 matrices exactly, even if a training allows TF32. The backward pass, outside, may use TF32."""
     try:
         before = torch.get_float32_matmul_precision()
     except RuntimeError:  # the precision was set by torch's newer switch, which the older functions do not read
