@@ -22,11 +22,11 @@ def single_sample_r1(
 ) -> torch.Tensor:
     """every · γ/2 · ‖∇ₓ D(x, z, c)‖² at the first real sample of the batch; a scalar.
 
-    R1 is from Mescheder et al., ICML 2018; because it is applied only every `every` steps, it is scaled by
-    `every` (Karras et al., CVPR 2020). D(x, z, c) is the sum of all logits, over locations and heads, as in
-    LaMa (Suvorov et al., WACV 2022).  # ours
-    Batches are shuffled, so the first sample is a random one. Everything is computed in float32 or wider (TF32 on a
-    GPU that a training lets use it), because second derivatives are too inaccurate in bfloat16.
+    x and z are (N, C, h, w), `text_embeddings` (N, T, D). R1 is from Mescheder et al., ICML 2018; because it is applied
+    only every `every` steps, it is scaled by `every` (Karras et al., CVPR 2020). D(x, z, c) is the sum of all logits,
+    over locations and heads, as in LaMa (Suvorov et al., WACV 2022).  # ours
+    Batches are shuffled, so the first sample is a random one. Everything is computed in float32 or wider (in TF32 where
+    the training allows it), because second derivatives are too inaccurate in bfloat16.
 
     With v = ∇ₓD held constant, ½‖∇ₓD‖² has the same gradient to the weights as the derivative of D along v. That is a
     forward pass of pairs (value, derivative), so the U-Net's blocks can be recomputed in its backward pass.
@@ -60,7 +60,7 @@ def _exactly(device: torch.device):
 class _OutOfPlace(TorchDispatchMode):
     """While any mode is active, torch computes forward derivatives out of place.
 
-    Otherwise that of softmax overwrites a tensor that its backward pass reads.
+    Otherwise the derivative of softmax overwrites a tensor that its backward pass reads.
     """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):

@@ -141,15 +141,15 @@ class AdversarialTraining(StudentTraining):
     def matching_loss(
         self, batch: MicroBatch, generated: torch.Tensor, other: torch.Tensor, captions: Sequence[str]
     ) -> torch.Tensor:
-        """GigaGAN's matching-aware loss: D learns to call any latent fake when its text is another sample's.
+        """GigaGAN's matching-aware loss, a scalar: D learns to call any latent fake if its text is another sample's.
 
-        `other` (batch_size,) are the samples that give their text. A sample that would keep its own text is left out.
+        Row i of the batch gets the text of row `other[i]` (batch_size,). Rows that would keep their own are left out.
         """
         rows, mismatched = batch.place.rows, other != torch.arange(len(other))
         if not mismatched.any():
             return generated.new_zeros(())
         share = mismatched[rows].float().mean() / mismatched.float().mean()  # of the mean over the whole batch
-        # every process has to call D
+        # every process has to call D, because DDP and FSDP communicate in it
         here = mismatched[rows].nonzero().flatten() if share else torch.arange(len(batch.x))
         text = self.text([captions[row] for row in other[rows][here].tolist()])
         with self.precision():

@@ -23,7 +23,7 @@ from diffusion2gan.io import load_pickle, write_json
 from diffusion2gan.training import distributed
 
 FORMAT = {"checkpoint_format": 3}  # compared like a setting, so that a checkpoint of another format is refused
-KEPT = 2  # checkpoints of a training, while a third is written                                          # ours
+KEPT = 2  # checkpoints of a training that stay; while one is written, there are three                   # ours
 RECORD = "record.json"
 STATE = "optimizer."  # prefix of the names of optimizer states
 
@@ -123,7 +123,7 @@ def _tensors(modules: nn.ModuleDict, optimizers: list[torch.optim.Optimizer]) ->
 
 
 def _add_states(saved: dcp_metadata.Metadata, modules: nn.ModuleDict, optimizers: list[torch.optim.Optimizer]) -> None:
-    """Create the optimizer states that were saved, to be read into. A weight without a gradient so far has none."""
+    """Create the optimizer states that were saved, for `dcp.load` to fill. A weight that had no gradient has none."""
     weights = dict(modules.named_parameters())
     groups = {weight: (each, group) for each in optimizers for group in each.param_groups for weight in group["params"]}
     for name, tensor in saved.state_dict_metadata.items():
@@ -140,7 +140,7 @@ def _add_states(saved: dcp_metadata.Metadata, modules: nn.ModuleDict, optimizers
         optimizer.state[weight][key] = value
 
 
-# what torch's description of the tensors may name when it is unpickled
+# the classes that torch's description of the tensors may name when it is unpickled
 ALLOWED = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in (
     dcp_metadata.Metadata, dcp_metadata.MetadataIndex, dcp_metadata.TensorStorageMetadata,
     dcp_metadata.ChunkStorageMetadata, dcp_metadata.TensorProperties, dcp_metadata.StorageMeta,

@@ -1,4 +1,4 @@
-"""What the scripts of all distillation stages share: their files, the loss and the pairs, and running to the end."""
+"""Shared by the scripts of all distillation stages: their arguments, the pairs, the loss, and the whole training."""
 
 import resource
 from dataclasses import asdict, replace
@@ -65,7 +65,7 @@ def loss_of(args: Arguments, teacher: Teacher | PixelTeacher) -> Loss:
 
 
 def run(training: StudentTraining, args: Arguments) -> None:
-    """Train to the end, or go on from the checkpoint. Writes the student, the history, and what a step cost."""
+    """Train to the end, from the last checkpoint if there is one. Writes the student, the history, and the metrics."""
     compared = {name: value for name, value in args.used().items() if name not in NOT_COMPARED}
     schedule = Schedule(args.iterations, args.warmup)
     show = args.samples and (lambda step: training.save_samples(args.samples / f"{step:06d}.png"))

@@ -85,13 +85,13 @@ def wrap(module: nn.Module, shard: bool = False, half: bool = False) -> nn.Modul
     unet = getattr(module, "unet", None)
     for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks] if unet else []:
         fully_shard(block, **policy)
-    # reshard the outermost module too: else whole weights would remain, out of date after the next update
+    # reshard the outermost module too: otherwise its whole weights remain and are out of date after the next update
     return fully_shard(module, reshard_after_forward=True, **policy)
 
 
 @cache
 def mesh() -> DeviceMesh:
-    """The processes as nodes × GPUs of a node, or as GPUs only on one node.
+    """The processes as a mesh of nodes × GPUs per node, or of GPUs alone on a single node.
 
     FSDP shards over the last dimension, whose links are fast, and keeps a replica in each node (HSDP).
     """

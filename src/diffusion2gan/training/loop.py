@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import pandas as pd
 import torch
@@ -34,13 +34,13 @@ class Diverged(UserError):
 class Schedule:
     """Training steps, and the learning rate over them: linear warm-up, then the `decay`.
 
-    "constant"; "cosine" to zero; "linear": constant in the first half, then straight to zero; "steps": a tenth after
-    each 30 % of the iterations.
+    "constant"; "cosine" to zero; "linear": constant in the first half, then linear to zero; "steps": divided by 10
+    after each 30 % of the iterations.
     """
 
     iterations: int
     warmup: int = 0
-    decay: str = "constant"
+    decay: Literal["constant", "cosine", "linear", "steps"] = "constant"
 
     def __call__(self, step: int) -> float:
         """The factor on the learning rate at a step, in [0, 1]."""
@@ -79,6 +79,8 @@ def train(
 ) -> pd.DataFrame:
     """Train to the end, resuming from the newest checkpoint in `folder`. Returns the history.
 
+    `settings` are compared on resume, together with the other arguments that the result depends on. The history has a
+    row for every `log_every`-th step and for the last one: `step`, `seconds`, and the numbers that `step` returned.
     A checkpoint is saved when `checkpoint_minutes` have passed since the last one, and at the end. With `ema_decay` > 0
     the averaged module ends as the exponential moving average of its weights. `show` is called every `show_every`
     steps with the number of finished steps; during the call the module has its averaged weights. After sharded

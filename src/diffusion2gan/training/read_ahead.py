@@ -10,9 +10,9 @@ from diffusion2gan.pairs.dataset import PairDataset, Pairs
 
 
 class ReadAhead:
-    """Batches of pairs, read in a thread before they are asked for. What is read does not depend on it.
+    """Batches of pairs, read in a thread before they are needed. The batches are the same without it.
 
-    With `pin` the tensors are page-locked, so that copies to a GPU do not wait.
+    With `pin` the tensors are page-locked, so that copies to a GPU do not block.
     """
 
     def __init__(self, pairs: PairDataset, pin: bool = False):
@@ -27,7 +27,7 @@ class ReadAhead:
                 self.coming[key] = self.thread.submit(self.read, indices)
 
     def batch(self, indices: torch.Tensor) -> Pairs:
-        """The pairs at `indices` (N,); raises what reading them raised."""
+        """The pairs at `indices` (N,). An error of the thread that read them is raised here."""
         coming = self.coming.pop(tuple(indices.tolist()), None)
         return coming.result() if coming else self.read(indices)
 

@@ -1,4 +1,4 @@
-"""What every training of a student shares: networks, the batches of a step, and sample grids."""
+"""Shared by every training of a student: networks, the batches of a step, and sample grids."""
 
 import time
 from dataclasses import dataclass
@@ -75,9 +75,9 @@ class StudentTraining:
         """Add a network to train; returns it wrapped for all processes. Create its optimizer afterwards."""
         if self.fitting.gradient_checkpointing and hasattr(module, "unet"):
             module.unet.enable_gradient_checkpointing()
-        if self.fitting.compile and name == "student":  # compiled networks have no second derivatives, for R1
+        if self.fitting.compile and name == "student":  # not D: R1 needs second derivatives, which compiling removes
             module.unet.compile()
-        # cuDNN's layout in half precision; FSDP takes no other than the usual one
+        # cuDNN's layout in half precision; FSDP needs contiguous weights
         fast = self.device.type == "cuda" and not self.fitting.shard
         layout = torch.channels_last if fast else torch.contiguous_format
         self.modules[name] = module.to(self.device, memory_format=layout).train()

@@ -1,4 +1,4 @@
-"""The frozen text encoder, which caches the embeddings of all captions if there are few."""
+"""Text embeddings for a training, cached if there are few captions."""
 
 from collections.abc import Sequence
 

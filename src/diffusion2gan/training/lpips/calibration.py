@@ -115,8 +115,9 @@ def two_afc(
 ) -> dict[str, float]:  # fmt: skip
     """2AFC scores in [0, 1] of a metric, for each subset and for all.
 
-    `2afc` is the mean of the subsets, as LPIPS reports it; `2afc_pooled` the mean of all judgements; `2afc_human`
-    the ceiling: how often two people agree, p² + (1 - p)² for a share p (Zhang et al. 2018), averaged like `2afc`.
+    `2afc` is the mean of the subsets, as LPIPS reports it; `2afc_pooled` is the mean of all judgements; `2afc_human`
+    is the ceiling: two people agree with probability p² + (1 - p)² for a share p (Zhang et al. 2018), averaged like
+    `2afc`.
     """
     agreed, human = defaultdict(list), defaultdict(list)
     for first in range(0, len(triplets), batch_size):

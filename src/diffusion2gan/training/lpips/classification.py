@@ -20,9 +20,9 @@ LabelledBatch = tuple[torch.Tensor, torch.Tensor]  # inputs (N, C, h, w) and lab
 class VGGTraining:
     """Fit a VGG to labelled batches, `batches(step)`, by cross-entropy and gradient descent with momentum.
 
-    The paper says only that the network is trained on ImageNet. Momentum 0.9, and a learning rate that falls to a tenth
-    in steps, are those of torchvision's reference training.                                                    # ours
-    Batch norm uses the statistics of the rows of its own process, not of the whole batch.
+    The paper says only that the network is trained on ImageNet. Momentum 0.9 and a learning rate that is divided by 10
+    in steps are those of torchvision's reference training.                                                     # ours
+    Batch norm uses the statistics of each process's own rows, not of the whole batch.
     """
 
     averaged = "vgg"
@@ -50,7 +50,7 @@ class LatentBatches:
     """Batches of encoded images, each latent shifted by at most an eighth of its side.
 
     `latents` (M, C, h, w) and `labels` (M,). Flips and colour changes must happen before encoding, so the
-    latents already include them. Reflection fills the border that a shift uncovers. Returns the `rows` of a batch.
+    latents already include them. A border that a shift uncovers is filled by reflection. Returns the `rows` of a batch.
     """
 
     def __init__(
