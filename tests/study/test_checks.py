@@ -23,8 +23,10 @@ def test_an_unknown_row():
         ({"runs": {"x": GAN | {"init": "regression-mce"}}}, "runs.x.init: no run 'regression-mce', did you mean 'regr"),
         ({"runs": {"x": GAN}}, "runs.x has no `init`: name the run it starts from"),
         ({"runs": {"x": {"stage": "gan", "init": "regression-mse"}}}, "runs.x has no discriminator"),
-        ({"runs": {"x": {"discriminator": "gigagan"}}}, "runs.x is a regression with a discriminator"),
-        ({"runs": {"x": {"init": "regression-mse"}}}, "runs.x is a regression: it takes no `init`"),
+        ({"runs": {"x": {"discriminator": "gigagan"}}}, "runs.x is a regression run with a discriminator: set"),
+        ({"runs": {"x": CD | {"discriminator": "gigagan"}}}, "runs.x is a consistency run with a discriminator: set"),
+        ({"runs": {"x": {"init": "regression-mse"}}}, "runs.x is a regression run: it takes no `init`"),
+        ({"runs": {"x": CD | {"init": "regression-mse"}}}, "runs.x is a consistency run: it takes no `init`"),
         (
             {"runs": {"x": GAN | {"init": "y"}, "y": GAN | {"init": "x"}}},
             "runs.x starts from itself: x -> y -> x; change an `init`",

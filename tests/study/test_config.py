@@ -208,4 +208,4 @@ def test_a_key_that_stands_twice_in_a_scale_is_refused(tmp_path):
     (tmp_path / "scales/paper.yaml").write_text("gpu_memory: 80\nruns: {a: {}}\nseed: 0\nruns: {b: {}}\n")
     with pytest.raises(UserError) as said:
         read_scale("paper", tmp_path)
-    assert str(said.value) == "scales/paper.yaml, line 4: the key 'runs' stands twice: keep one"
+    assert str(said.value) == "scales/paper.yaml, line 4: the key 'runs' appears twice: keep one"

@@ -52,10 +52,10 @@ def _check_data(study: "Study", run: Run) -> None:
 
 
 def _check_init(study: "Study", run: Run) -> None:
-    """A GAN starts from another run; a regression does not."""
+    """A GAN starts from another run; the other stages do not."""
     where, gan = f"config.yaml: runs.{run.name}", run.stage == "gan"
     if gan != (run.init is not None):
-        problem = "has no `init`: name the run it starts from" if gan else "is a regression: it takes no `init`"
+        problem = "has no `init`: name the run it starts from" if gan else f"is a {run.stage} run: it takes no `init`"
         raise UserError(f"{where} {problem}")
     seen = [run.name]
     while (init := study.runs[seen[-1]].init) is not None:
@@ -66,7 +66,7 @@ def _check_init(study: "Study", run: Run) -> None:
 
 
 def _check_dataset(study: "Study", data: DatasetEntry) -> None:
-    """Check a dataset's teacher, solver, prompts and shards, and that it has no more pairs than its whole."""
+    """Check a dataset's teacher, solver, prompts and shards, and that it has no more pairs than what it is part of."""
     known("teacher", data.teacher, study.teachers, f"datasets.{data.name}")
     known("list of prompts", data.prompts, study.prompts, f"datasets.{data.name}")
     study.steps(data.teacher, study.teachers[data.teacher].solver)

@@ -40,7 +40,7 @@ def read(path: Path) -> Configuration:
 
 
 def read_scale(name: object, root: Path) -> dict[str, dict]:
-    """The values of a scale and of the scales that it starts from, by file, the scale itself first.
+    """The values of a scale and of the scales that it starts from: {file: values}, the scale itself first.
 
     A scale starts from the one that its key `over` names, otherwise from scales/default.yaml. Raises UserError if a
     scale does not exist.
@@ -59,14 +59,14 @@ def read_scale(name: object, root: Path) -> dict[str, dict]:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping, which YAML would replace silently."""
+    """Refuses a key that appears twice in a mapping; YAML itself would silently keep the second."""
 
     def compose_mapping_node(self, anchor):
         node, seen = super().compose_mapping_node(anchor), set()
         for key, _ in node.value:
             if key.value in seen:
                 file, line = Path(self.name), key.start_mark.line + 1
-                raise UserError(f"scales/{file.name}, line {line}: the key '{key.value}' stands twice: keep one")
+                raise UserError(f"scales/{file.name}, line {line}: the key '{key.value}' appears twice: keep one")
             seen.add(key.value)
         return node
 

@@ -35,7 +35,7 @@ def build(config: Configuration, name: str) -> Run:
     stage = said.pop("stage", "regression")
     sizes, kind, where = getattr(config, stage), STAGES[stage], f"config.yaml: runs.{name}"
     if (stage == "gan") != ("discriminator" in said):
-        problem = "has no discriminator" if stage == "gan" else "is a regression with a discriminator"
+        problem = "has no discriminator" if stage == "gan" else f"is a {stage} run with a discriminator"
         raise UserError(f"{where} {problem}: set `discriminator`, or `stage`")
     if stray := entry.said().keys() - kind.model_fields - set(RunEntry.__annotations__):
         raise UserError(f"{where} is of the stage {stage}, which has no setting '{min(stray)}': leave it out")
