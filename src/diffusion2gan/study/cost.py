@@ -39,9 +39,10 @@ class Job:
 def plan(
     study: Study, jobs: list[Job], gib: Callable[[str, dict[str, str]], float] = lambda rule, wildcards: math.nan
 ) -> pd.DataFrame:
-    """One line for each rule and what it works on: `jobs`, `hours` (of all jobs, one after the other),
-    `gpu_hours`, `basis` (the source of the hours), `gpu_gib` (of a job on one GPU, from `gib`), `disk_gb`, `files`.
-    Unknown hours and GiB are NaN, never 0.
+    """A table with a row for each rule and what it works on.
+
+    Columns: `rule`, `subject`, `jobs`, `hours` (of all jobs, one after the other), `gpu_hours`, `basis` (the source of
+    the hours), `gpu_gib` (of a job on one GPU, from `gib`), `disk_gb`, `files`. Unknown hours and GiB are NaN, never 0.
     """
     groups: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:

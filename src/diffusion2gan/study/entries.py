@@ -323,9 +323,9 @@ class LatentLPIPSEntry(Entry):
 
 
 class DiversityEntry(Entry):
-    """Images for DreamDiv."""
+    """Images for DreamDiv: several of each prompt."""
 
-    prompts: Count
+    prompts: Count = Field(description="number of prompts")
     repeats: Several = Field(description="images per prompt")
 
 

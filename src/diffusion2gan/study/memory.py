@@ -26,8 +26,8 @@ from diffusion2gan.study.entries import TeacherEntry
 from diffusion2gan.study.runs import Run
 from diffusion2gan.study.study import Study
 
-# What a training's memory does not depend on, and what is counted as if all were on: that takes longest and needs most,
-# and the difference is small. So the runs of a table need a single count.
+# A count takes long, so the runs of a table share one: settings that change the memory little are counted as if all
+# were on, and settings that do not change it get fixed values.
 ALL_ON = {"z_conditioning": True, "multi_scale": True, "r1": True, "mix_and_match": True}
 IRRELEVANT = {
     "iterations": 1, "seed": 0, "learning_rate": 1.0, "d_learning_rate": 1.0, "warmup": 0, "lambda_gan": 1.0,
@@ -94,7 +94,7 @@ class Memory:
 
 
 def job_of(study: Study, rule: str, wildcards: dict[str, str]) -> jobs.Job | None:
-    """What a rule runs on a GPU, as far as its memory depends on it; None if its networks are not known."""
+    """The job of a rule on a GPU, reduced to what its memory depends on; None if its networks are not known."""
     evaluation, metric = study.config.evaluation, study.config.latentlpips
     if rule in TRAININGS:
         return training(study, study.runs[wildcards["run"]])
@@ -107,7 +107,7 @@ def job_of(study: Study, rule: str, wildcards: dict[str, str]) -> jobs.Job | Non
         if study.is_baseline(row):
             return None
         settings = SamplingSettings(model="", **study.sampling(row))
-        guidance = 2.0 if settings.guidance > 1 else 0.0  # memory depends only on whether there is one
+        guidance = 2.0 if settings.guidance > 1 else 0.0  # memory depends only on whether there is guidance
         settings = settings.model_copy(update={"steps": min(settings.steps, jobs.STEPS), "guidance": guidance})
         source = _source(study.teacher_of(row))
         return source and jobs.Sampling(source, evaluation.batch_size, settings)

@@ -120,8 +120,10 @@ class Paths:
         return found
 
     def metrics(self, rows: list[str], benchmark: str | None = None, wanted: list[str] | None = None) -> list[str]:
-        """The metrics files of the measured rows and their repeats, on one benchmark or on all. For runs also their
-        cost, if wanted."""
+        """The metrics files of the measured rows and their repeats, on one benchmark or on all.
+
+        For runs also the file of their cost, if any of the `wanted` metrics (default: all of the row) is a cost.
+        """
         found = {}
         for row in self.study.repeated(rows):
             for name, metrics in self.study.metrics_of(row).items():

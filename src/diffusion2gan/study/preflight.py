@@ -12,10 +12,10 @@ from diffusion2gan.study.study import Study
 
 
 def check(study: Study, folder: Path, jobs: Iterable[tuple[str, dict]], fetched: Iterable[str]) -> None:
-    """Raise UserError if a benchmark or DreamSim's weights are missing, if a job exceeds the memory of a GPU, or if the
-    outputs of all jobs need more space than `folder` has.
+    """Check what the planned `jobs`, rules with their wildcards, need. `fetched` are the files that a job can download.
 
-    `jobs` are rules with their wildcards. `fetched` are the files that a job can download.
+    Raises UserError if a benchmark or DreamSim's weights are missing, if a job exceeds the memory of a GPU, or if the
+    outputs of all jobs need more space than the disk of `folder` has.
     """
     jobs = list(jobs)
     for rule, wildcards in jobs:

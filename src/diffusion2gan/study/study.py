@@ -25,7 +25,7 @@ from diffusion2gan.study.runs import Run, build, repeat
 
 @dataclass(frozen=True)
 class Study:
-    """The whole study at one scale. Raises UserError for an unknown name."""
+    """The whole study at one scale. Raises UserError for a name that is unknown or does not fit."""
 
     config: Configuration = field(repr=False)
 
@@ -211,7 +211,7 @@ class Study:
         return metrics
 
     def lacks(self, target: TableEntry | FigureEntry | HumanStudyEntry) -> str | None:
-        """The first thing that a table, a figure or the human study needs and this scale does not have, in words."""
+        """In words, the first thing that a table, a figure or the human study needs and this scale lacks; else None."""
         missing = []
         if self.benchmark(target.benchmark).source is None:
             missing.append(f"benchmark {self.benchmark(target.benchmark).name}")
