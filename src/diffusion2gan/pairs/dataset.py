@@ -30,17 +30,17 @@ class PairDataset:
     Each process memory-maps the shards for itself, so DataLoader workers may fork or spawn. `index_shards` has
     verified the shards; one that changed since is verified again when it is first read. `first` limits the dataset to
     its first pairs; 0 means all.
-    Raises UserError for a missing or damaged shard, and if there are fewer pairs than `first`.
+    Raises UserError if there are no pairs or fewer than `first`, and when a missing or damaged shard is read.
     """
 
     def __init__(self, folder: Path, first: int = 0):
         self.folder = Path(folder)
-        self.made = self.folder / "index.parquet"
-        if not self.made.exists():
+        self.index_file = self.folder / "index.parquet"
+        if not self.index_file.exists():
             raise UserError(
                 f"there are no pairs in {folder}: make them with `snakemake --cores all -- {folder}/index.parquet`"
             )
-        self.index = pd.read_parquet(self.made)
+        self.index = pd.read_parquet(self.index_file)
         self.captions = read_prompts(self.folder / "prompts.parquet")
         self.ends = self.index["rows"].cumsum().to_numpy()
         self.count = first or int(self.ends[-1])
@@ -90,7 +90,7 @@ class PairDataset:
             path = self.folder / entry["shard"]
             if not path.exists():
                 raise UserError(f"the shard {path} is missing: run again to remake it")
-            if path.stat().st_mtime_ns >= self.made.stat().st_mtime_ns:
+            if path.stat().st_mtime_ns >= self.index_file.stat().st_mtime_ns:
                 found = verify(path)
                 if found["problem"] or found["sha256"] != entry["sha256"]:
                     problem = found["problem"] or "is not the one in the index"

@@ -25,13 +25,14 @@ def choose_prompts(source: str, count: int, seed: int, wanted: PromptFilter = AN
     registered source. `unconditional` gives one empty caption, for a teacher without text.
     Captions that the source repeats are chosen once. If fewer remain than pairs, all are chosen and the pairs share
     them; `attrs` of the result then counts both: {"pairs": count, "distinct": captions}.
-    Raises UserError if the source has no such column, or no caption that can be used.
+    Raises UserError if the source does not exist or cannot be read, or if it has no column of captions or scores, or no
+    caption that passes the filter.
     """
     if source == "unconditional":
         return pd.DataFrame({"prompt_id": [0], "caption": [""]})
     captions = pd.Series(_captions(source, wanted), dtype=str).str.strip()
     captions = captions[captions.str.len().between(max(1, wanted.shortest), wanted.longest)]
-    captions = captions.drop_duplicates()  # ours: every caption before any a second time
+    captions = captions.drop_duplicates()  # ours: no caption is reused before all have been used
     if captions.empty:
         raise UserError(f"{source} holds no caption that can be used")
     chosen = captions.sample(min(count, len(captions)), random_state=seed)
@@ -81,8 +82,8 @@ def _column(source: str, columns: list[str], meant: str, named: str | None, know
 def read_prompts(path: Path) -> pa.LargeStringArray:
     """Read the captions of `prompts.parquet`, indexed by prompt id.
 
-    They stay an Arrow array: twelve million captions take 1 GB instead of the 10 GB of Python strings. It is a single
-    array, because `take` copies all captions of an array in chunks; `large_string` allows it more than 2 GB.
+    They stay an Arrow array: twelve million captions take 1 GB, as Python strings 10 GB. The array has a single chunk,
+    because `take` on several chunks copies all captions; `large_string` allows a chunk of more than 2 GB.
     Raises UserError if the file is missing, empty, or not a list of prompts.
     """
     try:

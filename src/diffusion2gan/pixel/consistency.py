@@ -77,7 +77,7 @@ class ConsistencyTraining(StudentTraining):
         return {"loss": mean_loss.item()} | self.speed(step, start)
 
     def read(self, indices: torch.Tensor, place: Place) -> MicroBatch:
-        """The images at `indices`, with noise and, if `settings.random_flip`, mirrored or not by their position."""
+        """The images at `indices`, with noise; if `settings.random_flip`, each is mirrored with probability 1/2."""
         batch = super().read(indices, place)
         generator = torch.Generator().manual_seed(place.seed)
         z = torch.randn(place.whole, *batch.x.shape[1:], generator=generator)[place.rows]

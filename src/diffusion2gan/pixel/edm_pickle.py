@@ -43,7 +43,7 @@ def load_edm_pickle(path: Path) -> EDM:
     if not isinstance(content, dict) or not isinstance(content.get("ema"), Record):
         raise UserError(f"'{path}' holds no network named ema: use an EDM checkpoint such as {SOURCE}")
     weights = state_dict(content["ema"])
-    # augmentation is an input of EDM's training alone: a parameter that forward never uses would stop DDP
+    # only EDM's training has augmentation as an input, and DDP refuses a parameter that forward never uses
     weights.pop("model.map_augment.weight", None)
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0] if FREQUENCIES in weights else [1.0, 1.0])
     resample_filter = torch.outer(taps, taps) / taps.sum() ** 2

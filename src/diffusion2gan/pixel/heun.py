@@ -10,7 +10,10 @@ Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def heun(denoise: Denoiser, z: torch.Tensor, steps: int) -> torch.Tensor:
-    """The ODE's solution from σ = 80 to 0 for standard normal z (N, C, s, s), float64, in 2 · steps - 1 evaluations."""
+    """Solve the ODE from σ = 80 to 0 for standard normal z (N, C, s, s), in 2 · steps - 1 evaluations.
+
+    Returns images (N, C, s, s) in float64.
+    """
     levels = torch.cat([noise_levels(steps), torch.zeros(1, dtype=torch.float64)])
     x = z.double() * SIGMA_MAX
     for sigma, after in zip(levels[:-1], levels[1:], strict=True):
@@ -21,7 +24,7 @@ def heun(denoise: Denoiser, z: torch.Tensor, steps: int) -> torch.Tensor:
 def heun_step(denoise: Denoiser, x: torch.Tensor, sigma: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     """One step for x (N, C, s, s) from noise level `sigma` to `after`: two evaluations, or one if `after` is 0.
 
-    Levels are scalars, or (N,) without zeros.
+    Levels are scalars, or (N,) with every `after` above 0.
     """
     wide = [level.to(x)[..., None, None, None] if level.dim() else level.to(x) for level in (sigma, after)]
     slope = (x - denoise(x, sigma)) / wide[0]

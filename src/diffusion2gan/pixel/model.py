@@ -19,7 +19,7 @@ from diffusion2gan.pixel.heun import heun
 class PixelTeacher:
     """A frozen EDM denoiser on one device with the interface of `Teacher`, always float32 like EDM's CIFAR-10 model.
 
-    It is given as a folder or as a network. Raises UserError if the folder does not hold an EDM network.
+    `path` is its folder, or the network itself. Raises UserError if the folder does not hold an EDM network.
     """
 
     def __init__(self, path: str | EDM, device: torch.device | str = "cpu"):
@@ -60,9 +60,10 @@ class PixelTeacher:
         solver: str = "heun",
         spacing: str = "own",
     ) -> torch.Tensor:
-        """Solve the ODE from noise z (N, C, s, s) by Heun's method (`heun`), or sample with one step (`student`).
+        """Solve the ODE from standard normal z (N, C, s, s) by Heun's method (`heun`), or in one step (`student`).
 
-        Raises UserError for another solver, and for guidance, which needs text.
+        Returns images (N, C, s, s), about [-1, 1]. Raises UserError for another solver, and for guidance, which needs
+        text.
         """
         if solver not in ("heun", "student") or guidance > 1:
             raise UserError(
@@ -84,14 +85,14 @@ class PixelGenerator(nn.Module):
 
     @classmethod
     def from_teacher(cls, path: str | Path, boundary: float | None = None) -> "PixelGenerator":
-        """A student with the weights of a folder; `boundary` ε makes it a consistency function."""
+        """A student with the weights of a folder; with a noise level `boundary` it is a consistency function."""
         unet = load_edm(path)
         if boundary is not None:
             unet.register_to_config(boundary=boundary)
         return cls(unet)
 
     def forward(self, z: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
-        """Images x = G(z) (N, C, s, s) from standard normal z; with levels σ (N,), f(z, σ) for noisy images z."""
+        """Images G(z) (N, C, s, s) from standard normal z; if noise levels σ (N,) are given, f(z, σ) for noisy z."""
         return self.unet(SIGMA_MAX * z, SIGMA_MAX) if sigma is None else self.unet(z, sigma)
 
     def save(self, folder: str | Path, teacher_path: str | Path) -> None:
