@@ -17,7 +17,7 @@ GIB = 2**30
 
 
 class Count(TorchDispatchMode):
-    """Counts the bytes of the storages that operators allocate while it is active: `now`, and the highest, `peak`.
+    """Counts the bytes of the storages that operators allocate while it is active: `now` in use, and at most `peak`.
 
     With `fakes_only` real tensors are left out: at full size the networks are fake, and only small things, such as
     the order of the data, are real.
@@ -38,7 +38,7 @@ class Count(TorchDispatchMode):
         return out
 
     def hold(self, tensor: object, share: float = 1.0) -> None:
-        """Count a tensor from now on, or only a `share` of it, if FSDP keeps only that on this GPU."""
+        """Count a tensor from now on, or a `share` in [0, 1] of it, if FSDP keeps only that share on this GPU."""
         if not isinstance(tensor, self.kind) or tensor.device.type == "meta":
             return
         storage = tensor.untyped_storage()

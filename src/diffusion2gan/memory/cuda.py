@@ -25,7 +25,7 @@ WIDEST = {
 
 @contextmanager
 def cuda_autocast() -> Iterator[None]:
-    """In here, `torch.autocast("cpu")` converts what CUDA's autocast converts, and to the same types."""
+    """Inside, `torch.autocast("cpu")` converts the inputs that CUDA's autocast converts, and to the same types."""
     library = torch.library.Library("aten", "IMPL")
     try:
         for name in torch._C._dispatch_get_all_op_names():

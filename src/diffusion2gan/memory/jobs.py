@@ -27,7 +27,7 @@ STEPS = 2  # of a solver; the others need the same memory
 
 
 class Job(Protocol):
-    """A job; two of the same value need the same memory."""
+    """A job. Equal jobs need the same memory."""
 
     def count(self) -> int:
         """Peak bytes on its GPU."""
@@ -122,14 +122,14 @@ class Calibration:
             triplets = Triplets(patches, torch.zeros(settings.batch_size), [])
             training = CalibrationTraining(trunk, triplets, settings, 0)
             for optimizer in training.optimizers.values():
-                optimizer.step = lambda: None  # of a few thousand weights
+                optimizer.step = lambda: None  # its states for a few thousand weights do not matter
             training.step(0)
         return max(encoding, memory.peak)
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Figure 3, a step of gradient descent on one loss; or Figure 2, a step of that loss for a batch."""
+    """A step of a loss and its gradient, for Figure 2 (time_losses) or Figure 3 (reconstruct)."""
 
     source: Source
     loss: str

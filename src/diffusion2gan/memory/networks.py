@@ -71,9 +71,10 @@ def known(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """Networks without data: a teacher, its student and a metric.
+    """A teacher, its student and their metric, with fake weights.
 
-    A teacher is its pipeline, or "" in pixels; the shape of its latents or images; in pixels the number of weights.
+    `path` is the teacher's pipeline, "" for a teacher in pixels; `shape` is (channels, height, width) of its latents or
+    images; `weights` is the number of weights of a teacher in pixels, which tells its architecture.
     """
 
     path: str
@@ -102,7 +103,7 @@ class Source:
         return LPIPS(trunk, [torch.ones(width) for width in trunk.widths])
 
     def _edm(self, idle: bool = False) -> EDM:
-        """EDM's network of the architecture with this number of weights. Raises UserError if neither has it."""
+        """EDM's network, DDPM++ or NCSN++, that has `weights` weights. Raises UserError if neither does."""
         shape = {"sample_size": self.shape[-1], "in_channels": self.shape[0]}
         for architecture in ("ddpmpp", "ncsnpp"):
             network = self.make(lambda kind=architecture: EDM(**shape, architecture=kind), device=_device(idle))

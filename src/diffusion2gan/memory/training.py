@@ -1,6 +1,6 @@
 """The memory of a training at full size: one step of its class on fake networks, with R1, optimizer states and EMA.
 
-What other processes would add is computed: DDP's buckets, and what FSDP gathers.
+The memory for communication with other processes is computed: DDP's buckets, and the weights that FSDP gathers.
 """
 
 from collections.abc import Callable, Iterable
@@ -77,7 +77,7 @@ class Training:
             training.step(0)
             with torch.no_grad():  # the sample grids
                 training.teacher.decode(torch.zeros(GRID_COLUMNS, *self.source.shape))
-        return memory.peak + account.elsewhere
+        return memory.peak + account.computed
 
     def build(
         self,
@@ -105,10 +105,13 @@ class Training:
 
 
 class Account:
-    """What a training holds beside its tensors on one GPU, and what it holds only a shard of."""
+    """Adds what a step alone does not show: optimizer states, EMA, DDP's buckets, and FSDP's shards and gathering.
+
+    `computed` are the bytes that are computed instead of counted.
+    """
 
     def __init__(self, memory: Count, training: Training):
-        self.memory, self.training, self.elsewhere = memory, training, 0
+        self.memory, self.training, self.computed = memory, training, 0
         self.shard = training.fitting.shard and training.sharded_over > 1
         self.half = self.shard and training.settings.autocast  # FSDP gathers the weights in bfloat16
 
@@ -137,9 +140,9 @@ class Account:
         if self.shard:
             for tensor in kept:
                 self._hold_shard(tensor)
-            self.elsewhere = max(_gathered(module, BFLOAT16 if self.half else FLOAT32) for module in trained)
+            self.computed = max(_gathered(module, BFLOAT16 if self.half else FLOAT32) for module in trained)
         elif self.training.parallel:
-            self.elsewhere = sum(_size(module) * FLOAT32 for module in trained)  # DDP's buckets
+            self.computed = sum(_size(module) * FLOAT32 for module in trained)  # DDP's buckets
         if self.training.fitting.accumulation > 1:
             self._keep_gradients(weights, step.optimizers.values())
         elif self.shard:
@@ -148,7 +151,7 @@ class Account:
         self.memory.peak = self.memory.now
 
     def _keep_gradients(self, weights: Iterable[nn.Parameter], optimizers: Iterable[torch.optim.Optimizer]) -> None:
-        """Begin with the gradients of earlier micro-batches. FSDP too keeps whole ones, in float32, until the last."""
+        """Begin with the gradients of earlier micro-batches. With FSDP too, they are whole and in float32."""
         for weight in weights:
             weight.grad = torch.empty_like(weight)
             self.memory.hold(weight.grad, FLOAT32 / weight.element_size())

@@ -34,7 +34,7 @@ def noise_seeds(seed: int, images: Iterable[int]) -> list[int]:
 
 
 def batches_of_shard(count: int, batch_size: int, shard: int = 0, shards: int = 1) -> list[range]:
-    """The batches of `count` images that a shard samples: whole ones, so an image does not depend on the shards."""
+    """The batches of `count` images that a shard samples. No batch is split, so images do not depend on `shards`."""
     batches = [range(first, min(first + batch_size, count)) for first in range(0, count, batch_size)]
     own = shard_range(shard, shards, len(batches))
     return batches[own.start : own.stop]

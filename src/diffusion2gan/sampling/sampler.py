@@ -64,7 +64,7 @@ def teacher_sampler(
 def sample_images(
     sampler: Sampler, seeds: Sequence[int], captions: Sequence[str], batches: Sequence[range], description: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The images of some batches, each with its index, uint8 (H, W, 3); image i has seed i and caption i.
+    """Sample the images of some batches: yields each index i and image, uint8 (H, W, 3), from seed i and caption i.
 
     The progress shows `description`.
     """
