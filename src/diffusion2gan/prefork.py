@@ -58,7 +58,7 @@ def ask(path: str | None, words: list[str]) -> int | None:
         return None
     job = json.dumps({"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
     with socket.socket(socket.AF_UNIX) as server:
-        # a signal that comes before it can be passed on waits until it can
+        # signals wait until they can be passed on
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         try:
             server.connect(path)
@@ -66,8 +66,8 @@ def ask(path: str | None, words: list[str]) -> int | None:
             server.sendall(job)
             if not server.recv(1):  # a process has the job
                 return None
-            # Python writes the numbers of signals into this socket at once; a handler in Python would have to wait
-            # for a call that a signal which came just before it does not interrupt
+            # Python's C handler writes the number of a signal into this socket at once. A handler in Python would run
+            # only after `select`, which does not notice a signal that came just before it.
             server.setblocking(False)
             signal.set_wakeup_fd(server.fileno(), warn_on_full_buffer=False)
             for number in PASSED_ON:
@@ -81,7 +81,7 @@ def ask(path: str | None, words: list[str]) -> int | None:
         signal.set_wakeup_fd(-1)
         try:
             status = server.recv(STATUS.size)
-        except ConnectionResetError:  # it was killed before it had read a signal
+        except ConnectionResetError:  # the keeper was killed before it had read a signal
             status = b""
     if not status:
         sys.exit("error: the server that ran this job was killed: run Snakemake again")
@@ -89,7 +89,7 @@ def ask(path: str | None, words: list[str]) -> int | None:
 
 
 def serve(path: Path, parent: int, scripts: Path) -> dict:
-    """Serve until Snakemake, the parent, ends. Returns in every process that is to run a job, with the job."""
+    """Serve until the parent, Snakemake, ends. Only the forked processes return, each with the job that it runs."""
 
     def leave(*_):
         shutil.rmtree(path.parent, ignore_errors=True)
@@ -123,7 +123,7 @@ def serve(path: Path, parent: int, scripts: Path) -> dict:
 
 
 def keep(connection: socket.socket, server: int) -> dict:
-    """Fork the process of a job and wait for it. Returns in that process; the keeper ends here.
+    """Fork the process of a job and wait for it. Only that process returns, with the job; the keeper ends here.
 
     The job is killed if its client or the server has ended.
     """
@@ -132,7 +132,7 @@ def keep(connection: socket.socket, server: int) -> dict:
         length, streams, _, _ = socket.recv_fds(connection, LENGTH.size, len(STREAMS))
         job = json.loads(connection.makefile("rb").read(LENGTH.unpack(length)[0]))
         connection.send(b"+")
-    except (OSError, ValueError, struct.error):  # the client has ended before it told the job
+    except (OSError, ValueError, struct.error):  # the client ended before it had sent the job
         os._exit(0)
     keeper = os.getpid()
     process = os.fork()
@@ -196,7 +196,10 @@ def outlive_parent() -> None:
 
 
 def start(scripts: Path) -> bool:
-    """Start a server for the jobs of this process that run `scripts`, a folder, unless PREFORK is empty; sets it."""
+    """Start a server for the jobs of this process, which run scripts of the folder `scripts`, and set PREFORK to it.
+
+    Does nothing and returns False if PREFORK is set and empty.
+    """
     if os.environ.get("PREFORK") == "":
         return False
     folder = tempfile.mkdtemp(prefix="prefork-")

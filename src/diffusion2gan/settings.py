@@ -42,7 +42,7 @@ CostMetric = Literal[  # of training a run
 ]
 METRICS, SPEED, COST = get_args(PictureMetric), get_args(SpeedMetric), get_args(CostMetric)
 ENCODED = 64  # images or judgements that are encoded together
-VAE_PIXELS = 2**21  # in one call of the VAE: 8 images of 512², 2 of 1024²; larger batches go in pieces         # ours
+VAE_PIXELS = 2**21  # in one call of the VAE: 8 images of 512², 2 of 1024²; larger batches are split            # ours
 
 
 class Fitting(SettingsModel):
@@ -66,7 +66,7 @@ class LossSettings(SettingsModel):
         description="transforms of E-LatentLPIPS. b: blit, g: geometry, c: colour, o: cutout",
     )
     resampling: Annotated[Resampling, OnlyIf("loss", "e_latent_lpips")] = Field(
-        RESAMPLING, description="how E-LatentLPIPS moves pixels; wavelet: as the authors' package"
+        RESAMPLING, description="how E-LatentLPIPS resamples moved latents; wavelet: as in the authors' package"
     )
     draws: Annotated[Count, OnlyIf("loss", "e_latent_lpips")] = Field(
         1, description="transforms of E-LatentLPIPS that are averaged for each sample and step"
@@ -79,7 +79,7 @@ class DistillationSettings(LossSettings):
     iterations: Count = Field(description="training steps")
     batch_size: Count = Field(description="samples per step, over all processes and micro-batches")
     learning_rate: Positive = Field(1e-5, description="learning rate of the student's optimizer")  # ours
-    warmup: int = Field(0, ge=0, description="steps during which the learning rate rises linearly")  # ours
+    warmup: Size = Field(0, description="steps during which the learning rate rises linearly; 0: none")  # ours
     ema_decay: Fraction = Field(0.999, description="decay of the student's averaged weights; 0: no average")  # ours
     autocast: bool = Field(False, description="run the networks in bfloat16")
     seed: Seed = Field(0, description="seed of the data order and of everything random in a step")
@@ -90,7 +90,7 @@ class RegressionSettings(DistillationSettings):
 
 
 class GANSettings(DistillationSettings):
-    """Regression and adversarial loss together (Sec. 3.3). The only number from the paper is `r1_every` = 16."""
+    """Regression and adversarial loss together (Sec. 3.3). The paper states only `r1_every` = 16."""
 
     discriminator: Literal["diffusion", "gigagan"] = Field("diffusion", description="architecture of D")
     d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
@@ -143,7 +143,7 @@ class GANSettings(DistillationSettings):
 class ConsistencySettings(DistillationSettings):
     """Consistency Distillation (Song et al. 2023), the baseline of Table 6."""
 
-    noise_levels: int = Field(18, ge=2, description="N: number of noise levels σ of the teacher's ODE")
+    noise_levels: Several = Field(18, description="N: number of noise levels σ of the teacher's ODE")
     target_decay: Fraction = Field(0.0, description="μ: decay of the target network; 0: the target is the student")
     random_flip: bool = Field(False, description="mirror every image with probability 1/2")
 
@@ -165,8 +165,8 @@ class VGGSettings(SettingsModel):
     learning_rate: Positive = Field(0.1, description="learning rate of gradient descent with momentum")  # ours
     weight_decay: float = Field(1e-4, ge=0, description="weight decay")  # ours
     label_smoothing: Fraction = Field(0.0, description="share of the label spread over all classes")  # ours
-    warmup: Size = Field(200, description="steps during which the learning rate rises linearly")  # ours
-    validation_count: Count = Field(2000, description="validation images; latents: all are used")  # ours
+    warmup: Size = Field(200, description="steps during which the learning rate rises linearly; 0: none")  # ours
+    validation_count: Count = Field(2000, description="number of validation images; latents are all used")  # ours
     workers: Size = Field(0, description="processes that read images; 0: the training process")
     autocast: bool = Field(False, description="run the network in bfloat16")
 
@@ -193,15 +193,15 @@ class ReconstructionSettings(SettingsModel):
     """Figure 3: latents reconstructed from noise by gradient descent on a loss."""
 
     pictures: Count = Field(2, description="number of images to reconstruct")
-    seeds: Count = Field(3, description="starts from other noise for each image")  # ours
+    seeds: Count = Field(3, description="number of starting points (noise) for each image")  # ours
     iterations: Count = Field(description="steps of gradient descent")
     learning_rate: Positive = Field(description="learning rate of Adam")
     log_every: Count = Field(100, description="steps between two points of the curves")
-    decoded: Count = Field(6, description="latents that LPIPS decodes at once")  # ours
+    decoded: Count = Field(6, description="number of latents that LPIPS decodes at once")  # ours
 
 
 class PromptFilter(SettingsModel):
-    """Which captions of a table become prompts."""
+    """Which captions of a source become prompts."""
 
     caption_column: str | None = Field(None, description="column with the captions; none: try the known names")
     score_column: str | None = Field(None, description="column with the aesthetic score; none: try the known names")
@@ -263,9 +263,9 @@ class CLIPSettings(SettingsModel):
 class FeatureSettings(CLIPSettings):
     """The networks that the metrics use."""
 
-    features: FeatureNetwork = Field("inception", description="for FID, KID and precision")
+    features: FeatureNetwork = Field("inception", description="network for FID, KID, precision and recall")
     # ours: training with LPIPS can lower an Inception FID directly
-    second_features: Literal["clip", "dinov2"] = Field("dinov2", description="for a second FID and KID")
+    second_features: Literal["clip", "dinov2"] = Field("dinov2", description="network for a second FID and KID")
     feature_side: Count = Field(224, description="side in pixels of the images that these networks see")
     # ours: the package's default
     dreamsim: str = Field("ensemble", description="DreamSim's network, or a CLIP that replaces it")
@@ -276,7 +276,7 @@ class ScoringSettings(FeatureSettings, Resizing, Seeded):
     """How a folder of images is measured."""
 
     metrics: list[PictureMetric] = Field(["fid", "clip_score", "precision", "recall"], description="what to measure")
-    time: bool = Field(False, description="sample again, to measure the time per image")
+    time: bool = Field(False, description="sample a few images again, to measure the time per image")
 
 
 class ToySettings(Seeded):
@@ -285,7 +285,7 @@ class ToySettings(Seeded):
     iterations: Count = Field(description="training steps")
     batch_size: Count = Field(description="samples per step")
     learning_rate: Positive = Field(description="highest learning rate of AdamW")
-    warmup: Size = Field(200, description="steps during which the learning rate rises linearly; then a cosine to 0")
+    warmup: Size = Field(200, description="steps during which the learning rate rises linearly, before a cosine to 0")
     ema_decay: Fraction = Field(0.999, description="decay of the averaged weights; 0: no average")
 
 

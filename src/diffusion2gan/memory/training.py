@@ -107,7 +107,7 @@ class Training:
 class Account:
     """Adds what a step alone does not show: optimizer states, EMA, DDP's buckets, and FSDP's shards and gathering.
 
-    `computed` are the bytes that are computed instead of counted.
+    `computed` are the bytes of DDP's buckets or FSDP's gathering, which no tensor here holds.
     """
 
     def __init__(self, memory: Count, training: Training):
