@@ -276,7 +276,7 @@ class ScoringSettings(FeatureSettings, Resizing, Seeded):
     """How a folder of images is measured."""
 
     metrics: list[PictureMetric] = Field(["fid", "clip_score", "precision", "recall"], description="what to measure")
-    time: bool = Field(False, description="sample a few images again, to measure the time per image")
+    time: bool = Field(False, description="sample one image several times, to measure the time")
 
 
 class ToySettings(Seeded):

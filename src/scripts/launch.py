@@ -48,7 +48,7 @@ def command(nodes: int, gpus: int, program: list[str], environment: dict[str, st
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(max(1, gpus))]
     if nodes > 1:
         if "SLURM_JOB_ID" not in environment:
-            sys.exit(f"error: {nodes} nodes are reached through SLURM, and this is no SLURM job: use --nodes 1")
+            sys.exit(f"error: {nodes} nodes need a SLURM job, and this process is in none: use --nodes 1")
         job = environment["SLURM_JOB_ID"]
         port = PORTS[int(re.sub(r"\D", "", job)) % len(PORTS)]
         meeting = ["--rdzv-backend", "c10d", "--rdzv-id", job, "--rdzv-endpoint", f"{_first_node(environment)}:{port}"]

@@ -130,7 +130,7 @@ def test_references_are_a_seeded_choice_of_images_in_their_order(tmp_path, sourc
         assert [load_image(other / f"images/{i:05d}.png")[0, 0, 0] for i in range(6)] != chosen
         with pytest.raises(UserError) as said:
             make_benchmark.main(make_benchmark.Arguments(name, 4, 32, out, references=10))
-        assert str(said.value) == f"{folder} holds 9 images, 10 `references` were requested"
+        assert str(said.value) == f"{folder} holds 9 images, fewer than the 10 `references`: request fewer"
     recipe = {
         "pictures_sha256": hashlib.sha256(found.tobytes()).hexdigest(), "source": name, "seed": 1, "prompts": 4,
         "pictures": 6, "captions_sha256": json_sha256([""] * 4),

@@ -68,7 +68,7 @@ def test_figure_1_has_the_teacher_first_and_as_many_rows_as_asked(saved, drawn, 
     with pytest.raises(UserError) as error:
         make_figure1.main(arguments)
     assert str(error.value) == (
-        "the models were sampled from other noise or prompts: sample all with the same --seed and --prompts"
+        "the models were sampled from different noise or prompts: sample all with the same --seed and --prompts"
     )
 
 

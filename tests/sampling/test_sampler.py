@@ -97,7 +97,7 @@ def test_prompts_typed_on_the_command_line(teacher_folder, tmp_path, monkeypatch
     one = images.load_image(tmp_path / "new/fox.png")
     assert len(drawn(tmp_path / "drawn")) == 3 and [p.name for p in (tmp_path / "new").iterdir()] == ["fox.png"]
     np.testing.assert_array_equal(one, drawn(tmp_path / "drawn")[0])
-    with pytest.raises(SystemExit, match="fox.png holds one image and there are 2: give --out a folder"):
+    with pytest.raises(SystemExit, match="fox.png holds one image, but 2 are sampled: give --out a folder"):
         command("--prompt", *CAPTIONS[:2], "--out", str(tmp_path / "fox.png"))
     with pytest.raises(SystemExit, match="type --prompt TEXT, or give --prompts FILE"):
         command("--out", str(tmp_path / "fox.png"))

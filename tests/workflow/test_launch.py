@@ -162,7 +162,7 @@ def test_the_port_and_the_place_follow_the_job_and_its_first_node():
     assert launch.command(2, 1, ["x.py"], alone)[-2] == "localhost:20001"
     with pytest.raises(SystemExit) as left:
         launch.command(2, 1, ["x.py"], {})
-    assert left.value.code == "error: 2 nodes are reached through SLURM, and this is no SLURM job: use --nodes 1"
+    assert left.value.code == "error: 2 nodes need a SLURM job, and this process is in none: use --nodes 1"
 
 
 @pytest.mark.parametrize(("gpus", "processes"), [(0, "1"), (1, "1"), (2, "2"), (8, "8")])

@@ -1,6 +1,6 @@
 """Encode one shard of labelled images with the teacher's VAE: the training data of the latent VGG.
 
-Latents are samples of the VAE's posterior, as those that the teacher's U-Net was trained on and generates.       # ours
+Latents are samples of the VAE's posterior, like those that the teacher's U-Net was trained on and generates.     # ours
 """
 
 from dataclasses import dataclass

@@ -75,10 +75,12 @@ def link_coco(args: Arguments, images: Path) -> tuple[pd.DataFrame, dict]:
 
 
 def write_references(args: Arguments, images: Path) -> tuple[pd.DataFrame, dict]:
-    """Write the requested number of reference images, chosen at random if there are more; all prompts are empty."""
+    """Write `references` images, chosen at random if there are more. All prompts are empty."""
     found = load_images(args.source, args.references, args.seed)
     if len(found) < args.references:
-        raise UserError(f"{args.source} holds {len(found)} images, {args.references} `references` were requested")
+        raise UserError(
+            f"{args.source} holds {len(found)} images, fewer than the {args.references} `references`: request fewer"
+        )
     chosen = np.random.default_rng(args.seed).permutation(len(found))[: args.references]
     for i, image in enumerate(track(found[np.sort(chosen)], "writing the benchmark")):
         save_png(image, images / f"{i:05d}.png")

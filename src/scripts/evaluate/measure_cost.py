@@ -1,7 +1,7 @@
 """The cost of a run: images per second (Table 1), device-days (Table 7), evaluations (Table 6), pairs included.
 
-Images per second are those of 8 GPUs, however many the run was trained on: Table 1 has 127.5 for the batch of 8 GPUs
-and 128.0 for the batch of 64.
+Images per second are converted to 8 GPUs, as Table 1 seems to do: it has 127.5 for the batch that was trained on 8 GPUs
+and 128.0 for the one on 64.
 """
 
 import json
@@ -16,7 +16,7 @@ from diffusion2gan.io import write_json
 from diffusion2gan.study import cli
 
 DAY = 24 * 3600
-GPUS = 8  # that images per second are counted for, as in Table 1
+GPUS = 8  # images per second are converted to this number, as in Table 1
 
 
 @dataclass
@@ -34,7 +34,8 @@ def main(args: Arguments):
     devices = {record["device"] for record in trainings}
     if len(devices) > 1:
         raise UserError(
-            f"{args.run} was trained on {' and '.join(sorted(devices))}: days on different devices cannot be added"
+            f"{args.run} was trained on {' and '.join(sorted(devices))}: days on different devices cannot be added; "
+            "train its stages on one kind"
         )
     (device,) = devices
     days = {"training": sum(record["seconds"] * record["processes"] for record in trainings) / DAY}

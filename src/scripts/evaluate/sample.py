@@ -1,4 +1,4 @@
-"""Sample prompts with a student, a teacher or a published pipeline, image i from the noise of (seed, i).
+"""Sample images with a student, a teacher or a published pipeline; image i starts from the noise of (seed, i).
 
     python src/scripts/evaluate/sample.py --model work/toy/runs/diffusion2gan/student \\
         --prompt "a fox on a blue background" --out fox.png
@@ -43,7 +43,7 @@ def main(args: Arguments):
     captions = [caption for caption in read_prompts(args) for _ in range(args.repeats)]
     single = args.out.suffix == ".png"
     if single and len(captions) > 1:
-        raise UserError(f"{args.out} holds one image and there are {len(captions)}: give --out a folder")
+        raise UserError(f"{args.out} holds one image, but {len(captions)} are sampled: give --out a folder")
     if args.shard >= args.shards:
         raise UserError(f"there is no shard {args.shard} of {args.shards}: shards are counted from 0")
     settings = SamplingSettings(**{name: getattr(args, name) for name in SamplingSettings.model_fields})
@@ -77,7 +77,7 @@ def read_prompts(args: Arguments) -> list[str]:
         return args.prompt
     captions = pd.read_parquet(args.prompts)["caption"].tolist()
     if len(captions) < args.count:
-        raise UserError(f"{args.prompts} holds {len(captions)} prompts, {args.count} were requested")
+        raise UserError(f"{args.prompts} holds {len(captions)} prompts, {args.count} were requested: reduce --count")
     return captions[: args.count or None]
 
 

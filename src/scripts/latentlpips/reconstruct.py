@@ -41,7 +41,7 @@ def main(args: Arguments):
     starts = [mix(args.seed, seed, picture) for seed in range(args.seeds) for picture in range(args.pictures)]
     x = noise(starts, teacher.latent_shape).to(device).requires_grad_()
     optimizer = torch.optim.Adam([x], args.learning_rate)
-    together = args.decoded if args.loss == "lpips" else len(x)  # the graph of a decoded image of 512² takes 6 GiB
+    together = args.decoded if args.loss == "lpips" else len(x)  # LPIPS keeps 6 GiB for each decoded image of 512²
     torch.manual_seed(args.seed)
     rows = []
     for step in track(range(args.iterations + 1), f"reconstructing with {args.loss}"):
@@ -55,7 +55,7 @@ def main(args: Arguments):
             ]
         optimizer.zero_grad()
         for part, goal in zip(x.split(together), target.split(together), strict=True):
-            (loss(part, goal) * len(part)).backward()  # the sum, so that every latent descends as if it were alone
+            (loss(part, goal) * len(part)).backward()  # the sum, so that the gradient of each latent is its own loss's
         optimizer.step()
 
     with atomic(args.curves) as temporary:

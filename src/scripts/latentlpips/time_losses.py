@@ -1,8 +1,8 @@
 """Figure 2: time and memory of one step of each perceptual loss, as a whole and part by part.
 
 A step is the loss of a batch and its gradient to the student's latents. The trunks have random weights,
-because speed does not depend on them. E-LatentLPIPS is timed with every resampling, by its default name with the
-default one.
+because speed does not depend on them. E-LatentLPIPS is timed with every resampling; without a name in brackets, the
+resampling is the default.
 """
 
 from pathlib import Path
@@ -77,7 +77,7 @@ def main(args: Arguments):
 
 
 def random_metric(space: str, channels: int, width: float) -> LPIPS:
-    """A metric of random weights."""
+    """A metric with random weights."""
     trunk = VGG(space, channels, 0, width)
     return LPIPS(trunk, [torch.rand(channels) for channels in trunk.widths])
 

@@ -26,7 +26,7 @@ def main(args: Arguments):
     noises = {(each["seed"], each["captions_sha256"]) for each in map(read_recipe, folders.values()) if each}
     if len(noises) > 1:
         raise UserError(
-            "the models were sampled from other noise or prompts: sample all with the same --seed and --prompts"
+            "the models were sampled from different noise or prompts: sample all with the same --seed and --prompts"
         )
 
     captions = pd.read_parquet(args.prompts)["caption"].tolist()[: args.count]
