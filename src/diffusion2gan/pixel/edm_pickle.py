@@ -17,7 +17,7 @@ from diffusion2gan.io import load_pickle
 from diffusion2gan.pixel.edm import EDM
 
 SOURCE = EDM_CIFAR10["url"]
-FREQUENCIES = "model.map_noise.freqs"  # a weight of NCSN++ alone
+FREQUENCIES = "model.map_noise.freqs"  # a weight that only NCSN++ has
 
 
 class Record(dict):

@@ -47,7 +47,7 @@ def prepare_folder(folder: Path, recipe: dict, kept: Collection[Path] = ()) -> N
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "sample.json"
-    # in this order: another shard may write the recipe meanwhile, which comes before any sample
+    # list the folder, then look for the recipe: another shard that starts meanwhile writes its recipe before any sample
     if any(not path.name.startswith(".") for path in folder.iterdir()) and not file.exists():
         raise UserError(f"{folder} is not empty and was not sampled by this project: empty it, or use another folder")
     for path in folder.glob("[0-9]*.png"):
