@@ -53,6 +53,7 @@ class Paths:
         return f"{self.work}/pairs/{self.study.dataset_of(run)}"
 
     def shards(self, dataset: str) -> list[str]:
+        """The files of a dataset's pairs, in order."""
         count = self.study.datasets[dataset].shards
         return [f"{self.work}/pairs/{dataset}/shard-{shard:05d}.safetensors" for shard in range(count)]
 
@@ -76,6 +77,7 @@ class Paths:
         return [f"{folder}/{split}-{shard:05d}.safetensors" for shard in range(self.study.latent_shards(split))]
 
     def student(self, run: str) -> str:
+        """The folder of a run's student."""
         return f"{self.work}/runs/{run}/student"
 
     def model(self, row: str) -> str | None:

@@ -34,6 +34,7 @@ class Study:
 
     @cached_property
     def teachers(self) -> dict[str, TeacherEntry]:
+        """The teachers by name. The path of one that the workflow makes is that of its output."""
         folder = f"{self.config.work}/{self.scale}/teachers"
         return {
             name: entry.called(name, **({"path": f"{folder}/{name}"} if entry.made else {}))
@@ -42,6 +43,7 @@ class Study:
 
     @cached_property
     def datasets(self) -> dict[str, DatasetEntry]:
+        """The datasets by name. A part has the teacher, guidance, prompts and shards of the whole."""
         entries = self.config.datasets
         wholes = {name: entry for name, entry in entries.items() if not entry.part_of}
         found = {}
@@ -55,12 +57,14 @@ class Study:
 
     @cached_property
     def runs(self) -> dict[str, Run]:
+        """The runs and their repeats by name, with all their settings."""
         runs = {name: build(self.config, name) for name in self.config.runs}
         repeats = [repeat(run, number) for number in self.repeats for run in runs.values()]
         return runs | {run.name: run for run in repeats}
 
     @cached_property
     def models(self) -> dict[str, ModelEntry]:
+        """The rows that are not trained here by name, and the repeats of those that are sampled."""
         entries = self.config.models
         return named(entries) | {
             again(name, number): entry.called(again(name, number))
