@@ -136,7 +136,7 @@ class Paths:
         return list(found)
 
     def timings(self, run: str) -> list[str]:
-        """The timings of the jobs that a run depends on: those that make its pairs and its metric."""
+        """The timings of the jobs that a run depends on: those for its pairs, its metric and that metric's data."""
         latentlpips, names = self.study.config.latentlpips, []
         if self.study.runs[run].dataset:
             dataset = self.study.dataset_of(run)
@@ -145,7 +145,10 @@ class Paths:
         trunks = {self.study.trunk_of(each) for each in self.study.lineage(run)} - {None}
         for trunk in sorted(trunks - latentlpips.metrics.keys()):
             names.append(f"calibrate_lpips/{trunk}")
-            names += [] if trunk in latentlpips.weights else [f"train_vgg/{trunk}"]
+            if trunk not in latentlpips.weights:
+                names.append(f"train_vgg/{trunk}")
+                latents = [Path(file).stem for split in ("train", "val") for file in self.latents(trunk, split)]
+                names += [f"encode_latents/{trunk.removeprefix('latent-')}-{name}" for name in latents]
         return [f"{self.work}/timings/{name}.tsv" for name in names]
 
     def shipped(self) -> list[str]:
