@@ -66,7 +66,7 @@ def test_the_first_node_is_where_they_meet(listed, first):
 
 
 def test_nodes_without_slurm_are_errors():
-    with pytest.raises(SystemExit, match="error: 2 nodes are reached through SLURM"):
+    with pytest.raises(SystemExit, match="error: 2 nodes need a SLURM job"):
         launch.command(2, 8, ["train.py"], {})
 
 
