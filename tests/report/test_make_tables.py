@@ -84,7 +84,7 @@ def test_other_pictures_are_nobodys_emoji(tmp_path, drawings):
 def test_rows_of_other_noise_are_refused(tmp_path, drawings):
     models = [drawings("a", "red"), drawings("b", "blue", seed=1)]
     arguments = make_figure1.Arguments(prompts(tmp_path, ["a cat", "a dog"]), models, tmp_path / "f.png", count=2)
-    with pytest.raises(UserError, match="other noise"):
+    with pytest.raises(UserError, match="different noise"):
         make_figure1.main(arguments)
 
 
