@@ -100,7 +100,7 @@ def distinct_runs():
 
 @pytest.mark.parametrize("run", distinct_runs())
 def test_every_run_of_the_paper_fits_its_gpus(run):
-    """Counted at full size, which takes up to two minutes of a core."""
+    """Counted at full size, which takes up to a minute of a core."""
     paper = study()
     memory = Memory(paper)
     memory.check([(RULES[paper.runs[run].stage], {"run": run})])
