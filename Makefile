@@ -19,7 +19,7 @@ test: $(VENV)/installed-dev $(SCHEMA)
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --no-loadscope-reorder
 
 # The losses installed beside another numpy, without the workflow: what a person has who takes them into a training.
 BARE := .venv-bare

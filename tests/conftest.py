@@ -24,8 +24,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("TEST_GPUS", "")
 
 
 def pytest_collection_modifyitems(items):
-    """Run long tests (marked `first`) first, so that the others fill the remaining cores."""
-    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+    """Run tests marked `first` first, and groups before single tests, so that these fill the cores at the end."""
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("first", "xdist_group")])
 
 
 @pytest.fixture(scope="session")

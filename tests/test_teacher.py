@@ -14,6 +14,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     PNDMScheduler,
 )
+from huggingface_hub import constants
 
 from diffusion2gan import teacher as teachers
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
@@ -226,7 +227,7 @@ def test_no_tensor_in_stable_diffusion_s_vae_exceeds_two_gibibytes(teacher, monk
 
 
 def test_a_missing_pipeline_is_a_one_line_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for path in (str(tmp_path / "nowhere"), "nobody/nothing-of-this-name"):
         with pytest.raises(UserError, match="is neither a folder nor .*`hf download") as raised:
             Teacher(path)

@@ -212,7 +212,7 @@ def forward_maps(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_every_part_of_g_is_there():
     """Turn before and after the stretch, each by any angle, and a shift of a deviation of 1/8 beside b's."""
-    forward, shift = forward_maps(10_000)
+    forward, shift = forward_maps(5_000)
     after, stretched, before = torch.linalg.svd(forward)
     clear = (stretched[:, 0] / stretched[:, 1]).log2() > 0.1  # otherwise the directions are arbitrary
     for axes in (after[:, :, 0], before[:, 0]):

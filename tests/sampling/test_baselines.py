@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import PixArtAlphaPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from diffusion2gan import pipelines
@@ -100,7 +101,7 @@ def test_an_image_depends_on_its_seed_and_caption_alone_where_noise_is_added_on_
 
 
 def test_what_does_not_load_is_one_line(xl_folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
     def complaint(path, **how):
         with pytest.raises(UserError) as error:

@@ -126,7 +126,7 @@ def test_sharded_weights_are_gathered_in_bfloat16_for_autocast(nodes):
 
 
 def test_a_sharded_training_that_was_interrupted_ends_in_the_same_bits(nodes):
-    whole, resumed = (torch.load(nodes / f"{name}.pt", weights_only=True) for name in ("hsdp", "hsdp-cut"))
+    whole, resumed = (torch.load(nodes / f"{name}.pt", weights_only=True) for name in ("hsdp-whole", "hsdp-cut"))
     torch.testing.assert_close(resumed["weights"], whole["weights"], rtol=0, atol=0)
     assert str(resumed["history"]) == str(whole["history"])  # in which nan is equal to nan
 

@@ -171,7 +171,7 @@ def two_processes(teacher: str, metric: str, out: Path) -> None:
     fittings = {"ddp": Fitting(), "accumulated": Fitting(accumulation=2), "fsdp": Fitting(shard=True)}
     for name, fitting in fittings.items():
         for kind in ("regression", "gan", "gigagan"):
-            cut_at = 2 if fitting.shard else None
+            cut_at = 2 if fitting.shard and kind == "gan" else None
             folder = out / f"{name}-{kind}"
             keep(outcome(kind, teacher, metric, folder, fitting, cut_at), folder)
     keep(outcome("gan", teacher, metric, out / "moved-gan", Fitting(shard=True)), out / "moved-gan")
@@ -182,7 +182,8 @@ def two_nodes(teacher: str, metric: str, out: Path) -> None:
     """Sharded trainings: whole, interrupted, left for another number of processes; and one pass in bfloat16."""
     accumulated = Fitting(shard=True, accumulation=2)
     keep(outcome("gan", teacher, metric, out / "hsdp", accumulated), out / "hsdp")
-    keep(outcome("gan", teacher, metric, out / "hsdp-cut", accumulated, cut_at=2), out / "hsdp-cut")
+    for name, cut_at in (("hsdp-whole", None), ("hsdp-cut", 2)):
+        keep(outcome("regression", teacher, metric, out / name, accumulated, cut_at), out / name)
     left = outcome("gan", teacher, metric, out / "hsdp-left", Fitting(shard=True), cut_at=2, goes_on=False)
     keep(left, out / "hsdp-left")
     keep(in_half(teacher), out / "half")

@@ -41,7 +41,7 @@ def test_learns_and_ends_in_the_same_weights_when_cut_in_two(tmp_path):
         stopped = Schedule(30, decay="linear")
         if iterations < 30:
             training.step, whole = (lambda step: whole(step) if step < iterations else 1 / 0), training.step
-        train(training, stopped, folder, {}, seed=0, checkpoint_minutes=0)
+        train(training, stopped, folder, {}, seed=0, checkpoint_minutes=0 if iterations < 30 else 15)
         return training.modules["vgg"]
 
     network = run(tmp_path / "whole", 30)
