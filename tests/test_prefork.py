@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -193,14 +194,22 @@ def test_a_long_path_of_temporary_files_is_no_obstacle(folder, monkeypatch):
 
 def test_a_server_is_started_unless_it_is_not_wanted(monkeypatch):
     started = []
-    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
+
+    def popen(command, pass_fds, **_):
+        (listener,) = pass_fds
+        with socket.socket(fileno=os.dup(listener)) as listening:
+            assert (command.pop(4), listening.getsockname()) == (str(listener), os.environ["PREFORK"])
+        started.append(command)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
     monkeypatch.setenv("PREFORK", "")
     assert not prefork.start(Path("scripts")) and not started and not os.environ["PREFORK"]
     for outer in ("of another Snakemake", None):
         monkeypatch.setenv("PREFORK", outer) if outer else monkeypatch.delenv("PREFORK")
         assert prefork.start(Path("scripts"))
         serve = [sys.executable, "-m", "diffusion2gan.prefork", "--serve"]
-        assert started.pop() == [*serve, os.environ["PREFORK"], str(os.getpid()), "scripts"]
+        assert started.pop() == [*serve, str(os.getpid()), "scripts"]
+        Path(os.environ["PREFORK"]).unlink()
         Path(os.environ["PREFORK"]).parent.rmdir()
 
 

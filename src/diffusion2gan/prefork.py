@@ -2,7 +2,7 @@
 
     python -m diffusion2gan.prefork src/scripts/evaluate/score.py --images …
 
-Most of a short job's time would be the import of torch and diffusers. A server, `--serve SOCKET PARENT SCRIPTS`,
+Most of a short job's time would be the import of torch and diffusers. A server, `--serve LISTENER PARENT SCRIPTS`,
 imports them once. For each job it forks a keeper, which forks the process of the job, passes signals on to it and
 waits for it. This program is the client: it asks the server for such a process and waits. The process has the
 client's arguments, environment, folder and streams, and the client ends with its exit status. Without a server
@@ -40,7 +40,7 @@ LONGEST = 90  # of the folder: a socket has at most 107 bytes
 
 def main(words: list[str]) -> None:
     if words[:1] == ["--serve"]:
-        run(**serve(Path(words[1]), int(words[2]), Path(words[3])))
+        run(**serve(socket.socket(fileno=int(words[1])), int(words[2]), Path(words[3])))
     elif (status := ask(os.environ.get("PREFORK"), words)) is None:
         os.execv(sys.executable, [sys.executable, *words])
     elif os.WIFSIGNALED(status):
@@ -88,11 +88,11 @@ def ask(path: str | None, words: list[str]) -> int | None:
     return STATUS.unpack(status)[0]
 
 
-def serve(path: Path, parent: int, scripts: Path) -> dict:
+def serve(listener: socket.socket, parent: int, scripts: Path) -> dict:
     """Serve until the parent, Snakemake, ends. Only the forked processes return, each with the job that it runs."""
 
     def leave(*_):
-        shutil.rmtree(path.parent, ignore_errors=True)
+        shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
         os._exit(0)
 
     signal.signal(signal.SIGTERM, leave)
@@ -100,9 +100,6 @@ def serve(path: Path, parent: int, scripts: Path) -> dict:
     before = dict(os.environ)
     try:
         os.close(os.pidfd_open(os.getpid()))  # Linux 5.3
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-        listener.listen(128)
         import_libraries(scripts)
     except Exception as error:
         print(f"note: every job imports its libraries itself: {error}", file=sys.stderr)
@@ -207,9 +204,16 @@ def start(scripts: Path) -> bool:
         os.rmdir(folder)
         folder = tempfile.mkdtemp(prefix="prefork-", dir="/tmp")
     os.environ["PREFORK"] = path = f"{folder}/socket"
+    listener = socket.socket(socket.AF_UNIX)  # here, so that a job that starts before the server waits for it
+    listener.bind(path)
+    listener.listen(128)
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
-    command = [sys.executable, "-m", "diffusion2gan.prefork", "--serve", path, str(os.getpid()), str(scripts)]
-    subprocess.Popen(command, env=os.environ | threads, stdin=subprocess.DEVNULL, start_new_session=True)
+    server = [sys.executable, "-m", "diffusion2gan.prefork", "--serve", str(listener.fileno())]
+    with listener:
+        subprocess.Popen(
+            [*server, str(os.getpid()), str(scripts)], env=os.environ | threads, pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
     return True
 
 
