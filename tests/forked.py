@@ -45,7 +45,7 @@ def _end(run: Callable[[], None], environment: dict[str, str]) -> None:
         run()
         torch.distributed.destroy_process_group()
         status = 0
-    except BaseException:
+    except BaseException:  # whatever it is, this process must not go on as a second run of the tests
         traceback.print_exc()
     finally:
         os._exit(status)
