@@ -3,6 +3,7 @@
 import diffusion2gan  # noqa: F401, I001  (before anything that imports torchvision)
 
 import os
+import signal
 
 import pytest
 import torch
@@ -26,6 +27,19 @@ os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("TEST_GPUS", "")
 def pytest_collection_modifyitems(items):
     """Run tests marked `first` first, and groups before single tests, so that these fill the cores at the end."""
     items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("first", "xdist_group")])
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_every_time():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def signals_stay_as_they_are():
+    """A signal that a test left ignored would also be ignored by the programs that later tests start."""
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    yield
+    assert {number: signal.getsignal(number) for number in handlers} == handlers
 
 
 @pytest.fixture(scope="session")

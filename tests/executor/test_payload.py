@@ -8,8 +8,6 @@ import time
 
 import pytest
 
-from snakemake_executor_plugin_submitit.payload import Command
-
 RUN = """
 import pickle, signal, sys
 from snakemake_executor_plugin_submitit.payload import Command
@@ -41,7 +39,9 @@ def start(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(line: str, kind: str) -> subprocess.Popen:
-        process = subprocess.Popen([sys.executable, "-c", RUN, line, kind], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, line, kind], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         end = time.monotonic() + 60
         while not (tmp_path / "started").exists() and time.monotonic() < end:
             time.sleep(0.05)
@@ -50,10 +50,11 @@ def start(tmp_path, monkeypatch):
     yield run
 
 
-def test_success_and_failure():
-    Command("true", False, 1)()
-    with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):
-        Command("exit 3", False, 1)()
+def test_success_and_failure(start):
+    assert start("touch started", "ends").wait(60) == 0
+    _, problems = (failed := start("touch started; exit 3", "ends")).communicate(timeout=60)
+    assert failed.returncode == 1 and "the command ended with exit code 3\n" in problems
+    assert problems.endswith("CalledProcessError: Command 'snakemake' returned non-zero exit status 3.\n")
 
 
 def test_a_warned_training_saves_and_is_queued_again(start, tmp_path):
