@@ -13,13 +13,14 @@ demo: $(VENV)/installed $(SCHEMA)
 	$(BIN)/snakemake --cores all --rerun-incomplete --config scale=demo -- demo
 	@cat results/demo.txt
 
+# Half as many workers again as cores, because some tests wait most of the time for SLURM or for other processes.
 test: $(VENV)/installed-dev $(SCHEMA)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($$(nproc) * 3 / 2)) --dist loadgroup --no-loadscope-reorder
 
 # The losses installed beside another numpy, without the workflow: what a person has who takes them into a training.
 BARE := .venv-bare

@@ -176,18 +176,18 @@ def pairs(folder: Path, teacher: str | Path, latents: torch.Tensor, captions: Se
 
 
 class InMemory:
-    """Eight pairs in memory, as PairDataset would give them; captions are used in turn."""
+    """Pairs in memory, as PairDataset would give them; captions are used in turn."""
 
-    def __init__(self, captions: Sequence[str] = CAPTIONS):
+    def __init__(self, captions: Sequence[str] = CAPTIONS, count: int = 8):
         self.captions = captions
-        self.x = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+        self.x = torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
     def __len__(self) -> int:
         return len(self.x)
 
     def batch(self, indices: torch.Tensor) -> Pairs:
         captions = [self.captions[i % len(self.captions)] for i in indices.tolist()]
-        return Pairs(noise(indices.tolist(), self.x.shape[1:]), captions, self.x[indices])
+        return Pairs(noise(indices.tolist(), self.x.shape[1:]).to(self.x), captions, self.x[indices])
 
 
 def metric(path: Path, space: str) -> Path:

@@ -12,7 +12,7 @@ from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
-from diffusion2gan.losses import LPIPS, PERCEPTUAL, POINTWISE, Ensemble, Place, regression_loss
+from diffusion2gan.losses import LPIPS, PERCEPTUAL, POINTWISE, BatchPart, Ensemble, regression_loss
 from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss
 from diffusion2gan.memory.cuda import cuda_autocast
 from diffusion2gan.networks.vgg import VGG
@@ -143,7 +143,7 @@ def test_losses_learn_the_same_in_every_precision(name, precision, tmp_path):
     network, (x, z, text) = NETWORKS["generator"](), samples()
     # a decoder with random weights amplifies what bfloat16 rounds; so does a backbone of high frequencies
     allowed = {"lpips": {"cosine": 0.5, "length": 0.3}, "e_latent_lpips": {"cosine": 0.9, "length": 0.2}}.get(name, {})
-    compute = lambda: loss(network(z, text), x, Place(slice(0, 2), 4, seed=3))  # noqa: E731
+    compute = lambda: loss(network(z, text), x, BatchPart(slice(0, 2), 4, seed=3))  # noqa: E731
     assert_close_to_float32(network, compute, precision, **allowed)
 
 

@@ -7,14 +7,13 @@ workflow reads it.
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from diffusion2gan.choices import PRESET, RESAMPLING, Preset, Resampling
 from diffusion2gan.validation import OnlyIf, SettingsModel
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
-Size = Annotated[int, Field(ge=0)]  # the help of a setting says what 0 means
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -79,7 +78,7 @@ class DistillationSettings(LossSettings):
     iterations: Count = Field(description="training steps")
     batch_size: Count = Field(description="samples per step, over all processes and micro-batches")
     learning_rate: Positive = Field(1e-5, description="learning rate of the student's optimizer")  # ours
-    warmup: Size = Field(0, description="steps during which the learning rate rises linearly; 0: none")  # ours
+    warmup: NonNegativeInt = Field(0, description="steps of a linear rise of the learning rate; 0: none")  # ours
     ema_decay: Fraction = Field(0.999, description="decay of the student's averaged weights; 0: no average")  # ours
     autocast: bool = Field(False, description="run the networks in bfloat16")
     seed: Seed = Field(0, description="seed of the data order and of everything random in a step")
@@ -165,9 +164,9 @@ class VGGSettings(SettingsModel):
     learning_rate: Positive = Field(0.1, description="learning rate of gradient descent with momentum")  # ours
     weight_decay: float = Field(1e-4, ge=0, description="weight decay")  # ours
     label_smoothing: Fraction = Field(0.0, description="share of the label spread over all classes")  # ours
-    warmup: Size = Field(200, description="steps during which the learning rate rises linearly; 0: none")  # ours
+    warmup: NonNegativeInt = Field(200, description="steps of a linear rise of the learning rate; 0: none")  # ours
     validation_count: Count = Field(2000, description="number of validation images; latents are all used")  # ours
-    workers: Size = Field(0, description="processes that read images; 0: the training process")
+    workers: NonNegativeInt = Field(0, description="processes that read images; 0: the training process")
     autocast: bool = Field(False, description="run the network in bfloat16")
 
 
@@ -232,12 +231,12 @@ class SamplingSettings(SettingsModel):
     steps: Count = Field(1, description="steps of the scheduler")
     guidance: float = Field(0.0, ge=0, description="classifier-free guidance scale; 1 or less: none")
     spacing: Spacing = Field("own", description="spacing of the timesteps")
-    timesteps: list[Size] = Field([], description="timesteps of a published pipeline, instead of steps")
+    timesteps: list[NonNegativeInt] = Field([], description="timesteps of a published pipeline, instead of steps")
     prediction: Literal["own", "epsilon", "v_prediction", "sample"] = Field(
         "own", description="what a published U-Net predicts; own: as its scheduler says"
     )
     unet: str = Field("", description="other weights for a published U-Net: a file, or REPOSITORY/FILE on the hub")
-    resolution: Size = Field(0, description="side of a published pipeline's images in pixels; 0: its default")
+    resolution: NonNegativeInt = Field(0, description="side of a published pipeline's images in pixels; 0: its default")
 
 
 class Sampled(SettingsModel):
@@ -285,7 +284,7 @@ class ToySettings(Seeded):
     iterations: Count = Field(description="training steps")
     batch_size: Count = Field(description="samples per step")
     learning_rate: Positive = Field(description="highest learning rate of AdamW")
-    warmup: Size = Field(200, description="steps during which the learning rate rises linearly, before a cosine to 0")
+    warmup: NonNegativeInt = Field(200, description="steps of a linear rise of the learning rate, before a cosine to 0")
     ema_decay: Fraction = Field(0.999, description="decay of the averaged weights; 0: no average")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.losses import Place, regression_loss
+from diffusion2gan.losses import BatchPart, regression_loss
 from diffusion2gan.losses.ensemble import PRESETS, Ensemble
 from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS
 from diffusion2gan.losses.regression import l1, mse, pseudo_huber
@@ -89,7 +89,7 @@ def test_the_ensemble_has_the_parts_of_its_preset(metric_files, preset):
     x0, x1 = torch.randn(2, 3, 4, 8, 8)
     transformed = Ensemble(preset)(x0, x1, torch.Generator().manual_seed(3))
     expected = LPIPS.load(metric_files / "latent.safetensors")(*transformed).mean()
-    torch.testing.assert_close(loss(x0, x1, Place(slice(0, 3), 3, seed=3)), expected)
+    torch.testing.assert_close(loss(x0, x1, BatchPart(slice(0, 3), 3, seed=3)), expected)
 
 
 def test_the_ensemble_has_its_resampling_and_averages_over_its_draws(metric_files):
@@ -99,7 +99,7 @@ def test_the_ensemble_has_its_resampling_and_averages_over_its_draws(metric_file
     metric = LPIPS.load(metric_files / "latent.safetensors")
     expected = torch.stack([metric(*ensemble(x0, x1, generator)).mean() for _ in range(3)]).mean()
     loss = regression_loss(settings, metric_files / "latent.safetensors")
-    torch.testing.assert_close(loss(x0, x1, Place(slice(0, 3), 3, seed=3)), expected)
+    torch.testing.assert_close(loss(x0, x1, BatchPart(slice(0, 3), 3, seed=3)), expected)
     pretrained = ELatentLPIPS.from_pretrained(metric_files / "latent.safetensors", "bg", resampling="bilinear", draws=3)
     given = pretrained(x0, x1, torch.Generator().manual_seed(3)).mean()
     torch.testing.assert_close(given, expected)
@@ -109,12 +109,12 @@ def test_the_ensemble_has_its_resampling_and_averages_over_its_draws(metric_file
 def test_the_ensemble_of_a_batch_does_not_depend_on_how_it_is_split(metric_files, preset):
     loss = regression_loss(LossSettings(loss="e_latent_lpips", ensemble=preset), metric_files / "latent.safetensors")
     x0, x1 = torch.randn(2, 6, 4, 8, 8)
-    whole = loss(x0, x1, Place(slice(0, 6), 6, seed=3))
-    cut = [loss(x0[rows], x1[rows], Place(rows, 6, seed=3)) for rows in (slice(0, 2), slice(2, 4), slice(4, 6))]
+    whole = loss(x0, x1, BatchPart(slice(0, 6), 6, seed=3))
+    cut = [loss(x0[rows], x1[rows], BatchPart(rows, 6, seed=3)) for rows in (slice(0, 2), slice(2, 4), slice(4, 6))]
     torch.testing.assert_close(sum(cut) / 3, whole)
-    assert loss(x0, x1, Place(slice(0, 6), 6, seed=4)) != whole
-    same = loss(x0[:1].expand(6, -1, -1, -1)[:2], x1[:2], Place(slice(0, 2), 6, seed=3))
-    assert same != loss(x0[:1].expand(6, -1, -1, -1)[:2], x1[:2], Place(slice(2, 4), 6, seed=3))
+    assert loss(x0, x1, BatchPart(slice(0, 6), 6, seed=4)) != whole
+    same = loss(x0[:1].expand(6, -1, -1, -1)[:2], x1[:2], BatchPart(slice(0, 2), 6, seed=3))
+    assert same != loss(x0[:1].expand(6, -1, -1, -1)[:2], x1[:2], BatchPart(slice(2, 4), 6, seed=3))
 
 
 def test_mistakes_are_errors(metric_files):

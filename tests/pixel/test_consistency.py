@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.losses import Place, regression_loss
+from diffusion2gan.losses import BatchPart, regression_loss
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.consistency import ConsistencyTraining
 from diffusion2gan.pixel.edm import SIGMA_MAX, SIGMA_MIN, noise_levels
@@ -109,7 +109,7 @@ def test_the_target_and_its_neighbour():
     with torch.no_grad():  # unlike the student, so that the test sees whose answer is the target
         for weight in training.target.parameters():
             weight.add_(0.1)
-    batch = training.read(torch.arange(256), Place(slice(0, 256), 256, 5))
+    batch = training.read(torch.arange(256), BatchPart(slice(0, 256), 256, 5))
     noisy, sigma, target = training.neighbours(batch)
     levels = noise_levels(18)
     numbers = (levels[None] - sigma[:, None]).abs().argmin(1)
@@ -133,7 +133,7 @@ def test_noise_and_levels_depend_on_the_step_s_seed_and_differ_between_images():
     training = training_of("consistency")
 
     def drawn(seed):
-        batch = training.read(torch.arange(512), Place(slice(0, 512), 512, seed))
+        batch = training.read(torch.arange(512), BatchPart(slice(0, 512), 512, seed))
         return batch.z.flatten(), training.neighbours(batch)[1]
 
     (z, sigma), (again, same), (other, another) = drawn(5), drawn(5), drawn(6)
@@ -147,8 +147,8 @@ def test_the_student_descends_towards_what_the_target_says():
     """The order of the arguments matters, because a perceptual loss has a gradient for its first one only."""
     seen = []
 
-    def loss(x0, x1, place):
-        seen.append((x0.requires_grad, x1.requires_grad, place.rows))
+    def loss(x0, x1, part):
+        seen.append((x0.requires_grad, x1.requires_grad, part.rows))
         return (x0 - x1).square().mean()
 
     training = training_of("consistency", loss=loss)
@@ -180,7 +180,7 @@ def test_gradients_are_not_clipped():
     """A loss a thousand times as large has gradients a thousand times as large when the optimizer sees them."""
     norms = []
     for factor in (1, 1000):
-        training = training_of("consistency", loss=lambda x0, x1, place, f=factor: f * (x0 - x1).square().mean())
+        training = training_of("consistency", loss=lambda x0, x1, part, f=factor: f * (x0 - x1).square().mean())
         training.step(0)
         gradients = [weight.grad.flatten() for weight in training.modules["student"].parameters()]
         norms.append(torch.cat(gradients).norm().item())
@@ -199,7 +199,7 @@ def test_half_of_the_images_are_mirrored_by_their_position():
         training.pairs = Ramps(False)
         training.pairs.images = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).expand(512, 1, 2, 2)
         training.reader = ReadAhead(training.pairs)
-        return training.read(torch.arange(256)[rows], Place(rows, 256, seed))
+        return training.read(torch.arange(256)[rows], BatchPart(rows, 256, seed))
 
     plain, mirrored = read(), read(random_flip=True)
     assert torch.equal(plain.z, mirrored.z) and (plain.x[:, 0, 0, 0] == 0).all()

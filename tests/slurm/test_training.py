@@ -1,13 +1,13 @@
 """A training on several nodes of a real SLURM, warned and requeued, equals the training in one process."""
 
 import itertools
-import runpy
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from training import worker
 
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
@@ -29,9 +29,8 @@ def test_two_nodes_of_two_processes_are_one_process_also_when_slurm_warns_them(h
     for process in range(4):
         head.made(f"training/waits-{process}")
     subprocess.run(["scancel", "--signal=USR2", "--name=trains"], check=True)
-    worker = runpy.run_path(str(ROOT / "tests/training/worker.py"))
-    monkeypatch.setattr(adversarial, "single_sample_r1", worker["r1_in_parts"](itertools.repeat(4)))
-    alone = worker["outcome"]("gan", str(small_teacher_folder), str(metric), head.folder / "alone", Fitting())
+    monkeypatch.setattr(adversarial, "single_sample_r1", worker.r1_in_parts(itertools.repeat(4)))
+    alone = worker.outcome("gan", str(small_teacher_folder), str(metric), head.folder / "alone", Fitting())
 
     assert running.wait(300) == 0, head.log.read_text() + (head.folder / "logs/trains.log").read_text()
     together = torch.load(head.folder / "training/outcome.pt", weights_only=True)

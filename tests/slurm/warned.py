@@ -3,7 +3,6 @@
 Started again, it goes on from what it saved and writes its outcome to FOLDER/outcome.pt.
 """
 
-import runpy
 import signal
 import sys
 import time
@@ -15,12 +14,13 @@ from diffusion2gan.settings import Fitting
 from diffusion2gan.training import distributed
 from diffusion2gan.training.loop import Schedule, train
 
-WORKER = runpy.run_path(str(Path(__file__).parents[1] / "training/worker.py"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from training import worker  # noqa: E402
 
 
 def main(teacher: str, metric: str, folder: Path) -> None:
     torch.set_default_dtype(torch.float64)
-    training = WORKER["training_of"]("gan", teacher, metric, Fitting())
+    training = worker.training_of("gan", teacher, metric, Fitting())
     step = training.step
 
     def warned_once(number: int) -> dict[str, float]:
@@ -29,7 +29,7 @@ def main(teacher: str, metric: str, folder: Path) -> None:
         return step(number)
 
     training.step = warned_once
-    history = train(training, Schedule(WORKER["STEPS"]), folder, {}, 0, 0.5, log_every=1)
+    history = train(training, Schedule(worker.STEPS), folder, {}, 0, 0.5, log_every=1)
     if distributed.is_main():
         weights = {name: dict(module.state_dict()) for name, module in training.modules.items()}
         losses = history.filter(regex="loss").to_dict("list")

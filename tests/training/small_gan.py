@@ -15,7 +15,7 @@ from diffusion2gan.settings import GANSettings
 from diffusion2gan.training.adversarial import AdversarialTraining
 
 
-def squared(x0, x1, place=None):
+def squared(x0, x1, part=None):
     return (x0 - x1).square().mean()
 
 

@@ -12,7 +12,7 @@ from training.small_gan import SETTINGS, common, gan, squared
 
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
-from diffusion2gan.losses import Place
+from diffusion2gan.losses import BatchPart
 from diffusion2gan.seeds import mix
 from diffusion2gan.settings import Fitting, GANSettings, RegressionSettings
 from diffusion2gan.teacher import Teacher
@@ -117,11 +117,11 @@ def test_a_student_of_sdxl_trains_with_the_conditions_by_name(xl_folder):
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_the_regression_loss_is_told_which_rows_it_compares(teacher, accumulation):
-    places = []
+    parts = []
 
-    def loss(x0, x1, place):
+    def loss(x0, x1, part):
         assert x0.requires_grad and not x1.requires_grad  # G(z, c), then its target
-        places.append(place)
+        parts.append(part)
         return squared(x0, x1)
 
     discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=False, multi_scale=False)
@@ -129,7 +129,7 @@ def test_the_regression_loss_is_told_which_rows_it_compares(teacher, accumulatio
     settings, fitting = GANSettings(**SETTINGS | {"seed": 5}), Fitting(accumulation=accumulation)
     AdversarialTraining(**given, settings=settings, fitting=fitting).step(3)
     rows = [slice(0, 4)] if accumulation == 1 else [slice(0, 2), slice(2, 4)]
-    assert places == [Place(each, 4, mix(5, 3, 1)) for each in rows]
+    assert parts == [BatchPart(each, 4, mix(5, 3, 1)) for each in rows]
 
 
 @pytest.mark.parametrize("kind", ["diffusion", "gigagan"])

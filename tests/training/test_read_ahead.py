@@ -56,7 +56,7 @@ def test_the_pairs_are_those_of_the_dataset(tmp_path):
 def test_a_training_finds_its_pairs_already_read(small_teacher_folder):
     teacher, source = Teacher(str(small_teacher_folder)), Watched()
     settings = RegressionSettings(loss="mse", iterations=6, batch_size=4, seed=2)
-    loss = lambda x0, x1, place: (x0 - x1).square().mean()  # noqa: E731
+    loss = lambda x0, x1, part: (x0 - x1).square().mean()  # noqa: E731
     student = Generator.from_teacher(teacher.path)
     training = RegressionTraining(student, teacher, source, loss, settings, Fitting(accumulation=2))
     order = [batch_indices(step, 4, 1000, seed=2).tolist() for step in range(6)]

@@ -11,7 +11,7 @@ from built import InMemory
 
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
-from diffusion2gan.losses import Place
+from diffusion2gan.losses import BatchPart
 from diffusion2gan.seeds import batch_indices, mix
 from diffusion2gan.settings import Fitting, RegressionSettings
 from diffusion2gan.training import distillation, distributed
@@ -32,11 +32,11 @@ def regression(teacher, loss, accumulation, **settings):
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("strength", [1e-3, 1e3], ids=["small", "clipped"])
 def test_a_step_follows_the_gradient_of_the_whole_batch(teacher, accumulation, strength):
-    places, stepped = [], []
+    parts, stepped = [], []
 
-    def loss(x0, x1, place):
+    def loss(x0, x1, part):
         assert x0.requires_grad and not x1.requires_grad  # G(z, c), then its target
-        places.append(place)
+        parts.append(part)
         return strength * (x0 - x1).square().mean()
 
     training = regression(teacher, loss, accumulation)
@@ -60,11 +60,11 @@ def test_a_step_follows_the_gradient_of_the_whole_batch(teacher, accumulation, s
     assert numbers["loss"] == pytest.approx(whole.item(), rel=1e-4)
     assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), training.student.parameters(), strict=True))
     rows = [slice(0, 4)] if accumulation == 1 else [slice(0, 2), slice(2, 4)]
-    assert places == [Place(each, 4, mix(SEED, STEP, 1)) for each in rows]
+    assert parts == [BatchPart(each, 4, mix(SEED, STEP, 1)) for each in rows]
 
 
 def test_a_step_is_timed_and_its_evaluations_are_counted(teacher, monkeypatch):
-    training = regression(teacher, lambda x0, x1, place: (x0 - x1).square().mean(), 2)
+    training = regression(teacher, lambda x0, x1, part: (x0 - x1).square().mean(), 2)
     clock = iter([10.0, 10.5])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     numbers = training.step(STEP)
@@ -76,7 +76,7 @@ def test_a_step_is_timed_and_its_evaluations_are_counted(teacher, monkeypatch):
 def test_generator_and_loss_run_in_half_precision_if_asked(teacher):
     seen = []
 
-    def loss(x0, x1, place):
+    def loss(x0, x1, part):
         seen.append((x0.dtype, torch.is_autocast_enabled("cpu")))
         return (x0 - x1).square().mean()
 
@@ -101,7 +101,7 @@ def test_memory_is_counted_in_gibibytes(monkeypatch):
 
 
 def test_gradients_are_averaged_over_the_processes_after_the_last_micro_batch(teacher, monkeypatch):
-    training, asked = regression(teacher, lambda x0, x1, place: (x0 - x1).square().mean(), 4), []
+    training, asked = regression(teacher, lambda x0, x1, part: (x0 - x1).square().mean(), 4), []
     monkeypatch.setattr(distributed, "no_sync", lambda *given: asked.append(given) or nullcontext())
     training.step(0)
     assert asked == [(training.student, keep) for keep in (True, True, True, False)]
@@ -112,5 +112,5 @@ def test_autocast_is_to_bfloat16_whatever_the_default_of_a_device(teacher, monke
     """On a GPU the default would be float16."""
     asked = []
     monkeypatch.setattr(torch, "autocast", lambda *given, **how: asked.append((given, how)) or nullcontext())
-    regression(teacher, lambda x0, x1, place: (x0 - x1).square().mean(), 1, autocast=autocast).step(0)
+    regression(teacher, lambda x0, x1, part: (x0 - x1).square().mean(), 1, autocast=autocast).step(0)
     assert asked == [(("cpu", torch.bfloat16), {"enabled": autocast})] * 2  # for the loss, and for G in it

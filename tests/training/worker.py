@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from built import InMemory
 from torch import distributed as dist
 from torch.distributed.tensor import DTensor
 
@@ -17,8 +18,6 @@ from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import regression_loss
 from diffusion2gan.networks.vgg import VGG
-from diffusion2gan.pairs.dataset import Pairs
-from diffusion2gan.seeds import noise
 from diffusion2gan.settings import Fitting, GANSettings, LossSettings, RegressionSettings, VGGSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
@@ -27,24 +26,8 @@ from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.lpips.classification import LatentBatches, VGGTraining
 from diffusion2gan.training.regression import RegressionTraining
 
-CAPTIONS = ["a red apple on a blue background", "a fox on a gray background", "a tree on a white background"]
 STEPS = 3
 PAIRS = 20
-
-
-class Memory:
-    """Pairs in memory, as PairDataset would give them."""
-
-    def __init__(self):
-        self.captions = CAPTIONS
-        self.x = torch.randn(PAIRS, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-
-    def __len__(self):
-        return PAIRS
-
-    def batch(self, indices):
-        captions = [CAPTIONS[i % 3] for i in indices.tolist()]
-        return Pairs(noise(indices.tolist(), (4, 8, 8)).to(self.x), captions, self.x[indices])
 
 
 def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -> RegressionTraining | VGGTraining:
@@ -57,7 +40,7 @@ def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -
         return VGGTraining(network, batches, VGGSettings(**settings))
     teacher = Teacher(teacher_folder, "cpu", torch.float64)
     common = {
-        "student": Generator.from_teacher(teacher_folder).double(), "teacher": teacher, "pairs": Memory(),
+        "student": Generator.from_teacher(teacher_folder).double(), "teacher": teacher, "pairs": InMemory(count=PAIRS),
         "loss": regression_loss(LossSettings(loss="e_latent_lpips"), Path(metric)), "fitting": fitting,
     }  # fmt: skip
     settings = {"loss": "e_latent_lpips", "iterations": STEPS, "batch_size": 8, "learning_rate": 1e-3, "seed": 5}

@@ -9,7 +9,16 @@ loss = distance(generated, target).mean()  # scaled latents (N, 4, s, s)
 from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss, rejection_loss
 from diffusion2gan.losses.ensemble import Ensemble
 from diffusion2gan.losses.lpips import LPIPS, ELatentLPIPS, PixelLPIPS
-from diffusion2gan.losses.regression import PERCEPTUAL, POINTWISE, Loss, Place, l1, mse, pseudo_huber, regression_loss
+from diffusion2gan.losses.regression import (
+    PERCEPTUAL,
+    POINTWISE,
+    BatchPart,
+    Loss,
+    l1,
+    mse,
+    pseudo_huber,
+    regression_loss,
+)
 
 __all__ = [
     "LPIPS",
@@ -19,7 +28,7 @@ __all__ = [
     "Ensemble",
     "Loss",
     "PixelLPIPS",
-    "Place",
+    "BatchPart",
     "discriminator_loss",
     "generator_loss",
     "l1",

@@ -20,8 +20,8 @@ Loss = Callable[..., torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Which rows of a batch of `whole` samples are compared, and the seed of the transforms of that batch."""
+class BatchPart:
+    """A part of a batch: its rows among all `whole` samples, and the seed of the transforms of the whole batch."""
 
     rows: slice
     whole: int
@@ -60,9 +60,9 @@ def regression_loss(
     device: torch.device | str = "cpu",
     side: int = 0,
 ) -> Loss:
-    """The loss that `settings.loss` names: (x0, x1, place) → scalar for scaled latents (N, C, h, w).
+    """The loss that `settings.loss` names: (x0, x1, part) → scalar for scaled latents (N, C, h, w).
 
-    x1 is the target. `place` says which rows of a batch x0 and x1 are; without it they are a whole batch.
+    x1 is the target. `part` says which rows of a batch x0 and x1 are; without it they are a whole batch.
     A perceptual loss needs a calibrated metric: `metric_file` is its file, or the metric itself. `lpips` decodes with
     `decode` (scaled latents → images in [-1, 1]) and resizes to `side` pixels if given; `e_latent_lpips` averages over
     `settings.draws` transforms of the preset `settings.ensemble`. Raises UserError if the metric is missing, or if it
@@ -70,7 +70,7 @@ def regression_loss(
     """
     name = settings.loss
     if name in POINTWISE:
-        return lambda x0, x1, place=None: POINTWISE[name](x0, x1)
+        return lambda x0, x1, part=None: POINTWISE[name](x0, x1)
     if metric_file is None:
         raise UserError(f"the loss {name} needs a calibrated metric: give its file as --lpips")
     metric = (metric_file if isinstance(metric_file, LPIPS) else LPIPS.load(metric_file)).to(device)
@@ -81,13 +81,13 @@ def regression_loss(
         )
     if name != "e_latent_lpips":
         distance = PixelLPIPS(metric, decode, side) if name == "lpips" else metric
-        return lambda x0, x1, place=None: distance(x0, x1).mean()
+        return lambda x0, x1, part=None: distance(x0, x1).mean()
     ensembled = ELatentLPIPS(metric, Ensemble(settings.ensemble, settings.resampling), draws=settings.draws)
 
-    def loss(x0: torch.Tensor, x1: torch.Tensor, place: Place | None = None) -> torch.Tensor:
-        if place is None:
+    def loss(x0: torch.Tensor, x1: torch.Tensor, part: BatchPart | None = None) -> torch.Tensor:
+        if part is None:
             return ensembled(x0, x1).mean()
-        generator = torch.Generator().manual_seed(place.seed)
-        return ensembled(x0, x1, generator, batch=place.whole, rows=place.rows).mean()
+        generator = torch.Generator().manual_seed(part.seed)
+        return ensembled(x0, x1, generator, batch=part.whole, rows=part.rows).mean()
 
     return loss

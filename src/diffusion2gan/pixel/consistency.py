@@ -12,7 +12,7 @@ import torch
 from diffusion2gan import images
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
-from diffusion2gan.losses import Loss, Place
+from diffusion2gan.losses import BatchPart, Loss
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.edm import noise_levels
 from diffusion2gan.pixel.heun import heun_step
@@ -66,7 +66,7 @@ class ConsistencyTraining(StudentTraining):
             noisy, sigma, target = self.neighbours(batch)
             with distributed.no_sync(self.student, batch is not batches[-1]):
                 with self.precision():
-                    loss = self.loss(self.student(noisy, sigma), target, batch.place) / len(batches)
+                    loss = self.loss(self.student(noisy, sigma), target, batch.part) / len(batches)
                 loss.backward()
             mean_loss += loss.detach()
         optimizer.step()  # gradients are not clipped, as in the official training
@@ -76,21 +76,21 @@ class ConsistencyTraining(StudentTraining):
             torch._foreach_lerp_(target, student, 1 - self.settings.target_decay)  # θ⁻ ← μ θ⁻ + (1 - μ) θ
         return {"loss": mean_loss.item()} | self.speed(step, start)
 
-    def read(self, indices: torch.Tensor, place: Place) -> MicroBatch:
+    def read(self, indices: torch.Tensor, part: BatchPart) -> MicroBatch:
         """The images at `indices`, with noise; if `settings.random_flip`, each is mirrored with probability 1/2."""
-        batch = super().read(indices, place)
-        generator = torch.Generator().manual_seed(place.seed)
-        z = torch.randn(place.whole, *batch.x.shape[1:], generator=generator)[place.rows]
+        batch = super().read(indices, part)
+        generator = torch.Generator().manual_seed(part.seed)
+        z = torch.randn(part.whole, *batch.x.shape[1:], generator=generator)[part.rows]
         if self.settings.random_flip:
-            flipped = (torch.rand(place.whole, generator=generator) < 0.5)[place.rows].to(self.device)
+            flipped = (torch.rand(part.whole, generator=generator) < 0.5)[part.rows].to(self.device)
             batch.x = torch.where(flipped[:, None, None, None], batch.x.flip(-1), batch.x)
         return replace(batch, z=z.to(self.device))
 
     @torch.no_grad()
     def neighbours(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Noisy images (N, C, s, s), their noise levels σ' (N,), and the target f⁻(x̂, σ) (N, C, s, s)."""
-        generator = torch.Generator().manual_seed(mix(batch.place.seed))
-        drawn = torch.randint(len(self.levels) - 1, (batch.place.whole,), generator=generator)[batch.place.rows]
+        generator = torch.Generator().manual_seed(mix(batch.part.seed))
+        drawn = torch.randint(len(self.levels) - 1, (batch.part.whole,), generator=generator)[batch.part.rows]
         sigma, nearer = (self.levels[drawn + down].to(batch.x) for down in (0, 1))
         noisy = batch.x + sigma[:, None, None, None] * batch.z
         with self.precision():

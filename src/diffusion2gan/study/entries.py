@@ -5,7 +5,16 @@ They hold names and settings. `diffusion2gan.study.study` resolves the names.
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PrivateAttr,
+    create_model,
+    model_validator,
+)
 
 from diffusion2gan.settings import (
     CalibrationSettings,
@@ -31,7 +40,6 @@ from diffusion2gan.settings import (
     SamplingSettings,
     Seed,
     Several,
-    Size,
     Solver,
     SolvingSettings,
     Space,
@@ -95,7 +103,7 @@ class Weights(Entry):
     """How many weights a teacher has."""
 
     unet: Count = Field(description="weights of the U-Net")
-    others: Size = Field(description="weights of the VAE and the text encoders")
+    others: NonNegativeInt = Field(description="weights of the VAE and the text encoders")
 
 
 class TeacherEntry(Entry):
@@ -170,7 +178,7 @@ class BatchEntry(Fitting):
 
     size: Count = Field(description="samples per step, over all processes and micro-batches")
     nodes: Count = 1
-    gpus: Size = Field(0, description="GPUs of each node; 0: train on the CPU")
+    gpus: NonNegativeInt = Field(0, description="GPUs of each node; 0: train on the CPU")
 
     @property
     def fitting(self) -> dict:

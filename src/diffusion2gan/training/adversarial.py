@@ -117,7 +117,7 @@ class AdversarialTraining(StudentTraining):
             with distributed.no_sync(self.student, batch is not batches[-1]):
                 x = self.generate(batch)
                 with self.precision():
-                    regression_loss = self.loss(x, batch.x, batch.place)  # Eq. 4
+                    regression_loss = self.loss(x, batch.x, batch.part)  # Eq. 4
                     gan_loss = generator_loss(discriminator(x, batch.z, **batch.conditions))  # Eq. 6
                 loss = regression_loss + self.settings.lambda_gan * gan_loss
                 (loss / len(batches)).backward()
@@ -131,7 +131,7 @@ class AdversarialTraining(StudentTraining):
 
     def mixed(self, mix: Mix, batch: MicroBatch, fake: Fake, indices: torch.Tensor, captions: Sequence[str]) -> Fake:
         """Mix-and-match: the fakes of a micro-batch, some replaced by mismatched triples of the whole batch."""
-        rows = batch.place.rows
+        rows = batch.part.rows
         x = self.pairs.batch(indices[mix.latent[rows]]).x.to(self.device)
         z = self.pairs.batch(indices[mix.noise[rows]]).z.to(self.device)
         target = mix.target[rows].to(self.device).view(-1, 1, 1, 1)
@@ -145,7 +145,7 @@ class AdversarialTraining(StudentTraining):
 
         Row i of the batch gets the text of row `other[i]` (batch_size,). Rows that would keep their own are left out.
         """
-        rows, mismatched = batch.place.rows, other != torch.arange(len(other))
+        rows, mismatched = batch.part.rows, other != torch.arange(len(other))
         if not mismatched.any():
             return generated.new_zeros(())
         share = mismatched[rows].float().mean() / mismatched.float().mean()  # of the mean over the whole batch

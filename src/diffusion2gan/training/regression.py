@@ -27,7 +27,7 @@ class RegressionTraining(StudentTraining):
         for batch in batches:
             with distributed.no_sync(self.student, batch is not batches[-1]):
                 with self.precision():
-                    loss = self.loss(self.generate(batch), batch.x, batch.place) / len(batches)
+                    loss = self.loss(self.generate(batch), batch.x, batch.part) / len(batches)
                 loss.backward()
             mean_loss += loss.detach()
         nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)

@@ -12,7 +12,7 @@ from torchvision.utils import save_image
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
 from diffusion2gan.io import atomic
-from diffusion2gan.losses import Loss, Place
+from diffusion2gan.losses import BatchPart, Loss
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.seeds import batch_indices, mix
 from diffusion2gan.settings import DistillationSettings, Fitting
@@ -30,20 +30,20 @@ GRID_COLUMNS = 8  # pairs in a sample grid                                      
 class MicroBatch:
     """Rows of a step's batch: noise z and target latents x (N, C, h, w), captions, and the conditions of G and D.
 
-    `place` says which rows of the batch they are.
+    `part` says which rows of the batch they are.
     """
 
     z: torch.Tensor
     x: torch.Tensor
     captions: list[str]
     conditions: dict[str, torch.Tensor]
-    place: Place
+    part: BatchPart
 
 
 class StudentTraining:
     """Base of the trainings of a student, on pairs or on real images.
 
-    `loss` is d(x0, x1, place) of Eq. 1, a scalar. Raises UserError when the pairs do not have the student's
+    `loss` is d(x0, x1, part) of Eq. 1, a scalar. Raises UserError when the pairs do not have the student's
     latent shape, or when the batch does not divide among processes and micro-batches.
     """
 
@@ -97,13 +97,13 @@ class StudentTraining:
         for coming in range(step, min(step + 1 + AHEAD, self.settings.iterations)):
             self.reader.prepare(self.indices(coming)[rows] for rows in self.parts)
         indices, seed = self.indices(step), mix(self.settings.seed, step, 1)
-        return [self.read(indices[rows], Place(rows, self.settings.batch_size, seed)) for rows in self.parts]
+        return [self.read(indices[rows], BatchPart(rows, self.settings.batch_size, seed)) for rows in self.parts]
 
-    def read(self, indices: torch.Tensor, place: Place) -> MicroBatch:
+    def read(self, indices: torch.Tensor, part: BatchPart) -> MicroBatch:
         """The pairs at `indices`, on the device of the training."""
         pairs = self.reader.batch(indices)
         z, x = (latents.to(self.device, non_blocking=True) for latents in (pairs.z, pairs.x))
-        return MicroBatch(z, x, pairs.captions, self.text(pairs.captions), place)
+        return MicroBatch(z, x, pairs.captions, self.text(pairs.captions), part)
 
     def speed(self, step: int, start: float) -> dict[str, float]:
         """Images per second of this step, and all evaluations of G so far, over all processes."""
@@ -116,7 +116,7 @@ class StudentTraining:
     def save_samples(self, path: Path) -> None:
         """Write a grid of the first pairs: the teacher's images above, the student's of the same noise below."""
         count = min(GRID_COLUMNS, len(self.pairs))
-        batch = self.read(torch.arange(count), Place(slice(count), count, 0))
+        batch = self.read(torch.arange(count), BatchPart(slice(count), count, 0))
         images = [self.teacher.decode(latents) for latents in (batch.x, self.generate(batch))]
         if distributed.is_main():
             with atomic(path) as temporary:

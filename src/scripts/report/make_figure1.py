@@ -18,7 +18,7 @@ class Arguments:
     prompts: Path
     models: list[str]
     out: Path
-    count: int = 6
+    count: int
 
 
 def main(args: Arguments):

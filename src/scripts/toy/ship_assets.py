@@ -30,10 +30,10 @@ class Arguments:
     vgg_pixel: Path
     vgg_latent_metrics: Path
     vgg_pixel_metrics: Path
+    steps: int
+    guidance: float
     out: Path
     count: int = 1000
-    steps: int = 16
-    guidance: float = 3.0
 
 
 def main(args: Arguments):
