@@ -178,6 +178,8 @@ def pairs(folder: Path, teacher: str | Path, latents: torch.Tensor, captions: Se
 class InMemory:
     """Pairs in memory, as PairDataset would give them; captions are used in turn."""
 
+    held_out = range(0)
+
     def __init__(self, captions: Sequence[str] = CAPTIONS, count: int = 8):
         self.captions = captions
         self.x = torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -34,6 +34,9 @@ SpeedMetric = Literal["steps", "params_billion", "inference_seconds"]  # of samp
 CostMetric = Literal[  # of training a run
     "images_per_second",
     "batch_size",
+    "passes",
+    "train_error",
+    "held_out_error",
     "device_days",
     "nfe_million",
     "nfe_forward_million",

@@ -99,6 +99,16 @@ def test_the_first_pairs_alone(tmp_path):
         PairDataset(folder, first=11)
 
 
+def test_held_out_pairs_are_the_last_and_read_by_their_indices(tmp_path):
+    folder, _ = make_dataset(tmp_path / "pairs", 3)
+    whole, rest, part = (PairDataset(folder, *given) for given in ((), (0, 3), (7, 3)))
+    assert (len(rest), len(part), rest.held_out, whole.held_out) == (7, 7, range(7, 10), range(10, 10))
+    assert rest.batch(rest.held_out).x.equal(whole.batch([7, 8, 9]).x)
+    for first, held_out in ((8, 3), (0, 10)):
+        with pytest.raises(UserError, match=f"holds 10 pairs, not the .* requested and the {held_out} to hold out"):
+            PairDataset(folder, first, held_out)
+
+
 def test_shards_cover_every_pair_once():
     for shards in (1, 3, 7):
         assert [pair for shard in range(shards) for pair in shard_range(shard, shards, 20)] == list(range(20))

@@ -5,7 +5,9 @@ import pytest
 from study.conftest import ROOT, study
 
 from diffusion2gan.evaluations import Evaluations, combined, evaluations_per_pair
+from diffusion2gan.study import options
 from diffusion2gan.study.entries import BatchEntry
+from diffusion2gan.study.paths import Paths
 
 
 @pytest.mark.parametrize("scale", ["smoke", "toy", "paper"])
@@ -63,6 +65,15 @@ def test_a_part_of_a_dataset_is_solved_as_the_whole():
     part, whole = datasets["cifar10-50k"], datasets["cifar10-1000k"]
     assert (part.part_of, part.pairs) == ("cifar10-1000k", 50_000)
     assert (part.teacher, part.guidance, part.prompts) == (whole.teacher, whole.guidance, whole.prompts)
+
+
+def test_held_out_pairs_are_made_beyond_those_that_the_paper_trains_on():
+    paper = study("paper")
+    assert (paper.datasets["sd-cfg-3"].pairs, paper.datasets["sd-cfg-3"].made) == (3_000_000, 3_001_000)
+    assert options.prompts(paper, "sd-cfg-3")["count"] == options.solving(paper, "sd-cfg-3")["count"] == 3_001_000
+    for run, pairs in {"regression-lpips-50k": {"first": 50_000}, "regression-lpips": {}}.items():
+        given = options.training(paper, Paths(paper), run)
+        assert given["held_out"] == 1000 and given.items() >= pairs.items() and ("first" in given) == bool(pairs)
 
 
 def test_the_papers_evaluations():

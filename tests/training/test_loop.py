@@ -78,11 +78,17 @@ def test_show_sees_the_average_and_does_not_change_the_training(tmp_path):
     expected, _ = run(Noisy(), tmp_path / "unseen")
     training, shown = Noisy(), {}
     weight = training.modules["line"].weight
-    run(training, tmp_path / "shown", show=lambda step: shown.update({step: weight.detach().clone()}), show_every=5)
-    assert list(shown) == [5, 10, 15, 20]
+
+    def show(step):
+        shown[step] = weight.detach().clone()
+        return {"error": float(step)}
+
+    _, history = run(training, tmp_path / "shown", show=show, show_every=6)
+    assert list(shown) == [6, 12, 18, 20] and history["error"].dropna().tolist() == [6, 12, 18, 20]
+    assert history.loc[history["error"].notna(), "step"].tolist() == [5, 11, 17, 19]
     torch.testing.assert_close(shown[20], expected["weight"], rtol=0, atol=0)
     torch.testing.assert_close(training.modules["line"].state_dict(), expected, rtol=0, atol=0)
-    assert not torch.equal(shown[5], shown[10])
+    assert not torch.equal(shown[6], shown[12])
 
 
 def test_the_learning_rate_rises_and_falls(tmp_path):

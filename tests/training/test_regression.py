@@ -63,6 +63,21 @@ def test_a_step_follows_the_gradient_of_the_whole_batch(teacher, accumulation, s
     assert parts == [BatchPart(each, 4, mix(SEED, STEP, 1)) for each in rows]
 
 
+def test_errors_are_shares_of_the_variance_of_the_own_and_of_the_held_out_pairs(teacher):
+    training = regression(teacher, None, 2)
+    assert training.errors() == {}
+    training.pairs.held_out = range(5, 8)
+    found = training.errors()
+    for name, indices in {"train_error": [0, 1, 2], "held_out_error": [5, 6, 7]}.items():
+        pairs = InMemory().batch(torch.tensor(indices))
+        with torch.no_grad():
+            generated = training.student(pairs.z, **teacher.encode_text(pairs.captions))
+        wrong = sum((generated[i] - pairs.x[i]).square().sum() for i in range(3))
+        spread = sum((pairs.x[i] - pairs.x.mean(0)).square().sum() for i in range(3))
+        assert found[name] == pytest.approx((wrong / spread).item(), rel=1e-5)
+    assert found["train_error"] != found["held_out_error"]
+
+
 def test_a_step_is_timed_and_its_evaluations_are_counted(teacher, monkeypatch):
     training = regression(teacher, lambda x0, x1, part: (x0 - x1).square().mean(), 2)
     clock = iter([10.0, 10.5])

@@ -15,7 +15,24 @@ from diffusion2gan.training import distillation, distributed
 from diffusion2gan.training.loop import Schedule, train
 from scripts.distill import train_gan, train_regression
 
-HISTORY = pd.DataFrame({"step": [0, 1, 2], "seconds": [1.0, 2.0, 7.5], "images_per_second": [3.0, 4.0, 99.0]})
+HISTORY = pd.DataFrame(
+    {
+        "step": [0, 1, 2],
+        "seconds": [1.0, 2.0, 7.5],
+        "images_per_second": [3.0, 4.0, 99.0],
+        "train_error": [None, 0.5, 0.25],
+        "held_out_error": [None, 0.875, 0.75],
+    }
+)
+
+
+class FakePairs:
+    """Forty pairs, of which nothing but numbers is asked."""
+
+    evaluations, held_out = 96, range(40, 44)
+
+    def __len__(self):
+        return 40
 
 
 @pytest.fixture
@@ -37,9 +54,10 @@ def given(tmp_path, monkeypatch):
         training = SimpleNamespace(
             modules={"student": SimpleNamespace(save=lambda *where: saved.append(where))},
             evaluations=Evaluations(student_forward=8, student_backward=4, teacher_forward=2),
-            pairs=SimpleNamespace(evaluations=96),
+            pairs=FakePairs(),
             device=torch.device("cpu"),
             save_samples=shown.append,
+            errors=lambda: {"held_out_error": 0.5},
         )
         distillation.run(training, args)
         assert caught["arguments"][0] is training
@@ -56,14 +74,22 @@ def test_the_loop_is_given_the_options_and_shows_at_most_ten_grids(given, tmp_pa
     _, schedule, folder, compared, seed, decay, minutes = caught["arguments"]
     assert schedule == Schedule(iterations, 5, "constant") and folder == tmp_path / "kept"
     assert (seed, decay, minutes, caught["show_every"]) == (3, 0.4, 7, every)
-    caught["show"](12)
+    assert caught["show"](12) == {"held_out_error": 0.5}
     assert shown == [tmp_path / "samples" / "000012.png"]
     used = {"loss": "mse", "batch_size": 4, "learning_rate": 1e-5, "autocast": False, "teacher": "teachers/toy"}
-    assert used | {"lpips": None, "lpips_side": 0, "pairs": "pairs", "first": 0} == compared
+    assert used | {"lpips": None, "lpips_side": 0, "pairs": "pairs", "first": 0, "held_out": 0} == compared
 
 
-def test_without_a_folder_nothing_is_shown(given):
-    assert not given(train_regression.Arguments, iterations=7)[0]["show"]
+def test_without_a_folder_no_grid_is_shown(given):
+    caught, _, shown, _ = given(train_regression.Arguments, iterations=7)
+    assert caught["show"](12) == {"held_out_error": 0.5} and not shown
+
+
+@pytest.mark.parametrize(("iterations", "warned"), [(30, False), (31, True)])
+def test_more_than_three_passes_over_the_pairs_are_warned_of(given, capsys, iterations, warned):
+    *_, record = given(train_regression.Arguments, iterations=iterations)
+    assert record["metrics"]["passes"] == pytest.approx(iterations / 10)
+    assert ("warning: each pair is seen 3.1 times" in capsys.readouterr().out) == warned
 
 
 def test_the_cost_of_a_training_is_recorded_whole(given, tmp_path):
@@ -75,7 +101,10 @@ def test_the_cost_of_a_training_is_recorded_whole(given, tmp_path):
     assert record.pop("settings_sha256") == json_sha256(settings) and record.pop("device").startswith("cpu")
     assert all(record.pop(name) for name in ("git_commit", "versions", "utc"))
     assert record == {
-        "metrics": {"images_per_second": 4.0, "batch_size": 4, "peak_memory_gib": 2.5},
+        "metrics": {
+            "images_per_second": 4.0, "batch_size": 4, "peak_memory_gib": 2.5, "passes": 0.3, "train_error": 0.25,
+            "held_out_error": 0.75,
+        },
         "evaluations": {
             "pairs_forward": 96, "teacher_forward": 6, "student_forward": 24, "student_backward": 12,
             "target_forward": 0,

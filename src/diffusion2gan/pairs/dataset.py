@@ -29,11 +29,12 @@ class PairDataset:
 
     Each process memory-maps the shards for itself, so DataLoader workers may fork or spawn. `index_shards` has
     verified the shards; one that changed since is verified again when it is first read. `first` limits the dataset to
-    its first pairs; 0 means all.
-    Raises UserError if there are no pairs or fewer than `first`, and when a missing or damaged shard is read.
+    its first pairs; 0 means all. The last `held_out` pairs of the folder are not part of the dataset: a training
+    measures its error on them. `batch` reads them too, by their indices `held_out`.
+    Raises UserError if there are no pairs or fewer than requested, and when a missing or damaged shard is read.
     """
 
-    def __init__(self, folder: Path, first: int = 0):
+    def __init__(self, folder: Path, first: int = 0, held_out: int = 0):
         self.folder = Path(folder)
         self.index_file = self.folder / "index.parquet"
         if not self.index_file.exists():
@@ -43,10 +44,13 @@ class PairDataset:
         self.index = pd.read_parquet(self.index_file)
         self.captions = read_prompts(self.folder / "prompts.parquet")
         self.ends = self.index["rows"].cumsum().to_numpy()
-        self.count = first or int(self.ends[-1])
-        if self.count > self.ends[-1]:
+        found = int(self.ends[-1])
+        self.count = first or max(1, found - held_out)
+        self.held_out = range(found - held_out, found)
+        if self.count + held_out > found:
+            more = f" and the {held_out} to hold out" if held_out else ""
             raise UserError(
-                f"{folder} holds {self.ends[-1]} pairs, not the {first} requested: make more, or request fewer"
+                f"{folder} holds {found} pairs, not the {self.count} requested{more}: make more, or request fewer"
             )
         self.shards: dict[int, dict[str, torch.Tensor]] = {}
 

@@ -103,6 +103,8 @@ class ImageDataset:
 
     evaluations = 0
 
+    held_out = range(0)
+
     def __init__(self, folder: Path):
         self.files, self.captions = image_paths(folder), [""]
         self.images = np.stack([images.load_image(file) for file in self.files])

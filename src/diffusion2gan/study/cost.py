@@ -93,7 +93,7 @@ def units(study: Study, job: Job) -> float:
     """The units of work of a job: pairs, training samples or images; 1 for any other job."""
     if job.rule == "generate_pairs":
         data = study.datasets[job.wildcards["dataset"]]
-        return data.pairs / data.shards
+        return data.made / data.shards
     if job.rule in TRAININGS:
         run = study.runs[job.wildcards["run"]]
         return run.settings.iterations * run.batch.size
@@ -122,7 +122,7 @@ def output_bytes(study: Study, rule: str, wildcards: dict[str, str]) -> int:
     """The bytes that the outputs of a job take on the disk; 0 for small files."""
     if rule == "generate_pairs":
         data = study.datasets[wildcards["dataset"]]
-        return round(data.pairs / data.shards * pair_bytes(study, data.name))
+        return round(data.made / data.shards * pair_bytes(study, data.name))
     if rule in TRAININGS:
         weights = study.teacher_of(wildcards["run"]).weights
         return FLOAT32 * (weights.unet + weights.others)

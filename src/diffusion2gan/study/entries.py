@@ -163,14 +163,21 @@ class DatasetEntry(Entry):
     prompts: Name | None = None
     pairs: Count
     shards: Annotated[int, Field(ge=1, le=500)] | None = Field(None, description="number of files")
+    held_out: NonNegativeInt = Field(0, description="pairs beyond these, on which errors are measured")  # ours
     part_of: Name | None = Field(None, description="the dataset whose first pairs it takes")
 
     @model_validator(mode="after")
     def _check(self) -> "DatasetEntry":
         own = {self.teacher, self.guidance, self.prompts, self.shards}
-        if (self.part_of is None and None in own) or (self.part_of is not None and own != {None}):
+        part = self.part_of is not None
+        if (not part and None in own) or (part and (own != {None} or self.held_out)):
             raise ValueError("needs teacher, guidance, prompts and shards; or only part_of and pairs")
         return self
+
+    @property
+    def made(self) -> int:
+        """The number of pairs that are made: those to train on, then those that are held out."""
+        return self.pairs + self.held_out
 
 
 class BatchEntry(Fitting):

@@ -10,7 +10,7 @@ def prompts(study: Study, dataset: str) -> dict:
     data = study.datasets[dataset]
     entry = study.prompts[data.prompts]
     given = entry.said() if entry else {"path": None}
-    return {"source": given.pop("path")} | given | {"count": data.pairs, "seed": study.config.seed}
+    return {"source": given.pop("path")} | given | {"count": data.made, "seed": study.config.seed}
 
 
 def solving(study: Study, dataset: str) -> dict:
@@ -23,7 +23,7 @@ def solving(study: Study, dataset: str) -> dict:
         "solver": teacher.solver,
         "spacing": teacher.spacing,
         "guidance": data.guidance,
-        "count": data.pairs,
+        "count": data.made,
         "shards": data.shards,
         "batch_size": study.config.solving.batch_size,
         "seed": study.config.seed,
@@ -50,7 +50,9 @@ def training(study: Study, paths: Paths, run: str) -> dict:
     options = {"teacher": teacher.path}
     if entry.dataset:
         data = study.datasets[entry.dataset]
+        held_out = study.datasets[study.dataset_of(run)].held_out
         options |= {"pairs": paths.pairs(run)} | ({"first": data.pairs} if data.part_of else {})
+        options |= {"held_out": held_out} if held_out else {}
     else:
         options |= {"images": paths.real_pictures(run)}
     options |= {"init": paths.student(entry.init)} if entry.init else {}

@@ -36,7 +36,7 @@ def markdown(study: Study, table: pd.DataFrame, targets: list[str], free: float)
         gpu_jobs=table[table["gpu_gib"].notna()].to_dict("records"),
         rules=[_of_rule(rule, rows) for rule, rows in table.groupby("rule", sort=False)],
         needed=set(table.loc[table["rule"] == "generate_pairs", "subject"]),
-        pairs={name: data.pairs * pair_bytes(study, name) / 1e9 for name, data in study.datasets.items()},
+        pairs={name: data.made * pair_bytes(study, name) / 1e9 for name, data in study.datasets.items()},
         checkpoint=4 * FLOAT32 * weights / 1e9,
     )
 

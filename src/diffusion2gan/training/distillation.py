@@ -20,7 +20,8 @@ from diffusion2gan.training import distributed
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.student import StudentTraining
 
-SAMPLE_GRIDS = 10  # per training, at most                                                              # ours
+SHOWN = 10  # sample grids and measurements of the error, at most, before those at the end              # ours
+PASSES = 3  # over the pairs; a student that sees them more often may learn them by heart                # ours
 
 
 class Arguments(DistillationSettings, Fitting):
@@ -41,6 +42,7 @@ class PairArguments(Arguments):
 
     pairs: Path = Field(description="folder of the pairs")
     first: int = Field(0, ge=0, description="number of pairs to use, from the first; 0: all")
+    held_out: int = Field(0, ge=0, description="number of pairs, the last ones, that only measure the error")
 
 
 # Settings not compared on resume: the loop compares its own; files and machines may change
@@ -56,7 +58,7 @@ def open_pairs(args: PairArguments) -> PairDataset:
         raise UserError(
             f"the pairs in {args.pairs} were made by the teacher '{origin}', not by '{args.teacher}': use its own"
         )
-    return PairDataset(args.pairs, args.first)
+    return PairDataset(args.pairs, args.first, args.held_out)
 
 
 def loss_of(args: Arguments, teacher: Teacher | PixelTeacher) -> Loss:
@@ -65,11 +67,24 @@ def loss_of(args: Arguments, teacher: Teacher | PixelTeacher) -> Loss:
 
 
 def run(training: StudentTraining, args: Arguments) -> None:
-    """Train to the end, from the last checkpoint if there is one. Writes the student, the history, and the metrics."""
+    """Train to the end, from the last checkpoint if there is one. Writes the student, the history, and the metrics.
+
+    Warns if the training passes over its pairs more than `PASSES` times.
+    """
+    passes = args.iterations * args.batch_size / len(training.pairs)
+    if training.pairs.held_out and passes > PASSES and distributed.is_main():
+        print(
+            f"warning: each pair is seen {passes:.1f} times: compare train_error and held_out_error in {args.history}"
+        )
     compared = {name: value for name, value in args.used().items() if name not in NOT_COMPARED}
     schedule = Schedule(args.iterations, args.warmup)
-    show = args.samples and (lambda step: training.save_samples(args.samples / f"{step:06d}.png"))
-    every = -(-args.iterations // SAMPLE_GRIDS)
+
+    def show(step: int) -> dict[str, float]:
+        if args.samples:
+            training.save_samples(args.samples / f"{step:06d}.png")
+        return training.errors()
+
+    every = -(-args.iterations // SHOWN)
     history = train(
         training, schedule, args.checkpoints, compared, args.seed, args.ema_decay, args.checkpoint_minutes,
         show=show, show_every=every,
@@ -86,6 +101,8 @@ def run(training: StudentTraining, args: Arguments) -> None:
             "images_per_second": history["images_per_second"].median(),
             "batch_size": args.batch_size,
             "peak_memory_gib": memory,
+            "passes": passes,
+            **{name: history[name].iloc[-1] for name in ("train_error", "held_out_error") if name in history},
         },
         "evaluations": asdict(spent),
         "seed": args.seed,

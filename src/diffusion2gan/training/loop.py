@@ -74,17 +74,18 @@ def train(
     ema_decay: float = 0.0,
     checkpoint_minutes: float = Fitting().checkpoint_minutes,
     log_every: int = 20,
-    show: Callable[[int], None] | None = None,
+    show: Callable[[int], dict[str, float]] | None = None,
     show_every: int = 0,
 ) -> pd.DataFrame:
     """Train to the end, resuming from the newest checkpoint in `folder`. Returns the history.
 
     `settings` are compared on resume, together with the other arguments that the result depends on. The history has a
-    row for every `log_every`-th step and for the last one: `step`, `seconds`, and the numbers that `step` returned.
+    row for every `log_every`-th step and for the last one: `step`, `seconds`, and the numbers that `step` returned; and
+    for every step after which `show` returned numbers, with these.
     A checkpoint is saved when `checkpoint_minutes` have passed since the last one, and at the end. With `ema_decay` > 0
     the averaged module ends as the exponential moving average of its weights. `show` is called every `show_every`
-    steps with the number of finished steps; during the call the module has its averaged weights. After sharded
-    training only the main process has whole weights.
+    steps and at the end with the number of finished steps; during the call the module has its averaged weights. After
+    sharded training only the main process has whole weights.
     Raises Diverged when a loss is not finite, UserError when the checkpoint in `folder` was made under
     other settings, and SystemExit(143) after saving on SIGTERM or SIGUSR2.
     """
@@ -125,11 +126,12 @@ def train(
                 scheduler.step()
             if ema:
                 ema.step(averaged)
-            if step % log_every == 0 or step + 1 == schedule.iterations:
-                history.append({"step": step, "seconds": time.monotonic() - start, **numbers})
-            if show and (step + 1) % show_every == 0:
-                _show_average(show, step + 1, averaged, ema)
-            if stop or due or step + 1 == schedule.iterations:
+            last, shown = step + 1 == schedule.iterations, {}
+            if show and (last or (step + 1) % show_every == 0):
+                shown = _show_average(show, step + 1, averaged, ema)
+            if step % log_every == 0 or last or shown:
+                history.append({"step": step, "seconds": time.monotonic() - start, **numbers, **shown})
+            if stop or due or last:
                 saved = checkpoint.save(folder, step + 1, history, modules, optimizers, settings)
                 saved_at = time.monotonic()
             if stop:
@@ -141,14 +143,17 @@ def train(
     return pd.DataFrame(history)
 
 
-def _show_average(show: Callable[[int], None], step: int, weights: list[nn.Parameter], ema: EMAModel | None) -> None:
-    """Call `show(step)` while the weights are their moving average."""
+def _show_average(
+    show: Callable[[int], dict[str, float]], step: int, weights: list[nn.Parameter], ema: EMAModel | None
+) -> dict[str, float]:
+    """The numbers that `show(step)` returns while the weights are their moving average."""
     if ema:
         ema.store(weights)
         ema.copy_to(weights)
-    show(step)
+    shown = show(step)
     if ema:
         ema.restore(weights)
+    return shown
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Shared by every training of a student: networks, the batches of a step, and sample grids."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,6 +112,29 @@ class StudentTraining:
             "images_per_second": self.settings.batch_size / (time.perf_counter() - start),
             "generator_evaluations": (step + 1) * self.evaluations.student_forward,
         }
+
+    def errors(self) -> dict[str, float]:
+        """G's error on the held-out pairs and on as many of its own; {} if none are held out.
+
+        Every process computes both, because sharded networks communicate in each pass.
+        """
+        held_out = self.pairs.held_out
+        if not held_out:
+            return {}
+        own = range(min(len(held_out), len(self.pairs)))
+        return {"train_error": self.error(own), "held_out_error": self.error(held_out)}
+
+    @torch.no_grad()
+    def error(self, indices: Sequence[int]) -> float:
+        """Squared error of G(z, c) on these pairs as a share of the variance of their latents x: 1 for their mean."""
+        rows = self.parts[0].stop - self.parts[0].start  # no more than in a micro-batch of the training
+        generated, targets = [], []
+        for chosen in torch.tensor(indices).split(rows):
+            batch = self.read(chosen, BatchPart(slice(0, len(chosen)), len(chosen), 0))
+            generated.append(self.generate(batch).double().cpu())
+            targets.append(batch.x.double().cpu())
+        x0, x1 = torch.cat(generated), torch.cat(targets)
+        return ((x0 - x1).square().sum() / (x1 - x1.mean(0)).square().sum()).item()
 
     @torch.no_grad()
     def save_samples(self, path: Path) -> None:

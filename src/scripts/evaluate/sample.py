@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.images import save_png
@@ -22,7 +22,7 @@ from diffusion2gan.io import atomic
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import batches_of_shard, image_path, noise_seeds, sampled_shard
 from diffusion2gan.sampling.sampler import load_sampler, sample_images, sampling_precision
-from diffusion2gan.settings import Count, Sampled, SamplingSettings, Seeded, Size
+from diffusion2gan.settings import Count, Sampled, SamplingSettings, Seeded
 from diffusion2gan.study import cli
 
 
@@ -30,10 +30,10 @@ class Arguments(Seeded, Sampled, SamplingSettings):
     out: Path = Field(description="a folder, or a .png file for a single image")
     prompt: list[str] = Field([], description="one or several prompts, each in quotes")
     prompts: Path | None = Field(None, description="or a parquet file of prompts, such as a benchmark's")
-    count: Size = Field(0, description="number of prompts to use from that file; 0: all")
+    count: NonNegativeInt = Field(0, description="number of prompts to use from that file; 0: all")
     repeats: Count = Field(1, description="images of each prompt, one after the other")
     shards: Count = Field(1, description="number of jobs that sample into the folder")
-    shard: Size = Field(0, description="index of this job, from 0")
+    shard: NonNegativeInt = Field(0, description="index of this job, from 0")
 
 
 def main(args: Arguments):

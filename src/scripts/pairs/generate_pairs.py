@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import check_disk, file_sha256
@@ -12,7 +12,7 @@ from diffusion2gan.pairs.shards import NOISE, pair_seeds, unfinished, write_shar
 from diffusion2gan.pairs.sizes import bytes_of, shard_range
 from diffusion2gan.progress import track
 from diffusion2gan.seeds import noise
-from diffusion2gan.settings import Count, Seeded, Size, SolvingSettings
+from diffusion2gan.settings import Count, Seeded, SolvingSettings
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import load_teacher
 
@@ -24,7 +24,7 @@ class Arguments(SolvingSettings, Seeded):
     prompts: Path
     count: Count = Field(description="number of pairs in the dataset")
     shards: Count = Field(description="number of shards (files) of the dataset")
-    shard: Size = Field(description="index of this shard, from 0")
+    shard: NonNegativeInt = Field(description="index of this shard, from 0")
     out: Path
 
 
