@@ -1,13 +1,16 @@
 """Checks on made-up tables, and the project's own claims on the paper's numbers."""
 
+import statistics
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from scipy.stats import t
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.report import claims, inputs
+from diffusion2gan.report.tables import seeds_needed
 from scripts.report import check_claims
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +46,7 @@ def stated(*checks):
 @pytest.fixture
 def table():
     return pd.DataFrame(
-        [("a", 0, 1.0), ("a", 1, 2.0), ("b", 0, 4.0), ("b", 1, 7.0), ("c", 0, 9.0), ("c", 1, 1.0), ("d", 0, None)],
+        [("a", 0, 1.0), ("a", 1, 1.1), ("b", 0, 4.0), ("b", 1, 4.11), ("c", 0, 9.0), ("c", 1, 1.0), ("d", 0, None)],
         columns=["row", "seed", "fid"],
     )
 
@@ -64,35 +67,43 @@ def verdicts(judge):
     return lambda *checks: [line["verdict"] for line in judge(*checks)]
 
 
-def test_a_comparison_holds_when_it_does_for_every_seed(verdicts):
+def test_a_comparison_is_decided_by_the_interval_over_the_seeds(verdicts):
     assert verdicts(["fid", "a", "<", "b"]) == verdicts(["fid", "b", ">", "a"]) == ["holds"]
     assert verdicts(["fid", "a", ">", "b"]) == ["fails"]
-    assert verdicts(["fid", "a", "<", "c"]) == ["fails"], "but for one of its two seeds"
+    assert verdicts(["fid", "a", "<", "c"]) == verdicts(["fid", "a", ">", "c"]) == ["undecided"]
+    assert verdicts(["fid", "a", "<", "a"]) == ["fails"], "they are equal for every seed"
+
+
+@pytest.mark.parametrize(("values", "needed"), [((-3.0, -5.0), 3), ((0.1, 0.9), 8), ((-1.0, 1.001), None)])
+def test_the_seeds_that_would_decide_a_difference_with_the_same_mean_and_deviation(values, needed):
+    assert seeds_needed(values) == needed
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    significant = [n for n in range(2, 101) if 2 * t.sf(abs(mean) * n**0.5 / deviation, n - 1) < 0.05]
+    assert next(iter(significant), None) == needed
 
 
 def test_over_seeds_a_difference_has_an_interval(judge, table):
-    (line,) = judge(["fid", "a", "<", "b"])
+    spread = table.assign(fid=[1.0, 2.0, 4.0, 7.0, 9.0, 1.0, None])
+    (line,) = judge(["fid", "a", "<", "b"], table=spread)
     width = 12.7062 * 2**0.5 / 2**0.5  # Student's t for one degree of freedom, of the differences -3 and -5
     assert line.pop("low") == pytest.approx(-4 - width, rel=1e-5)
     assert line.pop("high") == pytest.approx(-4 + width, rel=1e-5)
     assert line == {
-        "check": "fid(a) < fid(b)", "verdict": "holds", "left": 1.5, "right": 5.5, "difference": -4.0,
-        "seeds": 2, "clear": "no",
+        "check": "fid(a) < fid(b)", "verdict": "undecided", "left": 1.5, "right": 5.5, "difference": -4.0,
+        "seeds": 2, "seeds_needed": 3,
     }  # fmt: skip
-    steady = table.assign(fid=[1.0, 2.0, 4.0, 5.01, 9.0, 1.0, None])
-    assert judge(["fid", "a", "<", "b"], table=steady)[0]["clear"] == "yes"
     (alone,) = judge(["fid", "a", "<", "b"], table=table[table["seed"] == 0])
-    assert alone["seeds"] == 1 and not {"low", "high", "clear"} & alone.keys()
+    assert (alone["seeds"], alone["verdict"]) == (1, "holds") and not {"low", "high", "seeds_needed"} & alone.keys()
 
 
 def test_a_factor_and_several_rows(verdicts, judge):
     assert verdicts(["fid", 2, "a", "<", "b"]) == ["holds"]
-    assert verdicts(["fid", 4, "a", "<", "b"]) == ["fails"], "4 is not less than 4"
+    assert verdicts(["fid", 10, "a", "<", "b"]) == ["fails"], "10 is not less than 4"
     assert verdicts(["fid", "b", ">", 0.5, "a"]) == ["holds"]
     (doubled,) = judge(["fid", 2, "a", "<", "b"])
-    assert doubled["left"] == 3.0 and doubled["check"] == "2 * fid(a) < fid(b)"
+    assert doubled["left"] == pytest.approx(2.1) and doubled["check"] == "2 * fid(a) < fid(b)"
     assert judge(["fid", "b", ">", 0.5, "a"])[0]["check"] == "fid(b) > 0.5 * fid(a)"
-    assert verdicts(["fid", "a", "<", "b", "<", "c"]) == ["holds", "fails"]
+    assert verdicts(["fid", "a", "<", "b", "<", "c"]) == ["holds", "undecided"]
     assert verdicts(["fid", "a", "<", "b"], ["fid", "a", "<", "d"]) == ["holds", "not measured"]
 
 
@@ -103,6 +114,8 @@ def test_a_claim_holds_where_all_of_it_does(judge):
     assert verdict(["fid", "a", "<", "b"], ["fid", "b", ">", "a"]) == "holds"
     assert verdict(["fid", "a", "<", "b"], ["fid", "a", "<", "d"]) == "not measured"
     assert verdict(["fid", "a", "<", "d"], ["fid", "a", ">", "b"]) == "fails"
+    assert verdict(["fid", "a", "<", "b"], ["fid", "a", "<", "c"]) == "undecided"
+    assert verdict(["fid", "a", "<", "c"], ["fid", "a", "<", "d"]) == "not measured"
 
 
 @pytest.mark.parametrize(
@@ -188,30 +201,27 @@ def test_an_automatic_rater_is_no_person(tmp_path):
 def test_the_files_say_what_holds_and_by_how_much(tmp_path, table, capsys):
     table.to_csv(tmp_path / "table1.csv", index=False)
     (tmp_path / "claims.yaml").write_text(
-        "one: {section: '3.2', says: It falls, table: table1, checks: [[fid, a, <, b, <, c]], note: Odd.}\n"
-        "two: {section: '4.1', says: It rises, table: table1, checks: [[fid, a, <, b]]}\n"
+        "one: {section: '3.2', says: It falls, table: table1, checks: [[fid, a, <, b], [fid, a, '>', b]], note: Odd.}\n"
+        "two: {section: '4.1', says: It rises, table: table1, checks: [[fid, a, <, c]]}\n"
         "three: {section: '4.2', says: No matter, table: table2, checks: [[fid, a, <, b]]}\n"
     )
     out, page = tmp_path / "out/claims.csv", tmp_path / "pages/claims.md"
     check_claims.main(check_claims.Arguments(tmp_path / "claims.yaml", [tmp_path / "table1.csv"], "toy", out, page))
     found = pd.read_csv(out, dtype={"section": str})
     assert list(found["claim"]) == ["one", "one", "two", "three"]
-    assert list(found["verdict"]) == ["holds", "fails", "holds", "not measured"]
-    assert list(found["check"])[:2] == ["fid(a) < fid(b)", "fid(b) < fid(c)"]
+    assert list(found["verdict"]) == ["holds", "fails", "undecided", "not measured"]
+    assert list(found["check"])[:2] == ["fid(a) < fid(b)", "fid(a) > fid(b)"]
     first = found.iloc[0]
     assert (first["section"], first["table"], first["scale"], first["note"]) == ("3.2", "table1", "toy", "Odd.")
-    assert (first["left"], first["right"], first["difference"], first["seeds"], first["clear"]) == (
-        1.5,
-        5.5,
-        -4,
-        2,
-        "no",
-    )
+    assert (first["left"], first["right"], first["difference"], first["seeds"]) == (1.05, 4.055, -3.005, 2)
+    assert found["seeds_needed"].dropna().tolist() == [11]
     text = page.read_text()
-    assert "1 of 3 claims hold, 1 fail and 1 are not measured" in text
-    assert "<br>✗ `fid(b) < fid(c)`: 5.5 and 5" in text
+    assert "0 of 3 claims hold, 1 are undecided, 1 fail and 1 are not measured" in text
+    assert "<br>✗ `fid(a) > fid(b)`: 1.05 and 4.055" in text
     one, two, three = [line for line in text.splitlines() if line.startswith("|")][2:]
-    assert one.startswith("| ✗ fails | 3.2 | It falls <br>*Odd.* | ✓ `fid(a) < fid(b)`: 1.5 and 5.5, difference -4 (")
-    assert two.startswith("| ✓ holds | 4.1 | It rises |") and ", not clear" in two
+    assert one.startswith(
+        "| ✗ fails | 3.2 | It falls <br>*Odd.* | ✓ `fid(a) < fid(b)`: 1.05 and 4.055, difference -3 ("
+    )
+    assert two.startswith("| ? undecided | 4.1 | It rises |") and ", 11 seeds would decide |" in two
     assert three == "| – not measured | 4.2 | No matter | – `fid(a) < fid(b)` |"
     assert "fails         one" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The paper's claims, checked on measured numbers: each one holds, fails, or is not measured.
+"""The paper's claims, checked on measured numbers: each one holds, fails, is undecided, or is not measured.
 
 A check is a list: a metric, then rows of one table with "<" or ">" between them. A number multiplies the row after it.
 `[fid, a, "<", b, "<", c]` means fid(a) < fid(b) < fid(c), and `[fid, 9, a, "<", b]` means 9 * fid(a) < fid(b).
@@ -19,7 +19,12 @@ from diffusion2gan.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-VERDICTS = ("fails", "not measured", "holds")  # the verdict of a claim is the first that any of its comparisons has
+VERDICTS = (
+    "fails",
+    "not measured",
+    "undecided",
+    "holds",
+)  # the verdict of a claim is the first that any of its comparisons has
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,11 @@ def read_claims(path: Path) -> dict[str, dict]:
 def judge(claim: dict, table: pd.DataFrame) -> list[dict]:
     """Every comparison of a claim with its `verdict` on a table with the columns row, seed and the metrics.
 
-    A comparison holds if it holds for every seed. `left` and `right` are means over the seeds, times their factors.
-    `low` and `high` are Student's 95 % interval over the seeds of their `difference`, which is `clear` if the interval
-    does not contain 0. One seed has no interval.
+    `left` and `right` are means over the seeds, times their factors. `low` and `high` are Student's 95 % interval over
+    the seeds of their `difference`. A comparison is undecided if the interval contains 0; `seeds_needed` says how many
+    seeds would decide it. One seed has no interval: its difference alone decides.
     """
-    from diffusion2gan.report.tables import half_width  # imports pandas
+    from diffusion2gan.report.tables import half_width, seeds_needed  # imports pandas
 
     judged = []
     for comparison in claim["comparisons"]:
@@ -80,10 +85,10 @@ def judge(claim: dict, table: pd.DataFrame) -> list[dict]:
         left, right = _numbers(comparison.left, table), _numbers(comparison.right, table)
         differences = (left - right).dropna()
         if len(differences):
-            right_way = differences < 0 if comparison.sign == "<" else differences > 0
             difference = differences.mean()
+            right_way = difference < 0 if comparison.sign == "<" else difference > 0
             line |= {
-                "verdict": "holds" if right_way.all() else "fails",
+                "verdict": "holds" if right_way else "fails",
                 "left": left.mean(),
                 "right": right.mean(),
                 "difference": difference,
@@ -92,7 +97,8 @@ def judge(claim: dict, table: pd.DataFrame) -> list[dict]:
         if len(differences) > 1:
             width = half_width(differences)
             line |= {"low": difference - width, "high": difference + width}
-            line["clear"] = "yes" if abs(difference) > width else "no"
+            if abs(difference) < width:
+                line |= {"verdict": "undecided", "seeds_needed": seeds_needed(differences)}
         judged.append(line)
     return judged
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from diffusion2gan.io import write_text
 
-MARK = {"holds": "✓", "fails": "✗", "not measured": "–"}
+MARK = {"holds": "✓", "fails": "✗", "undecided": "?", "not measured": "–"}
 
 
 def render(template: str, **values) -> str:

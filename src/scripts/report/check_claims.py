@@ -8,10 +8,10 @@ import pandas as pd
 
 from diffusion2gan.report import claims
 from diffusion2gan.report.rendering import write_page
-from diffusion2gan.report.tables import write_csv
+from diffusion2gan.report.tables import MOST_SEEDS, write_csv
 from diffusion2gan.study import cli
 
-COLUMNS = "claim section says check verdict left right difference low high clear seeds table scale note".split()
+COLUMNS = "claim section says check verdict left right difference low high seeds seeds_needed table scale note".split()
 NOTHING = pd.DataFrame(columns=["row", "seed"])
 
 
@@ -35,7 +35,7 @@ def main(args: Arguments):
         {"claim": name, **stated[name], "scale": args.scale, **line} for name, found in judged.items() for line in found
     ]
     write_csv(pd.DataFrame(lines, columns=COLUMNS), args.out)
-    page = {"scale": args.scale, "claims": stated, "judged": judged, "verdicts": verdicts}
+    page = {"scale": args.scale, "claims": stated, "judged": judged, "verdicts": verdicts, "most_seeds": MOST_SEEDS}
     write_page(args.markdown, "claims.md", **page, count=Counter(verdicts.values()))
     for name, verdict in verdicts.items():
         print(f"{verdict:12}  {name}")
