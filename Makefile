@@ -18,8 +18,6 @@ test: $(VENV)/installed-dev $(SCHEMA)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
-	$(BIN)/snakefmt --check Snakefile rules
-	$(BIN)/snakemake --lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($$(nproc) * 3 / 2)) --dist loadgroup --no-loadscope-reorder
 
 # The losses installed beside another numpy, without the workflow: what a person has who takes them into a training.
