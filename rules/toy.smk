@@ -162,3 +162,22 @@ rule assets:
             "--vgg_latent_metrics {input.metrics[0]} --vgg_pixel_metrics {input.metrics[1]} "
             "--steps {params.steps} --guidance {params.guidance} --out assets/toy"
         )
+
+
+rule compare_features:
+    """Measure how FID in several feature spaces sees known degradations of real scenes."""
+    input:
+        teacher="assets/toy/teacher",
+        clip="assets/toy/clip",
+    output:
+        "results/feature_spaces.csv",
+    log:
+        f"{ASSETS}/logs/compare_features.log",
+    benchmark:
+        f"{ASSETS}/timings/compare_features.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    shell:
+        logged(
+            "python src/scripts/toy/compare_features.py --teacher {input.teacher} --clip {input.clip} --out {output}"
+        )

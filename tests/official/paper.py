@@ -17,7 +17,10 @@ SMALLER = {
         "edm-cifar10": {"steps": {"heun": 2}, "lpips_side": 32},
     },
     "datasets": {
-        **{name: {"pairs": PAIRS, "shards": 1} for name in ("sd-cfg-3", "sd-cfg-8", "sdxl-cfg-7", "cifar10-1000k")},
+        **{
+            name: {"pairs": PAIRS, "held_out": 2, "shards": 1}
+            for name in ("sd-cfg-3", "sd-cfg-8", "sdxl-cfg-7", "cifar10-1000k")
+        },
         **{f"cifar10-{count}k": {"pairs": PAIRS // 2} for count in (50, 100, 200, 500)},
     },
     "solving": {"batch_size": 4},

@@ -26,12 +26,12 @@ def written(path, text):
 
 def test_a_change_reruns_what_it_touches(made):
     assert replan(made) == {}
-    after_gan_z = {"train_gan": 1, "sample": 1, "score": 1, "make_table": 1}
+    after_gan_z = {"train_gan": 1, "sample": 1, "score": 1, "measure_cost": 1, "make_table": 1}
     assert replan(made, "runs={gan-diffusion-z: {seed: 1}}") == after_gan_z
     after_mse = {"train_regression": 1, "sample": 1, "score": 1, "measure_cost": 1, "make_table": 1}
     assert replan(made, "runs={regression-mse: {seed: 1}}") == after_mse
     others = {"sample": 4, "score": 3, "make_table": 1, "make_figure1": 1}
-    assert replan(made, "base={r1_every: 8}") == {"train_gan": 4} | others
+    assert replan(made, "base={r1_every: 8}") == {"train_gan": 4, "measure_cost": 3} | others
     assert replan(made, "evaluation={feature_side: 96}") == {"score": 15, "make_table": 2}
 
 

@@ -6,6 +6,7 @@ from kornia.metrics import psnr
 from diffusion2gan.images import to_tensor
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.openmoji import Scenes
+from diffusion2gan.training import distributed
 
 
 class AutoencoderTraining:
@@ -15,7 +16,8 @@ class AutoencoderTraining:
     kl_weight = 3e-5  # ours
 
     def __init__(self, scenes: Scenes, batch_size: int, learning_rate: float, autocast: bool):
-        vae = toy.vae().to(memory_format=torch.channels_last)
+        self.device = distributed.device()
+        vae = toy.vae().to(self.device, memory_format=torch.channels_last)
         self.scenes, self.batch_size, self.autocast = scenes, batch_size, autocast
         self.modules = {"vae": vae}
         self.optimizers = {"vae": torch.optim.AdamW(vae.parameters(), learning_rate, betas=(0.9, 0.99))}
@@ -24,8 +26,8 @@ class AutoencoderTraining:
         optimizer = self.optimizers["vae"]
         first = step * self.batch_size
         images = to_tensor([self.scenes[first + i].image for i in range(self.batch_size)])
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+        images = images.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             posterior = self.modules["vae"].encode(images).latent_dist
             decoded = self.modules["vae"].decode(posterior.sample()).sample.float()
         error = decoded - images

@@ -10,6 +10,7 @@ from diffusion2gan.progress import track
 from diffusion2gan.seeds import batch_indices
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.openmoji import Scenes
+from diffusion2gan.training import distributed
 
 
 @torch.no_grad()
@@ -20,7 +21,7 @@ def encode_scenes(
     latents, captions = [], []
     for first in track(range(0, count, 64), "encoding scenes"):
         batch = [scenes[i] for i in range(first, min(first + 64, count))]
-        images = to_tensor([scene.image for scene in batch])
+        images = to_tensor([scene.image for scene in batch]).to(vae.device)
         latents.append(vae.encode(images).latent_dist.mode() * vae.config.scaling_factor)
         captions += [scene.prompt.caption for scene in batch]
     return torch.cat(latents), toy.tokenize(tokenizer, captions)
@@ -41,9 +42,10 @@ class DenoisingTraining:
         self, latents: torch.Tensor, tokens: torch.Tensor, empty: torch.Tensor, parts: torch.nn.ModuleDict,
         batch_size: int, learning_rate: float, seed: int,
     ):  # fmt: skip
-        self.latents, self.tokens, self.empty = latents, tokens, empty
+        self.device = distributed.device()
+        self.latents, self.tokens, self.empty = (each.to(self.device) for each in (latents, tokens, empty))
         self.batch_size, self.seed = batch_size, seed
-        self.modules = {"teacher": parts}
+        self.modules = {"teacher": parts.to(self.device)}
         self.optimizers = {"teacher": torch.optim.AdamW(parts.parameters(), learning_rate, betas=(0.9, 0.99))}
         self.scheduler = toy.scheduler()
 
@@ -52,10 +54,10 @@ class DenoisingTraining:
         denoiser: UNet2DConditionModel = self.modules["teacher"]["unet"]
         chosen = batch_indices(step, self.batch_size, len(self.latents), self.seed)
         x = self.latents[chosen].float()
-        dropped = torch.rand(len(x)) < self.caption_dropout
+        dropped = torch.rand(len(x), device=self.device) < self.caption_dropout
         tokens = torch.where(dropped[:, None], self.empty, self.tokens[chosen])
         noise = torch.randn_like(x)
-        t = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(x),))
+        t = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(x),), device=self.device)
         predicted = denoiser(self.scheduler.add_noise(x, noise, t), t, **self._conditions(tokens)).sample
         loss = F.mse_loss(predicted, self.scheduler.get_velocity(x, noise, t))
         optimizer.zero_grad()
@@ -72,5 +74,5 @@ class DenoisingTraining:
             return {"encoder_hidden_states": encoder(tokens).last_hidden_state}
         first, second = (each(tokens, output_hidden_states=True) for each in (encoder, parts["text_encoder_2"]))
         text = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-        added = {"text_embeds": second.text_embeds, "time_ids": toy.time_ids(len(tokens))}
+        added = {"text_embeds": second.text_embeds, "time_ids": toy.time_ids(len(tokens)).to(self.device)}
         return {"encoder_hidden_states": text, "added_cond_kwargs": added}

@@ -4,6 +4,7 @@ import torch
 
 from diffusion2gan.pixel.edm import EDM
 from diffusion2gan.seeds import batch_indices
+from diffusion2gan.training import distributed
 
 P_MEAN, P_STD = -1.2, 1.2  # of ln σ: Karras et al. 2022, Table 1
 
@@ -17,15 +18,16 @@ class EDMTraining:
     averaged = "denoiser"
 
     def __init__(self, images: torch.Tensor, denoiser: EDM, batch_size: int, learning_rate: float, seed: int):
-        self.images, self.batch_size, self.seed = images, batch_size, seed
-        self.modules = {"denoiser": denoiser}
+        self.device = distributed.device()
+        self.images, self.batch_size, self.seed = images.to(self.device), batch_size, seed
+        self.modules = {"denoiser": denoiser.to(self.device)}
         self.optimizers = {"denoiser": torch.optim.AdamW(denoiser.parameters(), learning_rate, betas=(0.9, 0.99))}
 
     def step(self, step: int) -> dict[str, float]:
         optimizer = self.optimizers["denoiser"]
         denoiser = self.modules["denoiser"]
         y = self.images[batch_indices(step, self.batch_size, len(self.images), self.seed)].float()
-        sigma = (torch.randn(len(y)) * P_STD + P_MEAN).exp()
+        sigma = (torch.randn(len(y), device=self.device) * P_STD + P_MEAN).exp()
         noisy = y + sigma[:, None, None, None] * torch.randn_like(y)
         errors = (denoiser(noisy, sigma) - y).square().mean((1, 2, 3))
         loss = (weight(sigma, denoiser.config.sigma_data) * errors).mean()

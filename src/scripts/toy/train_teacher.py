@@ -11,6 +11,7 @@ from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.denoising import DenoisingTraining, encode_scenes
 from diffusion2gan.toy.openmoji import Scenes, prompts
 from diffusion2gan.toy.training import TrainingArguments, fit
+from diffusion2gan.training import distributed
 
 
 class Arguments(ToyTeacherSettings, TrainingArguments):
@@ -31,7 +32,7 @@ def main(args: Arguments):
     if args.xl:
         parts.update({"unet": toy.xl_unet().train(), "text_encoder_2": toy.second_text_encoder(tokenizer).train()})
 
-    vae = toy.load_vae(args.vae)
+    vae = toy.load_vae(args.vae).to(distributed.device())
     scenes = Scenes("all", args.seed, toy.IMAGE_SIZE)
     latents, tokens = encode_scenes(vae, tokenizer, scenes, args.scenes)
     training = DenoisingTraining(

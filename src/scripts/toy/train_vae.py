@@ -26,7 +26,7 @@ def main(args: Arguments):
     vae = training.modules["vae"].eval()
     with torch.no_grad():
         images = to_tensor([scenes[i].image for i in range(SCENES_FOR_SCALE)])
-        latents = torch.cat([vae.encode(batch).latent_dist.mode() for batch in images.split(100)])
+        latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mode() for batch in images.split(100)])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))  # latents of unit variance
     vae.save_pretrained(args.out)
 
