@@ -149,9 +149,8 @@ class StudentTraining:
 
 def adamw(module: nn.Module, learning_rate: float) -> torch.optim.AdamW:
     """The optimizer of student and discriminator. The paper does not state its own."""
-    weights = list(module.parameters())
-    fused = weights[0].is_cuda or None  # one kernel for all weights; None: torch's default
-    return torch.optim.AdamW(weights, learning_rate, betas=(0.9, 0.999), weight_decay=0.01, fused=fused)  # ours
+    options = {"betas": (0.9, 0.999), "weight_decay": 0.01, "fused": True}  # ours; one kernel for all weights
+    return torch.optim.AdamW(module.parameters(), learning_rate, **options)
 
 
 def _check_shapes(student: Generator, pairs: PairDataset) -> None:
