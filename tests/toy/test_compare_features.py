@@ -37,9 +37,10 @@ def test_blur_noise_and_the_autoencoder_change_images_by_their_degree(shown):
     assert all(0 < weak < strong for weak, strong in errors)
 
 
-def test_every_degradation_is_measured_in_every_space(tmp_path):
+def test_every_degradation_is_measured_in_every_space(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_features, "SIDES", (32,))
     out = tmp_path / "spaces.csv"
-    compare_features.main(compare_features.Arguments(ASSETS / "teacher", ASSETS / "clip", out, count=6, sides=[32]))
+    compare_features.main(compare_features.Arguments(ASSETS / "teacher", ASSETS / "clip", out, count=6))
     table = pd.read_csv(out)
     counts = table.groupby(["features", "degradation"]).size().unstack("features")
     assert list(counts) == ["clip", "efficientnet-lite0 at 32"] and (counts["clip"] == counts.iloc[:, 1]).all()
