@@ -7,12 +7,20 @@ workflow reads it.
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 
 from diffusion2gan.choices import PRESET, RESAMPLING, Preset, Resampling
 from diffusion2gan.validation import OnlyIf, SettingsModel
 
+
+def _not_one(pairs: int) -> int:
+    if pairs == 1:
+        raise ValueError("one held-out pair has no variance to compare the error with: hold out 0 or at least 2")
+    return pairs
+
+
 Count = Annotated[int, Field(ge=1)]
+HeldOut = Annotated[NonNegativeInt, AfterValidator(_not_one)]
 Several = Annotated[int, Field(ge=2)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

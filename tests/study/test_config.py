@@ -35,6 +35,12 @@ def complaint(changes: dict) -> str:
     return message
 
 
+def test_one_held_out_pair_is_too_few():
+    message = complaint({"datasets": {"sd-cfg-3": {"held_out": 1}}})
+    problem = "one held-out pair has no variance to compare the error with: hold out 0 or at least 2"
+    assert message == f"config.yaml: datasets.sd-cfg-3.held_out is 1: {problem}"
+
+
 def test_a_misspelt_key_names_the_nearest():
     message = complaint({"runs": {"regression-mse": {"lozz": "mse"}}})
     assert message == "config.yaml: unknown key 'lozz' in runs.regression-mse, did you mean 'loss'?"

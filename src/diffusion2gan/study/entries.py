@@ -26,6 +26,7 @@ from diffusion2gan.settings import (
     Fitting,
     GANSettings,
     Guidance,
+    HeldOut,
     LossSettings,
     LossTimingSettings,
     LPIPSSide,
@@ -163,7 +164,7 @@ class DatasetEntry(Entry):
     prompts: Name | None = None
     pairs: Count
     shards: Annotated[int, Field(ge=1, le=500)] | None = Field(None, description="number of files")
-    held_out: NonNegativeInt = Field(0, description="pairs beyond these, on which errors are measured")  # ours
+    held_out: HeldOut = Field(0, description="further pairs that only measure the error; 0: none")  # ours
     part_of: Name | None = Field(None, description="the dataset whose first pairs it takes")
 
     @model_validator(mode="after")

@@ -14,13 +14,13 @@ from diffusion2gan.losses import Loss, regression_loss
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.shards import shard_recipe
 from diffusion2gan.pixel.model import PixelTeacher
-from diffusion2gan.settings import DistillationSettings, Fitting, LPIPSSide
+from diffusion2gan.settings import DistillationSettings, Fitting, HeldOut, LPIPSSide
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.student import StudentTraining
 
-SHOWN = 10  # sample grids and measurements of the error, at most, before those at the end              # ours
+SHOWN = 10  # at most so many sample grids and measurements of the error before those at the end        # ours
 PASSES = 3  # over the pairs; a student that sees them more often may learn them by heart                # ours
 
 
@@ -42,7 +42,7 @@ class PairArguments(Arguments):
 
     pairs: Path = Field(description="folder of the pairs")
     first: int = Field(0, ge=0, description="number of pairs to use, from the first; 0: all")
-    held_out: int = Field(0, ge=0, description="number of pairs, the last ones, that only measure the error")
+    held_out: HeldOut = Field(0, description="number of pairs, the last ones, that only measure the error; 0: none")
 
 
 # Settings not compared on resume: the loop compares its own; files and machines may change
@@ -69,7 +69,7 @@ def loss_of(args: Arguments, teacher: Teacher | PixelTeacher) -> Loss:
 def run(training: StudentTraining, args: Arguments) -> None:
     """Train to the end, from the last checkpoint if there is one. Writes the student, the history, and the metrics.
 
-    Warns if the training passes over its pairs more than `PASSES` times.
+    If pairs are held out, warns if the training passes over the others more than `PASSES` times.
     """
     passes = args.iterations * args.batch_size / len(training.pairs)
     if training.pairs.held_out and passes > PASSES and distributed.is_main():
