@@ -106,7 +106,7 @@ def test_figure2_is_a_table_too(tmp_path):
 
 
 def test_a_model_without_a_folder_is_refused(tmp_path):
-    arguments = make_figure1.Arguments(prompts(tmp_path, ["a cat"]), ["teacher"], tmp_path / "f.png")
+    arguments = make_figure1.Arguments(prompts(tmp_path, ["a cat"]), ["teacher"], tmp_path / "f.png", 6)
     with pytest.raises(UserError, match="NAME=FOLDER"):
         make_figure1.main(arguments)
 

@@ -166,7 +166,7 @@ def test_nothing_stands_in_at_the_papers_scale():
 
 def test_a_claim_is_as_good_as_its_worst_comparison(folder):
     page = Page(made(folder))
-    assert "✓ 0 hold, ✗ 1 fail, – 1 not measured" in " ".join(page.text.split())
+    assert "✓ 0 hold, ? 0 undecided, ✗ 1 fail, – 1 not measured" in " ".join(page.text.split())
     head, first, second = (
         cells(page, "verdict"),
         cells(page, "✗ fails"),
