@@ -134,6 +134,17 @@ def test_what_is_no_script_runs_alone(folder):
         assert program.communicate(timeout=20)[0] == "False\n"
 
 
+def test_a_job_with_a_closed_stream_runs_alone(folder):
+    """Otherwise it would write into the socket, which has the number of the closed stream."""
+    with serving(folder) as (path, _):
+        program = ["-m", "diffusion2gan.prefork", "src/scripts/kind/script.py", "7"]
+        ran = subprocess.run(
+            ["bash", "-c", 'exec "$@" 2>&-', "bash", sys.executable, *program],
+            cwd=folder, env=environment(folder, PREFORK=path), stdout=subprocess.PIPE, text=True, timeout=20,
+        )  # fmt: skip
+        assert ran.returncode == 7 and told(folder, ["7"], alone=True) in ran.stdout
+
+
 def test_a_job_runs_the_code_as_it_is_when_it_starts(folder):
     with serving(folder) as (path, _):
         assert client(folder, "src/scripts/kind/script.py", "0", PREFORK=path).communicate(timeout=20)

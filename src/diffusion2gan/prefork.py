@@ -58,6 +58,8 @@ def ask(path: str | None, words: list[str]) -> int | None:
         return None
     job = json.dumps({"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
     with socket.socket(socket.AF_UNIX) as server:
+        if server.fileno() in STREAMS:  # this program's own stream is closed, and the socket has its number
+            return None
         # signals wait until they can be passed on
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         try:
