@@ -14,7 +14,7 @@ from diffusion2gan.training import distributed
 
 
 def in_processes(run: Callable[[], None], gpus: int, nodes: int = 1) -> None:
-    """Call `run` in `nodes` × `gpus` processes, each told its place as torchrun would. All must succeed."""
+    """Call `run` in `nodes` × `gpus` processes with the environment variables that torchrun sets. All must succeed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
@@ -33,6 +33,7 @@ def in_processes(run: Callable[[], None], gpus: int, nodes: int = 1) -> None:
             if status:
                 for other in processes:  # it would wait for the one that failed
                     os.kill(other, signal.SIGKILL)
+                    os.waitpid(other, 0)
                 raise AssertionError(f"a process ended with status {os.waitstatus_to_exitcode(status)}")
 
 
