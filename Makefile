@@ -13,7 +13,7 @@ demo: $(VENV)/installed $(SCHEMA)
 	$(BIN)/snakemake --cores all --rerun-incomplete --config scale=demo -- demo
 	@cat results/demo.txt
 
-# Half as many workers again as cores, because some tests wait most of the time for SLURM or for other processes.
+# Three workers for two cores, because some tests only wait for SLURM or for other processes.
 test: $(VENV)/installed-dev $(SCHEMA)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

@@ -99,7 +99,7 @@ def test_the_first_pairs_alone(tmp_path):
         PairDataset(folder, first=11)
 
 
-def test_held_out_pairs_are_the_last_and_read_by_their_indices(tmp_path):
+def test_held_out_pairs_are_the_last_ones_and_can_be_read_by_index(tmp_path):
     folder, _ = make_dataset(tmp_path / "pairs", 3)
     whole, rest, part = (PairDataset(folder, *given) for given in ((), (0, 3), (7, 3)))
     assert (len(rest), len(part), rest.held_out, whole.held_out) == (7, 7, range(7, 10), range(10, 10))

@@ -1,5 +1,8 @@
-"""The toy networks are trained on the GPU of their process, if it has one. `meta` stands for a GPU: it takes no part of
-an operation from the CPU, and fails when the loss is read."""
+"""The toy networks are trained on the GPU of their process, if it has one.
+
+The device `meta` stands for a GPU: operations that mix it with the CPU fail, and so does reading the loss at the end of
+a step.
+"""
 
 from contextlib import nullcontext
 
@@ -48,6 +51,6 @@ def edm(tokenizer, folder):
 @pytest.mark.parametrize("training", [autoencoder, denoising, xl, contrastive, edm])
 def test_a_step_is_computed_on_the_device_of_the_process(training, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "device", lambda: torch.device("meta"))
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no meta
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # autocast does not exist for meta
     with pytest.raises((RuntimeError, NotImplementedError), match="meta tensors?"):
         training(tokenizer, tmp_path).step(0)

@@ -63,7 +63,7 @@ def test_a_step_follows_the_gradient_of_the_whole_batch(teacher, accumulation, s
     assert parts == [BatchPart(each, 4, mix(SEED, STEP, 1)) for each in rows]
 
 
-def test_errors_are_shares_of_the_variance_of_the_own_and_of_the_held_out_pairs(teacher):
+def test_errors_on_own_and_on_held_out_pairs_are_divided_by_the_variance_of_the_latents(teacher):
     training = regression(teacher, None, 2)
     assert training.errors() == {}
     training.pairs.held_out = range(5, 8)

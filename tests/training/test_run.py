@@ -27,7 +27,7 @@ HISTORY = pd.DataFrame(
 
 
 class FakePairs:
-    """Forty pairs, of which nothing but numbers is asked."""
+    """Forty pairs without content."""
 
     evaluations, held_out = 96, range(40, 44)
 
@@ -86,7 +86,7 @@ def test_without_a_folder_no_grid_is_shown(given):
 
 
 @pytest.mark.parametrize(("iterations", "warned"), [(30, False), (31, True)])
-def test_more_than_three_passes_over_the_pairs_are_warned_of(given, capsys, iterations, warned):
+def test_more_than_three_passes_over_the_pairs_give_a_warning(given, capsys, iterations, warned):
     *_, record = given(train_regression.Arguments, iterations=iterations)
     assert record["metrics"]["passes"] == pytest.approx(iterations / 10)
     assert ("warning: each pair is seen 3.1 times" in capsys.readouterr().out) == warned

@@ -14,7 +14,8 @@ class FakeTensor(torch.Tensor):
 
     It behaves as torch's own FakeTensor, which takes three times as long: minutes for a network of full size. Here
     the shapes that an operator returns are remembered, because the blocks of a network repeat its operators.
-    A tensor has no values: where the code reads one, it reads 0.
+    A tensor has no values: where the code reads one number, it reads 0. An operator whose result has a shape that
+    depends on values, such as `nonzero`, raises NotImplementedError with its name.
     """
 
     @staticmethod

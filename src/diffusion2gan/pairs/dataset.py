@@ -30,7 +30,7 @@ class PairDataset:
     Each process memory-maps the shards for itself, so DataLoader workers may fork or spawn. `index_shards` has
     verified the shards; one that changed since is verified again when it is first read. `first` limits the dataset to
     its first pairs; 0 means all. The last `held_out` pairs of the folder are not part of the dataset: a training
-    measures its error on them. `batch` reads them too, by their indices `held_out`.
+    measures its error on them. The attribute `held_out` has their indices, which `batch` also accepts.
     Raises UserError if there are no pairs or fewer than requested, and when a missing or damaged shard is read.
     """
 

@@ -19,12 +19,8 @@ from diffusion2gan.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-VERDICTS = (
-    "fails",
-    "not measured",
-    "undecided",
-    "holds",
-)  # the verdict of a claim is the first that any of its comparisons has
+# the verdict of a claim is the first of these that any of its comparisons has
+VERDICTS = ("fails", "not measured", "undecided", "holds")
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ def judge(claim: dict, table: pd.DataFrame) -> list[dict]:
 
     `left` and `right` are means over the seeds, times their factors. `low` and `high` are Student's 95 % interval over
     the seeds of their `difference`. A comparison is undecided if the interval contains 0; `seeds_needed` says how many
-    seeds would decide it. One seed has no interval: its difference alone decides.
+    seeds would decide it, or None for too many. One seed has no interval: its difference alone decides.
     """
     from diffusion2gan.report.tables import half_width, seeds_needed  # imports pandas
 

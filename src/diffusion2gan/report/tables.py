@@ -18,7 +18,7 @@ from diffusion2gan.io import atomic
 
 # The benchmark of each table of the paper; any other benchmark stands in for all of them
 BENCHMARKS = dict.fromkeys("1237", "coco2014") | dict.fromkeys("45", "coco2017") | {"6": "cifar10"}
-MOST_SEEDS = 100  # that `seeds_needed` tries
+MOST_SEEDS = 100  # `seeds_needed` tries no more
 
 
 def aggregate_table(
@@ -93,7 +93,7 @@ def half_width(values: Sequence[float]) -> float:
 
 
 def seeds_needed(differences: Sequence[float]) -> int | None:
-    """How many seeds would decide the sign, if more had the same mean and deviation; None if `MOST_SEEDS` would not."""
+    """How many seeds would decide the sign if mean and deviation stayed the same; None if `MOST_SEEDS` would not."""
     ratio = abs(statistics.mean(differences)) / statistics.stdev(differences)
     counts = range(2, MOST_SEEDS + 1)
     return next((n for n in counts if float(stdtrit(n - 1, 0.975)) / n**0.5 < ratio), None)

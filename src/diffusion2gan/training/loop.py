@@ -80,8 +80,8 @@ def train(
     """Train to the end, resuming from the newest checkpoint in `folder`. Returns the history.
 
     `settings` are compared on resume, together with the other arguments that the result depends on. The history has a
-    row for every `log_every`-th step and for the last one: `step`, `seconds`, and the numbers that `step` returned; and
-    for every step after which `show` returned numbers, with these.
+    row for every `log_every`-th step, for the last one, and for every step after which `show` returned numbers: `step`,
+    `seconds`, and the numbers that `step` and `show` returned.
     A checkpoint is saved when `checkpoint_minutes` have passed since the last one, and at the end. With `ema_decay` > 0
     the averaged module ends as the exponential moving average of its weights. `show` is called every `show_every`
     steps and at the end with the number of finished steps; during the call the module has its averaged weights. After

@@ -114,7 +114,7 @@ class StudentTraining:
         }
 
     def errors(self) -> dict[str, float]:
-        """G's error on the held-out pairs and on as many of its own; {} if none are held out.
+        """G's error on the held-out pairs, and on as many pairs that it is trained on; {} if none are held out.
 
         Every process computes both, because sharded networks communicate in each pass.
         """
@@ -126,7 +126,7 @@ class StudentTraining:
 
     @torch.no_grad()
     def error(self, indices: Sequence[int]) -> float:
-        """Squared error of G(z, c) on these pairs as a share of the variance of their latents x: 1 for their mean."""
+        """Squared error of G(z, c) divided by the variance of the latents x of these pairs; their mean has error 1."""
         rows = self.parts[0].stop - self.parts[0].start  # no more than in a micro-batch of the training
         generated, targets = [], []
         for chosen in torch.tensor(indices).split(rows):

@@ -24,9 +24,9 @@ from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy.openmoji import EMOJI, Scene, Scenes
 from diffusion2gan.toy.quality import ImageList
 
-SEED = 0x52554C45  # of scenes that no training and no table uses
+SEED = 0x52554C45  # its scenes are in no training and no table
 SIDES = 64, 128, 224  # of the images that EfficientNet sees
-FLOORS = 4  # sets of real scenes, whose FIDs against the reference show the spread
+FLOORS = 4  # sets of real scenes: their FIDs show how much chance alone changes it
 BATCH = 50
 
 
@@ -79,7 +79,7 @@ def degradations(vae: torch.nn.Module) -> dict[tuple[str, float], Callable[[int]
 
     changes = {("blur, radius in pixels", r): each(lambda image, r=r: blurred(image, r)) for r in (0.4, 0.7, 1.0, 1.5)}
     changes |= {("noise, deviation of 255", d): each(lambda image, d=d: noisy(image, d)) for d in (4, 8, 16, 32)}
-    changes |= {("other ground, share", s): lambda count, s=s: recoloured(count, s) for s in (0.1, 0.25, 0.5)}
+    changes |= {("red and blue swapped, share", s): lambda count, s=s: recoloured(count, s) for s in (0.1, 0.25, 0.5)}
     changes |= {("emoji left out, share", s): lambda count, s=s: without(count, s) for s in (0.25, 0.5, 0.75)}
     changes |= {("images repeated, times", n): lambda count, n=n: repeated(count, n) for n in (2, 4, 16)}
     changes |= {("autoencoder, passes", n): lambda count, n=n: encoded(vae, count, n) for n in (1, 2)}
@@ -96,13 +96,13 @@ def noisy(image: np.ndarray, deviation: float) -> np.ndarray:
 
 
 def recoloured(count: int, share: float) -> list[np.ndarray]:
-    """Scenes of which a share has swapped colour channels."""
+    """Scenes; in a share of them, red and blue are swapped."""
     images = pictures(scenes(9, count))
     return [image[..., ::-1].copy() if i < share * count else image for i, image in enumerate(images)]
 
 
 def without(count: int, share: float) -> list[np.ndarray]:
-    """Scenes without a share of all emoji."""
+    """Scenes that never show a share of all emoji."""
     drawn, kept = Scenes("benchmark", SEED + 9, 64), round((1 - share) * len(EMOJI))
     chosen, index = [], 0
     while len(chosen) < count:
@@ -113,12 +113,13 @@ def without(count: int, share: float) -> list[np.ndarray]:
 
 
 def repeated(count: int, times: int) -> list[np.ndarray]:
+    """Fewer scenes, each `times` times."""
     return [image for image in pictures(scenes(9, -(-count // times))) for _ in range(times)][:count]
 
 
 @torch.no_grad()
 def encoded(vae: torch.nn.Module, count: int, passes: int) -> list[np.ndarray]:
-    """Scenes that the autoencoder has encoded and decoded so often."""
+    """Scenes that the autoencoder has encoded and decoded `passes` times."""
     images = to_tensor(pictures(scenes(9, count)))
     for _ in range(passes):
         images = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in images.split(BATCH)])
