@@ -123,7 +123,7 @@ def files(tmp_path_factory, small_teacher_folder, xl_folder):
     teachers = {"sd15": small_teacher_folder, "sdxl": xl_folder, "edm-cifar10": ROOT / "assets/toy/edm"}
     students = {name: _other(teachers[name], folder / name) for name in ("sd15", "sdxl")}
     for dataset, teacher in TEACHER_OF.items():
-        pairs(folder / dataset, teachers[teacher], torch.randn(64, *SHAPES[teacher]))
+        pairs(folder / dataset, teachers[teacher], torch.randn(68, *SHAPES[teacher]))
     metrics = {space: metric(folder / f"{space}.safetensors", space) for space in ("pixel", "latent")}
     (folder / "images").mkdir()
     for number in range(8):
@@ -210,6 +210,7 @@ def test_a_regression_is_built_as_its_row_says(row, commands, files):
     assert set(training.training.modules) == {"student"} and training.training.averaged == "student"
     assert (training.batch_size, training.micro_batches) == (batch, micro_batches)
     assert training.pairs.folder.name == dataset and len(training.pairs) == (count or 64)
+    assert training.pairs.held_out == range(64, 68)
     in_pixels = teacher == "edm-cifar10"  # the paper's scale gives these rows settings of their own
     assert (training.schedule.iterations, training.schedule.warmup) == (iterations, 39_063 if in_pixels else 6)
     assert training.schedule.decay == "constant"
@@ -240,6 +241,7 @@ def test_a_gan_is_built_as_its_row_says(row, commands, files):
     assert set(training.training.modules) == {"student", "discriminator"} and training.training.averaged == "student"
     assert (training.batch_size, training.micro_batches) == (batch, micro_batches)
     assert training.pairs.folder.name == dataset and len(training.pairs) == 64
+    assert training.pairs.held_out == range(64, 68)
     assert (training.schedule.iterations, training.schedule.warmup) == (20_000, 7)
     assert training.learning_rates == {"student": 4e-4, "discriminator": 5e-4}
     assert (training.ema_decay, training.autocast) == (0.6, True)
