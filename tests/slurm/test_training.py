@@ -32,7 +32,7 @@ def test_two_nodes_of_two_processes_are_one_process_also_when_slurm_warns_them(h
     monkeypatch.setattr(adversarial, "single_sample_r1", worker.r1_in_parts(itertools.repeat(4)))
     alone = worker.outcome("gan", str(small_teacher_folder), str(metric), head.folder / "alone", Fitting())
 
-    assert running.wait(300) == 0, head.log.read_text() + (head.folder / "logs/trains.log").read_text()
+    assert running.wait(600) == 0, head.log.read_text() + (head.folder / "logs/trains.log").read_text()
     together = torch.load(head.folder / "training/outcome.pt", weights_only=True)
     assert (together["processes"], alone["processes"]) == (4, 1)
     torch.testing.assert_close(together["weights"], alone["weights"], rtol=0, atol=1e-6)
