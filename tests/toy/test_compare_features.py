@@ -1,5 +1,6 @@
 """How feature spaces are compared: the degradations do what they say, and all of them are measured in all spaces."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pandas as pd
 import pytest
 
 from diffusion2gan.teacher import Teacher
+from diffusion2gan.toy import degradations
 from diffusion2gan.toy.openmoji import EMOJI, Scenes
+from diffusion2gan.toy.quality import ImageList
 from scripts.toy import compare_features
 
 ASSETS = Path(__file__).parents[2] / "assets/toy"
@@ -15,26 +18,28 @@ ASSETS = Path(__file__).parents[2] / "assets/toy"
 
 @pytest.fixture(scope="module")
 def shown():
-    """The scenes that are degraded."""
-    drawn = Scenes("benchmark", compare_features.SEED + 9, 64)
+    """Some scenes."""
+    drawn = Scenes("all", degradations.SEED + 3, 64)
     return [drawn[i] for i in range(40)]
 
 
 def test_scenes_are_repeated_left_out_and_recoloured(shown):
-    images = [scene.image for scene in shown]
-    np.testing.assert_equal(compare_features.repeated(5, 2), [images[i] for i in (0, 0, 1, 1, 2)])
+    images = ImageList(scene.image for scene in shown)
+    np.testing.assert_equal(degradations.real(3, 40), images)
+    np.testing.assert_equal(degradations.repeated(images[:5], 2), [images[i] for i in (0, 0, 1, 1, 2)])
     few = [scene.image for scene in shown if scene.prompt.emoji < len(EMOJI) // 4]
-    np.testing.assert_equal(compare_features.without(3, 0.75), few[:3])
-    swapped = compare_features.recoloured(4, 0.5)
+    np.testing.assert_equal(degradations.without(3, 3, 0.75), few[:3])
+    swapped = degradations.recoloured(images[:4], 0.5)
     np.testing.assert_equal(swapped, [images[0][..., ::-1], images[1][..., ::-1], *images[2:4]])
 
 
 def test_blur_noise_and_the_autoencoder_change_images_by_their_degree(shown):
-    image, vae = shown[0].image, Teacher(str(ASSETS / "teacher")).vae
-    errors = [[np.abs(change(image, degree) - image.astype(float)).mean() for degree in (0.5, 1.5)]
-              for change in (compare_features.blurred, compare_features.noisy)]  # fmt: skip
-    errors.append([np.abs(compare_features.encoded(vae, 1, n)[0] - image.astype(float)).mean() for n in (1, 2)])
-    assert all(0 < weak < strong for weak, strong in errors)
+    image = shown[0].image
+    changed = degradations.degraded(Teacher(str(ASSETS / "teacher")), 3, 1)
+    for kind in ("blur, severity", "noise, severity", "autoencoder, passes"):
+        degrees = [images[0] for (of, _), images in changed.items() if of == kind]
+        errors = [np.abs(each - image.astype(float)).mean() for each in degrees]
+        assert len(errors) > 1 and all(weak < strong for weak, strong in pairwise([0, *errors]))
 
 
 def test_every_degradation_is_measured_in_every_space(tmp_path, monkeypatch):

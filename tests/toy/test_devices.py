@@ -1,7 +1,6 @@
 """The toy networks are trained on the GPU of their process, if it has one.
 
-The device `meta` stands for a GPU: operations that mix it with the CPU fail, and so does reading the loss at the end of
-a step.
+The device `meta` stands for a GPU: operations that mix it with the CPU fail.
 """
 
 from contextlib import nullcontext
@@ -52,5 +51,6 @@ def edm(tokenizer, folder):
 def test_a_step_is_computed_on_the_device_of_the_process(training, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "device", lambda: torch.device("meta"))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # autocast does not exist for meta
-    with pytest.raises((RuntimeError, NotImplementedError), match="meta tensors?"):
-        training(tokenizer, tmp_path).step(0)
+    item = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: "meta" if self.is_meta else item(self))
+    assert set(training(tokenizer, tmp_path).step(0).values()) == {"meta"}

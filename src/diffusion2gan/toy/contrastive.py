@@ -35,4 +35,7 @@ class ContrastiveTraining:
         torch.nn.utils.clip_grad_norm_(self.modules["clip"].parameters(), 1.0)  # ours
         optimizer.step()
         nearest = (image_features @ text_features.T).argmax(dim=1)
-        return {"loss": loss.item(), "batch_top1": (nearest.cpu() == torch.arange(len(nearest))).float().mean().item()}
+        return {
+            "loss": loss.item(),
+            "batch_top1": (nearest == torch.arange(len(nearest), device=self.device)).float().mean().item(),
+        }

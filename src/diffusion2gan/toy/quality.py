@@ -19,7 +19,7 @@ from diffusion2gan.sampling.sampler import sample_images, teacher_sampler
 from diffusion2gan.seeds import mix
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy import networks as toy
-from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, Prompt, Scenes
+from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, Prompt, Scene, Scenes
 from diffusion2gan.toy.source import OpenMoji
 
 BATCH = 64
@@ -42,11 +42,11 @@ def measure(teacher: Teacher, clip: CLIP, features: Features, count: int, steps:
     `reconstruction_fid` is the lowest FID that latents allow. `real_fid` compares two sets of real scenes: the bias of
     FID for few images.
     """
-    real, other = _scenes(_UNSEEN, count), _scenes(_UNSEEN + 1, count)
+    real, other = scenes(_UNSEEN, count), scenes(_UNSEEN + 1, count)
     captions = [scene.prompt.caption for scene in real]
     images = {
         "real": ImageList(scene.image for scene in real),
-        "reconstruction": ImageList(_reconstruct(teacher, [scene.image for scene in real])),
+        "reconstruction": ImageList(reconstruct(teacher, [scene.image for scene in real])),
         "teacher": ImageList(sample(teacher, captions, steps, guidance, "ddim")),
     }
     pairs = zip(images["real"], images["reconstruction"], strict=True)
@@ -70,7 +70,7 @@ def measure(teacher: Teacher, clip: CLIP, features: Features, count: int, steps:
 
 def recognised(teacher: Teacher, clip: CLIP, steps: int, guidance: float) -> dict:
     """How many emoji and backgrounds CLIP recognises in more than half of the teacher's samples of each."""
-    prompts = [scene.prompt for scene in _scenes(_UNSEEN + 2, 12 * len(EMOJI))]
+    prompts = [scene.prompt for scene in scenes(_UNSEEN + 2, 12 * len(EMOJI))]
     images = ImageList(sample(teacher, [prompt.caption for prompt in prompts], steps, guidance, "ddim"))
     named = ZeroShot(clip, OpenMoji().classes()).classify(clip.images(images))
     labels = _labels(prompts)
@@ -108,9 +108,10 @@ def one_of_each(teacher: Teacher, steps: int, guidance: float, count: int) -> np
     return sample(teacher, captions, steps, guidance, "ddim")
 
 
-def _scenes(seed: int, count: int) -> list:
-    scenes = Scenes("all", seed, toy.IMAGE_SIZE)
-    return [scenes[i] for i in range(count)]
+def scenes(seed: int, count: int) -> list[Scene]:
+    """The first scenes of a seed."""
+    drawn = Scenes("all", seed, toy.IMAGE_SIZE)
+    return [drawn[i] for i in range(count)]
 
 
 def _labels(prompts: Sequence[Prompt]) -> pd.DataFrame:
@@ -119,6 +120,7 @@ def _labels(prompts: Sequence[Prompt]) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def _reconstruct(teacher: Teacher, images: Sequence[np.ndarray]) -> np.ndarray:
+def reconstruct(teacher: Teacher, images: Sequence[np.ndarray]) -> np.ndarray:
+    """The images uint8 (N, H, W, 3), encoded and decoded by the teacher's autoencoder."""
     batches = to_tensor(images).split(BATCH)
     return np.concatenate([to_uint8(teacher.decode(teacher.encode_images(batch))) for batch in batches])
