@@ -1,7 +1,7 @@
 """Train the small networks that the toy scale starts from: `snakemake --cores all -- assets`.
 
-They are shipped in assets/toy, so the study does not depend on these rules. They take a day on a laptop, or less
-than an hour on a GPU.
+They are shipped in assets/toy, so the study does not depend on these rules. They take less than an hour on a GPU, and
+days on a laptop.
 
 Needs: OpenMoji. Makes: work/assets/, then assets/toy/
 """
@@ -10,7 +10,7 @@ ASSETS = f"{CONFIG.work}/assets"
 
 
 rule train_vae:
-    """Train the VAE, which encodes 64 × 64 images as 4 × 8 × 8 latents."""
+    """Train the VAE, which encodes 64 × 64 images as 4 × 16 × 16 latents."""
     output:
         directory(f"{ASSETS}/vae"),
     log:
@@ -63,6 +63,33 @@ use rule train_teacher as continue_teacher with:
     params:
         options=arguments(CONFIG.assets.teacher_again.said() | {"init": f"{ASSETS}/teacher-begun"}),
         checkpoints=f"{ASSETS}/checkpoints/teacher-again",
+
+
+use rule train_teacher as train_teacher_xl with:
+    output:
+        directory(f"{ASSETS}/teacher-xl-begun"),
+    log:
+        f"{ASSETS}/logs/train_teacher_xl.log",
+    benchmark:
+        f"{ASSETS}/timings/train_teacher_xl.tsv"
+    params:
+        options=arguments({"xl": True, "seed": SEED} | CONFIG.assets.teacher_xl.said()),
+        checkpoints=f"{ASSETS}/checkpoints/teacher-xl",
+
+
+use rule train_teacher as continue_teacher_xl with:
+    input:
+        vae=rules.train_vae.output,
+        begun=rules.train_teacher_xl.output,
+    output:
+        directory(f"{ASSETS}/teacher-xl"),
+    log:
+        f"{ASSETS}/logs/continue_teacher_xl.log",
+    benchmark:
+        f"{ASSETS}/timings/continue_teacher_xl.tsv"
+    params:
+        options=arguments({"xl": True} | CONFIG.assets.teacher_xl_again.said() | {"init": f"{ASSETS}/teacher-xl-begun"}),
+        checkpoints=f"{ASSETS}/checkpoints/teacher-xl-again",
 
 
 rule train_asset_edm:
@@ -138,8 +165,8 @@ use rule train_vgg as train_asset_vgg with:
 rule assets:
     """Put the trained networks where the toy scale looks for them, with a card that says how good they are."""
     input:
-        vae=rules.train_vae.output,
         teacher=rules.continue_teacher.output,
+        teacher_xl=rules.continue_teacher_xl.output,
         clip=rules.train_clip.output,
         edm=rules.train_asset_edm.output,
         vgg=expand(f"{ASSETS}/vgg-{{space}}/vgg.safetensors", space=["latent", "pixel"]),
@@ -153,14 +180,17 @@ rule assets:
     params:
         steps=STUDY.steps("sd15", "ddim"),
         guidance=STUDY.datasets["sd-cfg-3"].guidance,
+        guidance_xl=STUDY.datasets["sdxl-cfg-7"].guidance,
+        side=CONFIG.evaluation.feature_side,
     shell:
         logged("python src/scripts/toy/ship_edm.py --edm {input.edm} --out assets/toy/edm")
         + "\n"
         + logged(
-            "python src/scripts/toy/ship_assets.py --vae {input.vae} --teacher {input.teacher} --clip {input.clip} "
+            "python src/scripts/toy/ship_assets.py --teacher {input.teacher} --teacher_xl {input.teacher_xl} --clip {input.clip} "
             "--vgg_latent {input.vgg[0]} --vgg_pixel {input.vgg[1]} "
             "--vgg_latent_metrics {input.metrics[0]} --vgg_pixel_metrics {input.metrics[1]} "
-            "--steps {params.steps} --guidance {params.guidance} --out assets/toy"
+            "--steps {params.steps} --guidance {params.guidance} --guidance_xl {params.guidance_xl} "
+            "--feature_side {params.side} --out assets/toy"
         )
 
 

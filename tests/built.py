@@ -182,7 +182,7 @@ class InMemory:
 
     def __init__(self, captions: Sequence[str] = CAPTIONS, count: int = 8):
         self.captions = captions
-        self.x = torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+        self.x = torch.randn(count, 4, 16, 16, generator=torch.Generator().manual_seed(0))
 
     def __len__(self) -> int:
         return len(self.x)

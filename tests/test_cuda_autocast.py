@@ -24,7 +24,7 @@ from diffusion2gan.training.lpips.classification import LatentBatches, VGGTraini
 
 CAPTIONS = ["a red apple on a blue background", "a fox on a gray background"]
 PRECISIONS = [torch.float32, torch.bfloat16, torch.float16]
-SMALL = {**toy.unet().config, "block_out_channels": (16, 32), "norm_num_groups": 4}
+SMALL = {**toy.unet().config, "block_out_channels": (8, 16, 32), "norm_num_groups": 4}
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ def teacher_of_either_kind(request, teacher_folder, tmp_path):
 
 
 def test_x0_inverts_the_forward_process():
-    x, noise = torch.randn(2, 3, 4, 8, 8, dtype=torch.float64)
+    x, noise = torch.randn(2, 3, 4, 16, 16, dtype=torch.float64)
     alpha, sigma = 0.0683, (1 - 0.0683**2) ** 0.5
     z, v = alpha * x + sigma * noise, alpha * noise - sigma * x
     torch.testing.assert_close(x0(noise, z, alpha**2, "epsilon"), x)
@@ -59,7 +59,7 @@ def test_plain_diffusers_samples_what_the_generator_computes(teacher_of_either_k
     timesteps = []
     pipeline.unet.register_forward_pre_hook(lambda module, inputs: timesteps.append(int(inputs[1])))
 
-    z = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     options = {"latents": z, "num_inference_steps": 1, "guidance_scale": 0}
     drawn = pipeline(PROMPTS, output_type="latent", **options).images
     pictures = pipeline(PROMPTS, output_type="pt", **options).images
@@ -95,7 +95,7 @@ def test_an_earlier_timestep_has_the_noise_level_that_the_teacher_has_there():
 def test_half_precision_ends_at_the_conversion(teacher_folder):
     generator = Generator.from_teacher(teacher_folder)
     generator.prediction_type = "epsilon"
-    z, text = torch.randn(2, 4, 8, 8), torch.randn(2, 16, 64)
+    z, text = torch.randn(2, 4, 16, 16), torch.randn(2, 16, 64)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         predicted = generator.unet(z, 999, text).sample
         x = generator(z, text)
@@ -128,7 +128,7 @@ def test_plain_diffusers_samples_with_a_student_of_sdxl_s_kind(tmp_path, xl_fold
 
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "student", add_watermarker=False)
     assert isinstance(pipeline, StableDiffusionXLPipeline)
-    z = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     options = {"latents": z, "num_inference_steps": 1, "guidance_scale": 0, "output_type": "latent"}
     drawn = pipeline(PROMPTS, **options).images
     text, _, pooled, _ = pipeline.encode_prompt(PROMPTS, device="cpu", do_classifier_free_guidance=False)
@@ -168,7 +168,7 @@ def teacher_with_a_safety_checker(small_teacher_folder, tmp_path):
 def test_a_student_has_no_safety_checker_as_its_teacher_has_none_here(teacher_with_a_safety_checker, tmp_path):
     teacher = teacher_with_a_safety_checker
     options = {"num_inference_steps": 1, "guidance_scale": 0, "output_type": "np"}
-    z = noise([3], (4, 8, 8))
+    z = noise([3], (4, 16, 16))
     assert StableDiffusionPipeline.from_pretrained(teacher)(PROMPTS[0], latents=z, **options).images.max() == 0
 
     Generator.from_teacher(teacher).save(tmp_path / "student", teacher)

@@ -31,9 +31,9 @@ from diffusion2gan.study.config import load, merge
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[1]
-SHAPES = {"sd15": (4, 8, 8), "sdxl": (4, 8, 8), "edm-cifar10": (3, 32, 32)}
+SHAPES = {"sd15": (4, 16, 16), "sdxl": (4, 16, 16), "edm-cifar10": (3, 32, 32)}
 TEACHER_OF = {"sd-cfg-3": "sd15", "sd-cfg-8": "sd15", "sdxl-cfg-7": "sdxl", "cifar10-1000k": "edm-cifar10"}
-TEACHERS = {"sd15": "assets/toy/teacher", "sdxl": "work/smoke/teachers/sdxl", "edm-cifar10": "assets/toy/edm"}
+TEACHERS = {"sd15": "assets/toy/teacher", "sdxl": "assets/toy/teacher-xl", "edm-cifar10": "assets/toy/edm"}
 LATENT = "latent-{}"
 METRICS = {
     "lpips": "pixel", "latent_lpips": LATENT, "e_latent_lpips bgc": LATENT, "e_latent_lpips bgc bilinear": LATENT,

@@ -75,7 +75,7 @@ def calibrate_latents(folder):
 
 
 def inspect(folder):
-    found = pairs(folder / "pairs", "toy", torch.randn(3, 4, 8, 8))
+    found = pairs(folder / "pairs", "toy", torch.randn(3, 4, 16, 16))
     return inspect_pairs, "load_teacher", inspect_pairs.Arguments(found)
 
 

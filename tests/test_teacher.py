@@ -118,9 +118,9 @@ def test_spacing_sets_where_the_solver_starts(teacher, monkeypatch):
 
     watched.dtype = unet.dtype
     monkeypatch.setattr(teacher, "unet", watched)
-    monkeypatch.setattr(type(teacher), "latent_shape", (4, 8, 8))
+    monkeypatch.setattr(type(teacher), "latent_shape", (4, 16, 16))
     for spacing in ("leading", "trailing", "linspace", "own"):
-        teacher.solve(noise([1], (4, 8, 8)), CAPTIONS[:1], 50, 1.0, spacing=spacing)
+        teacher.solve(noise([1], (4, 16, 16)), CAPTIONS[:1], 50, 1.0, spacing=spacing)
     assert seen[::50] == [981, 999, 999, 999]  # the toy teacher's own is trailing
     assert seen[49::50] == [1, 19, 0, 19]
 
@@ -159,8 +159,8 @@ def test_solvers_converge_to_the_closed_form_of_gaussian_data(teacher, monkeypat
 
 
 def test_noise_depends_on_its_seed_alone_and_never_changes():
-    z = noise([5, 2**40 + 1], (4, 8, 8))
-    torch.testing.assert_close(noise([2**40 + 1], (4, 8, 8))[0], z[1], rtol=0, atol=0)
+    z = noise([5, 2**40 + 1], (4, 16, 16))
+    torch.testing.assert_close(noise([2**40 + 1], (4, 16, 16))[0], z[1], rtol=0, atol=0)
     digest = hashlib.sha256(z.numpy().tobytes()).hexdigest()
     assert digest == "8c1e729dc52e76cddc2528318adb4d75ab59575b0267aa6897515c30d1ca8132"
 

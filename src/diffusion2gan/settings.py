@@ -299,16 +299,16 @@ class ToySettings(Seeded):
     ema_decay: Fraction = Field(0.999, description="decay of the averaged weights; 0: no average")
 
 
-class ToyVAESettings(ToySettings):
-    """The VAE, which encodes images as latents and decodes them."""
-
-    autocast: bool = Field(False, description="run the networks in bfloat16")
-
-
 class ToyTeacherSettings(ToySettings):
     """A latent diffusion model of captioned scenes."""
 
     scenes: Count = Field(description="number of different training images")
+
+
+class ToyVAESettings(ToyTeacherSettings):
+    """The VAE, which encodes images as latents and decodes them."""
+
+    autocast: bool = Field(False, description="run the networks in bfloat16")
 
 
 class ToyEDMSettings(ToyTeacherSettings):

@@ -16,6 +16,7 @@ from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.seeds import mix
 from diffusion2gan.teacher import Teacher
+from diffusion2gan.toy.collages import Collages
 from diffusion2gan.toy.openmoji import ATTRIBUTION, Scenes
 from diffusion2gan.toy.source import OpenMoji
 from scripts.data import encode_latents, fetch, make_benchmark
@@ -34,14 +35,14 @@ def test_the_shards_are_the_latents_of_the_images_in_turn(small_teacher_folder, 
         shards.append(load_file(out))
     assert "\nencoding latents: 2/2, " in "\n" + capsys.readouterr().err  # batches of the second shard, of three images
     latents, labels = (torch.cat([shard[name] for shard in shards]) for name in ("latents", "labels"))
-    scenes = Scenes("all", mix(3, 2), 32)  # the split `val`
-    wanted = [scenes[i] for i in range(5)]
-    assert labels.tolist() == [scene.prompt.emoji for scene in wanted]
+    collages = Collages(mix(3, 2), 32)  # the split `val`
+    wanted = [collages[i] for i in range(5)]
+    assert labels.tolist() == [label for _, label in wanted]
     vae = Teacher(str(small_teacher_folder)).vae
     with torch.no_grad():
-        mean, log_variance = vae.quant_conv(vae.encoder(to_tensor([scene.image for scene in wanted]))).chunk(2, dim=1)
+        mean, log_variance = vae.quant_conv(vae.encoder(to_tensor([image for image, _ in wanted]))).chunk(2, dim=1)
     seeds = [mix(mix(3, 2), number) for number in range(5)]
-    drawn = np.stack([np.random.default_rng(seed).standard_normal((4, 4, 4), np.float32) for seed in seeds])
+    drawn = np.stack([np.random.default_rng(seed).standard_normal((4, 8, 8), np.float32) for seed in seeds])
     sampled = (mean + (log_variance / 2).exp() * torch.from_numpy(drawn)) * vae.config.scaling_factor
     assert latents.dtype == torch.float16 and (latents - mean * vae.config.scaling_factor).abs().max() > 0.01
     torch.testing.assert_close(latents.float(), sampled, rtol=2e-3, atol=2e-3)
@@ -109,7 +110,7 @@ def test_references_are_a_seeded_choice_of_images_in_their_order(tmp_path, sourc
         save_png(np.full((32, 32, 3), number, np.uint8), folder / f"{number}.png")
     out, name = tmp_path / "benchmark", "openmoji" if source == "openmoji" else str(folder)
     make_benchmark.main(make_benchmark.Arguments(name, 4, 32, out, references=6, seed=1))
-    first = "rendering scenes: 6/6, " if source == "openmoji" else "reading images: 9/9, "
+    first = "rendering: 6/6, " if source == "openmoji" else "reading images: 9/9, "
     shown = capsys.readouterr().err.splitlines()
     assert shown[0].startswith(first) and shown[1].startswith("writing the benchmark: 6/6, ") and len(shown) == 2
     if source == "openmoji":

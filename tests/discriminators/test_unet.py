@@ -92,7 +92,7 @@ def test_readouts_read_the_features_of_fig_5():
     discriminator = DiffusionDiscriminator.from_teacher(unet, z_conditioning=False, multi_scale=True)
     places = [place for scale in discriminator.features(x, z, **conditions) for place in scale]
     logits = discriminator(x, z, **conditions)
-    assert [tuple(head.shape) for head in logits] == [(2, 1, 4, 4)] * 3 + [(2, 1, 8, 8)] * 3
+    assert [tuple(head.shape) for head in logits] == [(2, 1, 2, 2)] * 3 + [(2, 1, 4, 4)] * 3 + [(2, 1, 8, 8)] * 3
     for readout, place, head in zip(discriminator.readouts, places, logits, strict=True):
         groups = place.unflatten(1, (16, -1)).flatten(2)
         groups = (groups - groups.mean(2, keepdim=True)) / (groups.var(2, unbiased=False, keepdim=True) + 1e-5).sqrt()

@@ -50,12 +50,12 @@ def test_every_snippet_runs(ran):
     assert ran["student"].unet.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("dtype", "errors"), [(torch.float16, (0.006, 0.007)), (torch.bfloat16, (0.07, 0.07))])
+@pytest.mark.parametrize(("dtype", "errors"), [(torch.float16, (0.008, 0.008)), (torch.bfloat16, (0.09, 0.09))])
 def test_half_precision_costs_what_the_page_says(tmp_path, dtype, errors):
     """The shipped U-Net predicts v; its prediction is expressed as ε where it leaves the U-Net."""
     assert "| " + " | ".join([str(dtype).removeprefix("torch."), *(f"{100 * e:.2g} %" for e in errors)]) in PAGE
     Generator.from_teacher(ROOT / "assets/toy/teacher").save(tmp_path, ROOT / "assets/toy/teacher")
-    z = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(8, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     options = {"num_inference_steps": 1, "guidance_scale": 0, "output_type": "latent"}
 
     def draw(dtype):

@@ -18,10 +18,10 @@ from diffusion2gan.metrics.speed import Timing
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.seeds import mix, noise
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.toy.openmoji import Scenes
+from diffusion2gan.toy.collages import Collages
 from scripts.latentlpips import reconstruct, time_losses
 
-LATENT, IMAGE = (4, 8, 8), (3, 64, 64)
+LATENT, IMAGE = (4, 16, 16), (3, 64, 64)
 
 
 @pytest.fixture
@@ -156,10 +156,10 @@ def test_each_latent_descends_as_if_it_were_alone(files):
     assert list(table) == ["step", "seed", "picture", "metric", "pixel_mse"]
     assert table["step"].unique().tolist() == [0, 2, 4, 5] and len(table) == 4 * 6
     teacher, metric = Teacher(files["teacher"]), LPIPS.load(files["latent_metric"])
-    scenes = Scenes("all", mix(7, 2), 64)  # the split `val`
+    collages = Collages(mix(7, 2), 64)  # the split `val`
     for seed in range(3):
         for picture in range(2):
-            image = to_tensor([scenes[picture].image])
+            image = to_tensor([collages.image(picture)])
             with torch.no_grad():
                 target = teacher.encode_images(image)
                 seen = teacher.decode(target)

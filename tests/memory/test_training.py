@@ -13,7 +13,7 @@ from diffusion2gan.teacher import Teacher
 from diffusion2gan.training.adversarial import AdversarialTraining, discriminator_of
 from diffusion2gan.training.regression import RegressionTraining
 
-SHAPE = (4, 8, 8)
+SHAPE = (4, 16, 16)
 COMMON = {"loss": "mse", "iterations": 2, "batch_size": 32, "ema_decay": 0.0}
 GAN = GANSettings(**COMMON, z_conditioning=True, multi_scale=True, mix_and_match=True, r1=True, r1_every=1)
 

@@ -43,7 +43,7 @@ def test_on_a_gpu_every_model_is_timed_in_half_precision(benchmark, monkeypatch,
 
     class Model:
         def __init__(self, path, device, dtype, **how):
-            self.device, self.latent_shape = device, (4, 8, 8)
+            self.device, self.latent_shape = device, (4, 16, 16)
             self.unet = self.denoiser = torch.nn.Linear(2, 2, dtype=dtype)
 
         def sample(self, seeds, captions):

@@ -200,7 +200,7 @@ def test_the_recipe_of_a_shard_is_whole(make, teacher, tmp_path, monkeypatch, so
 
 def test_a_shard_that_the_disk_cannot_hold_is_not_begun(make, tmp_path, monkeypatch):
     """The second of three shards of 32 pairs holds 11: an fp16 latent, a seed and a prompt id each."""
-    size = 11 * (2 * 4 * 8 * 8 + 16)
+    size = 11 * (2 * 4 * 16 * 16 + 16)
     disk = SimpleNamespace(free=size - 1)
     monkeypatch.setattr("diffusion2gan.io.shutil.disk_usage", lambda folder: {tmp_path: disk}[folder])
     with pytest.raises(UserError) as error:

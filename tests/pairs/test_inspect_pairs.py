@@ -15,7 +15,7 @@ from diffusion2gan.seeds import noise
 from diffusion2gan.study import cli
 from scripts.pairs.inspect_pairs import main, statistics
 
-COUNT, SHAPE = 300, (4, 8, 8)
+COUNT, SHAPE = 300, (4, 16, 16)
 
 
 @pytest.fixture

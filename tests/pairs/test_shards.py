@@ -26,7 +26,7 @@ from diffusion2gan.pairs.shards import (
 from diffusion2gan.pairs.sizes import bytes_of, shard_range
 from diffusion2gan.seeds import noise
 
-SHAPE = (4, 8, 8)
+SHAPE = (4, 16, 16)
 COUNT = 10
 
 

@@ -86,13 +86,13 @@ def test_figure4_draws_the_overview(teacher_folder):
     said = " | ".join(words(figure))
     for word in ("DDIMScheduler, 50 steps", "3,000,000 pairs", "$t$ = 999", "UNet2DConditionModel", "ELatentLPIPS"):
         assert word in said
-    assert "D(c, z, x)" in said and "logits: 3 of 1×4², 3 of 1×8²" in said
+    assert "D(c, z, x)" in said and "logits: 3 of 1×4², 3 of 1×8², 3 of 1×16²" in said
     assert len(boxes_of(figure)) == 10 and len(arrows_of(figure)) == 14
     assert_legible(figure)
     blind = tracing.trace_overview(str(teacher_folder), "b", 0.25, z_conditioning=False, multi_scale=False)
     figure = diagrams.draw_overview(blind, [], "a teacher")
     said = " | ".join(words(figure))
-    assert "D(c, x)" in said and "logits: 1 of 1×8²" in said and len(arrows_of(figure)) == 13
+    assert "D(c, x)" in said and "logits: 1 of 1×16²" in said and len(arrows_of(figure)) == 13
 
 
 @pytest.mark.parametrize(

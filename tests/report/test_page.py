@@ -199,7 +199,7 @@ def test_what_is_not_there_is_said(folder):
 
 
 def test_why_a_table_cannot_be_made_is_said(folder, config):
-    sdxl = config.teachers["sdxl"].model_copy(update={"training": None})
+    sdxl = config.teachers["sdxl"].model_copy(update={"path": None})
     changed = config.model_copy(update={"teachers": config.teachers | {"sdxl": sdxl}})
     (folder / "config.json").write_text(changed.model_dump_json(exclude_unset=True))
     assert "Table 5 was not made: the scale smoke has no teacher sdxl." in made(folder)

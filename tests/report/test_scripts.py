@@ -51,7 +51,7 @@ def test_the_transforms_are_shown_beside_the_original_with_the_same_random_numbe
         assert abs(picture - decoded).max() <= 1  # another size of batch rounds differently
 
     for row, preset in enumerate(PRESETS):
-        transform = Ensemble(preset).draw(2, 8, torch.Generator().manual_seed(3))
+        transform = Ensemble(preset).draw(2, 16, torch.Generator().manual_seed(3))
         assert_shown(columns["original"][row], latent)
         for number in range(2):
             assert_shown(columns[str(number + 1)][row], transform[number : number + 1](latent))

@@ -172,6 +172,9 @@ def test_the_schema_for_editors_takes_what_the_study_takes(scale):
         assert not editor.is_valid(merge(sizes, wrong)), wrong
 
 
+TRAINING = {"scenes": 8, "iterations": 2, "batch_size": 4, "learning_rate": 1e-3}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -181,7 +184,7 @@ def test_the_schema_for_editors_takes_what_the_study_takes(scale):
             "datasets.cifar10-50k needs teacher, guidance, ",
         ),
         (
-            {"teachers": {"sdxl": {"training": {"images": "openmoji"}}}},
+            {"teachers": {"sdxl": {"path": None, "training": TRAINING | {"images": "openmoji"}}}},
             "config.yaml: teachers.sdxl is in latents: its training takes no `images`",
         ),
         ({"tables": {"table1": {"rows": ["a", "a"]}}}, "tables.table1.rows is ['a', 'a']: each may appear only once"),

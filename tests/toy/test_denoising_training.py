@@ -20,7 +20,7 @@ class Knowing(torch.nn.Module):
         super().__init__()
         self.x, self.nothing = x, torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, noisy, t, encoder_hidden_states):
+    def forward(self, noisy, t, encoder_hidden_states, added_cond_kwargs):
         alpha_bar = toy.scheduler().alphas_cumprod[t].view(-1, 1, 1, 1)
         self.t, self.tokens = t, encoder_hidden_states.detach()
         self.noise = (noisy - alpha_bar.sqrt() * self.x) / (1 - alpha_bar).sqrt()

@@ -14,6 +14,7 @@ from diffusion2gan.toy.contrastive import ContrastiveTraining
 from diffusion2gan.toy.denoising import DenoisingTraining
 from diffusion2gan.toy.edm import EDMTraining
 from diffusion2gan.toy.openmoji import Scenes, prompts
+from diffusion2gan.toy.rendering import render
 from diffusion2gan.training import distributed
 
 SCENES = Scenes("all", 0, toy.IMAGE_SIZE)
@@ -25,14 +26,14 @@ def tokenizer():
 
 
 def autoencoder(tokenizer, folder):
-    return AutoencoderTraining(SCENES, 2, 1e-3, autocast=False)
+    return AutoencoderTraining(render(SCENES.image, 2), 2, 1e-3, autocast=False, seed=0)
 
 
 def denoising(tokenizer, folder, **second):
     unet = toy.xl_unet() if second else toy.unet()
     parts = torch.nn.ModuleDict({"unet": unet, "text_encoder": toy.text_encoder(tokenizer), **second})
     tokens = toy.tokenize(tokenizer, ["a fox"] * 2)
-    return DenoisingTraining(torch.randn(2, 4, 8, 8), tokens, toy.tokenize(tokenizer, [""]), parts, 2, 1e-3, 0)
+    return DenoisingTraining(torch.randn(2, 4, 16, 16), tokens, toy.tokenize(tokenizer, [""]), parts, 2, 1e-3, 0)
 
 
 def xl(tokenizer, folder):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, Prompt, Scenes, _rasterise, prompts
+from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, Prompt, Scenes, _code_point, prompts, rasterise
 
 
 def test_every_name_is_drawn_once():
     assert len(set(EMOJI)) == len(EMOJI) >= 100
-    drawings = {_rasterise(i).tobytes() for i in range(len(EMOJI))}
+    drawings = {rasterise(_code_point(i)).tobytes() for i in range(len(EMOJI))}
     assert len(drawings) == len(EMOJI)
 
 
@@ -18,6 +18,12 @@ def test_a_scene_depends_on_seed_and_index_alone():
     assert (once[5].image == again[5].image).all()
     assert not (once[5].image == once[6].image).all()
     assert not (once[5].image == Scenes("all", 8, 64)[5].image).all()
+
+
+def test_a_scene_has_the_prompt_and_the_image_that_are_asked_for_alone():
+    scenes = Scenes("all", 7, 64)
+    assert all(scenes.prompt(i) == scenes[i].prompt for i in range(20))
+    assert (scenes.image(5) == scenes[5].image).all()
 
 
 def test_the_ground_is_the_colour_of_the_caption():

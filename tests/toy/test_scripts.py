@@ -1,23 +1,23 @@
 """The scripts of the toy networks: what each trains, with which options, and what is written and shipped."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from diffusion2gan.images import to_tensor
 from diffusion2gan.metrics.clip_score import CLIP
+from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pixel.edm import EDM
 from diffusion2gan.toy import card, quality
 from diffusion2gan.toy import networks as toy
+from diffusion2gan.toy.collages import Collages
 from diffusion2gan.toy.denoising import encode_scenes
 from diffusion2gan.toy.openmoji import ATTRIBUTION, Scenes, prompts
 from scripts.toy import ship_assets, ship_edm, train_clip, train_edm, train_teacher, train_vae
@@ -54,15 +54,6 @@ def same(ours, theirs):
     return ours.keys() == theirs.keys() and all(alike)
 
 
-def scenes_of(training, count):
-    """The first images of a training's scenes, and whether they are those of all scenes of its seed."""
-    images = [training.scenes[i].image for i in range(count)]
-    wanted = Scenes("all", SEED, toy.IMAGE_SIZE)
-    assert len(training.scenes.prompts) == len(prompts("all"))
-    assert all(np.array_equal(image, wanted[i].image) for i, image in enumerate(images))
-    return images
-
-
 def seeded(make):
     """What a network is when it is the first thing made with the seed."""
     torch.manual_seed(SEED)
@@ -70,14 +61,19 @@ def seeded(make):
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_the_vae_is_saved_with_the_factor_that_gives_its_latents_unit_variance(trained, monkeypatch, autocast):
+def test_the_vae_learns_scenes_and_collages_and_is_saved_with_the_factor_of_unit_variance(
+    trained, monkeypatch, autocast
+):
     monkeypatch.setattr(train_vae, "SCENES_FOR_SCALE", 6)
-    training, compared, out = trained(train_vae, train_vae.Arguments, autocast=autocast)
-    assert compared == ["autocast"] and training.autocast == autocast
+    training, compared, out = trained(train_vae, train_vae.Arguments, autocast=autocast, scenes=8)
+    assert compared == ["scenes", "autocast"] and training.autocast == autocast and training.seed == SEED
+    scenes = np.stack([Scenes("all", SEED, toy.IMAGE_SIZE)[i].image for i in range(6)])
+    assert len(training.images) == 8 and np.array_equal(training.images[:4], scenes[:4])
+    assert np.array_equal(training.images[4:], [Collages(SEED, toy.IMAGE_SIZE).image(i) for i in range(4)])
     vae = AutoencoderKL.from_pretrained(out)
     assert same(vae.state_dict(), seeded(toy.vae))
     with torch.no_grad():
-        latents = vae.encode(to_tensor(scenes_of(training, 6))).latent_dist.mode()
+        latents = vae.encode(to_tensor(scenes)).latent_dist.mode()
     assert vae.config.scaling_factor == pytest.approx(1 / latents.std().item(), abs=1.1e-5)
     assert vae.config.scaling_factor == round(vae.config.scaling_factor, 5)
 
@@ -85,7 +81,8 @@ def test_the_vae_is_saved_with_the_factor_that_gives_its_latents_unit_variance(t
 def test_the_clip_is_saved_as_open_clip_loads_it(trained):
     training, compared, out = trained(train_clip, train_clip.TrainingArguments)
     assert compared == []
-    scenes_of(training, 1)
+    assert np.array_equal(training.scenes[0].image, Scenes("all", SEED, toy.IMAGE_SIZE)[0].image)
+    assert len(training.scenes.prompts) == len(prompts("all"))
     clip = CLIP(f"local-dir:{out}", torch.device("cpu"))
     assert same(clip.model.state_dict(), training.modules["clip"].state_dict())
     caption = prompts("all")[0].caption
@@ -108,9 +105,10 @@ def encoded(folder, count):
     return tokenizer, *encode_scenes(vae, tokenizer, Scenes("all", SEED, toy.IMAGE_SIZE), count)
 
 
-@pytest.mark.parametrize("kind", ["sd", "xl", "init"])
+@pytest.mark.parametrize("kind", ["sd", "xl", "init", "init-xl"])
 def test_a_teacher_is_trained_on_its_scenes_and_saved_with_its_vae(trained, teacher_folder, kind):
-    options = {"xl": kind == "xl", "init": teacher_folder if kind == "init" else None}
+    xl, begun = "xl" in kind, {"init": teacher_folder, "init-xl": ASSETS / "teacher-xl"}.get(kind)
+    options = {"xl": xl, "init": begun}
     training, compared, out = trained(
         train_teacher, train_teacher.Arguments, vae=ASSETS / "teacher/vae", scenes=4, **options
     )
@@ -119,34 +117,25 @@ def test_a_teacher_is_trained_on_its_scenes_and_saved_with_its_vae(trained, teac
     assert torch.equal(training.latents, latents) and torch.equal(training.tokens, tokens)
     assert torch.equal(training.empty, toy.tokenize(tokenizer, [""]))
     parts = training.modules["teacher"]
-    saved = StableDiffusionXLPipeline.from_pretrained(out) if kind == "xl" else toy.load_pipeline(out)
-    assert set(parts) == {"unet", "text_encoder"} | ({"text_encoder_2"} if kind == "xl" else set())
+    saved = toy.load_pipeline(out)
+    assert isinstance(saved, StableDiffusionXLPipeline) == xl
+    assert set(parts) == {"unet", "text_encoder"} | ({"text_encoder_2"} if xl else set())
     for name, part in parts.items():
         assert type(getattr(saved, name)) is type(part) and not part.training
         assert same(getattr(saved, name).state_dict(), part.state_dict())
     assert same(saved.vae.state_dict(), toy.load_vae(ASSETS / "teacher/vae").state_dict())
-    begun = toy.load_pipeline(teacher_folder).unet.state_dict()
-    assert (kind == "init") == same(parts["unet"].state_dict(), begun)
+    if begun:
+        pipeline = toy.load_pipeline(begun)
+        assert all(same(part.state_dict(), getattr(pipeline, name).state_dict()) for name, part in parts.items())
     assert saved.tokenizer(["a fox"]).input_ids == tokenizer(["a fox"]).input_ids
-    if kind == "xl":
+    if xl:
         assert saved.tokenizer_2(["a fox"]).input_ids == tokenizer(["a fox"]).input_ids
     if kind == "sd":
 
         def make():
-            encoder, unet = toy.text_encoder(tokenizer), toy.unet()
-            return torch.nn.ModuleDict({"unet": unet, "text_encoder": encoder})
+            return torch.nn.ModuleDict({"unet": toy.unet(), "text_encoder": toy.text_encoder(tokenizer)})
 
         assert same(parts.state_dict(), seeded(make))
-
-
-def with_history(folder, copied=None):
-    """A folder of a trained network, with its history."""
-    if copied:
-        shutil.copytree(copied, folder)
-    folder.mkdir(exist_ok=True)
-    steps = pd.DataFrame({"step": range(60), "loss": [100.0] * 10 + [0.25] * 50})
-    steps.to_csv(folder / "history.csv", index=False)
-    return folder
 
 
 def halved(source, target):
@@ -164,65 +153,59 @@ def described(path):
 
 
 def test_the_assets_are_shipped_in_half_precision_with_the_numbers_that_were_measured_on_them(tmp_path, monkeypatch):
-    clip = with_history(tmp_path / "clip", ASSETS / "clip")
-    whole = {"weight": torch.linspace(0, 1, 7), "count": torch.arange(3)}
-    for space in ("latent", "pixel"):
-        save_file(whole, tmp_path / f"vgg-{space}.safetensors", metadata={"settings": space})
+    teachers = {"teacher": ASSETS / "teacher", "teacher_xl": ASSETS / "teacher-xl"}
+    for space, channels in (("latent", 4), ("pixel", 3)):
+        torch.manual_seed(channels)
+        VGG(space, channels, 7, width=0.05).save(tmp_path / f"vgg-{space}.safetensors")
         accuracy = {"top1": {"latent": 0.5, "pixel": 0.75}[space]}
         (tmp_path / f"vgg-{space}.json").write_text(json.dumps({"metrics": accuracy}))
-    asked = {}
+    asked = []
 
-    def measure(teacher, clip, features, count, steps, guidance):
-        asked["measure"] = (teacher.path, teacher.unet.dtype, clip.spec, features.network, count, steps, guidance)
-        return {"scenes": count, "teacher_fid": 12.34567}
+    def measure(teachers, clip, spaces, count, steps):
+        known = {name: (teacher.path, teacher.unet.dtype, guidance) for name, (teacher, guidance) in teachers.items()}
+        asked.append(
+            (known, clip.spec, spaces[""].network, spaces[""].side, spaces["second_"] == clip.images, count, steps)
+        )
+        image = np.zeros((4, 4, 3), np.uint8)
+        return {"scenes": count, "teacher_fid": 12.34567}, {"teacher": [image] * 60, "teacher_xl": [image + 255] * 60}
 
-    def recognised(teacher, clip, steps, guidance):
-        asked["recognised"] = (teacher.path, clip.spec, steps, guidance)
-        return {"emoji_recognised": "7 of 128"}
-
-    def one_of_each(teacher, steps, guidance, count):
-        asked["one_of_each"] = (teacher.path, steps, guidance, count)
-        return np.zeros((count, 4, 4, 3), np.uint8)
-
-    for function in (measure, recognised, one_of_each):
-        monkeypatch.setattr(quality, function.__name__, function)
-    figures, drawn = [], ship_assets.losses_figure
-    monkeypatch.setattr(ship_assets, "losses_figure", lambda histories: figures.append(histories) or drawn(histories))
-    shapes, sheet = [], ship_assets.sheet
-    monkeypatch.setattr(ship_assets, "sheet", lambda *given: shapes.append(given[1:]) or sheet(*given))
+    monkeypatch.setattr(quality, "measure", measure)
+    sheets, sheet = [], ship_assets.sheet
+    monkeypatch.setattr(ship_assets, "sheet", lambda *given: sheets.append(given) or sheet(*given))
     out = tmp_path / "deep" / "toy"
     args = {f"vgg_{space}": tmp_path / f"vgg-{space}.safetensors" for space in ("latent", "pixel")}
     args |= {f"vgg_{space}_metrics": tmp_path / f"vgg-{space}.json" for space in ("latent", "pixel")}
-    vae, teacher = with_history(tmp_path / "vae"), with_history(tmp_path / "teacher", ASSETS / "teacher")
+    args |= {"steps": 3, "guidance": 2.5, "guidance_xl": 6.5, "feature_side": 96, "clip": ASSETS / "clip", "count": 60}
     for _ in range(2):  # again over what is there
-        ship_assets.main(
-            ship_assets.Arguments(vae=vae, teacher=teacher, clip=clip, out=out, count=9, steps=3, guidance=2.5, **args)
-        )
+        ship_assets.main(ship_assets.Arguments(**teachers, out=out, **args))
 
-    for file in ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"):
-        assert halved(ASSETS / "teacher" / file, out / "teacher" / file)
-        assert {t.dtype for t in load_file(out / "teacher" / file).values()} == {torch.float16}
+    for name, folder in (("teacher", ASSETS / "teacher"), ("teacher-xl", ASSETS / "teacher-xl")):
+        for file in ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"):
+            assert halved(folder / file, out / name / file)
+            assert {t.dtype for t in load_file(out / name / file).values()} == {torch.float16}
+    assert (out / "teacher-xl" / "vae").readlink() == Path("../teacher/vae")
     name = "open_clip_model.safetensors"
-    assert halved(clip / name, out / "clip" / name)
+    assert halved(ASSETS / "clip" / name, out / "clip" / name)
     assert {p.name for p in (out / "clip").iterdir()} == {p.name for p in (ASSETS / "clip").iterdir()}
-    for space in ("latent", "pixel"):
-        assert halved(args[f"vgg_{space}"], out / f"vgg-{space}.safetensors")
+    for space, channels in (("latent", 4), ("pixel", 3)):
+        trained, shipped = (VGG.load(folder / f"vgg-{space}.safetensors") for folder in (tmp_path, out))
+        x = torch.randn(2, channels, 16, 16)
+        features = zip(trained.eval().features(x), shipped.features(x), strict=True)
+        assert all(torch.allclose(ours, theirs, atol=0.02, rtol=0.01) for ours, theirs in features)
+        assert shipped.classifier is None
+        assert {t.dtype for t in load_file(out / f"vgg-{space}.safetensors").values()} == {torch.float16}
 
-    shipped, spec = str(out / "teacher"), f"local-dir:{out / 'clip'}"
-    assert asked["measure"] == (shipped, torch.float32, spec, "efficientnet-lite0", 9, 3, 2.5)
-    assert asked["recognised"] == (shipped, spec, 3, 2.5) and asked["one_of_each"] == (shipped, 3, 2.5, 128)
-    numbers = {
-        "scenes": 9, "teacher_fid": 12.34567, "emoji_recognised": "7 of 128", "vgg_latent_top1": 0.5,
-        "vgg_pixel_top1": 0.75,
-    }  # fmt: skip
+    guidances = {"teacher": ("teacher", 2.5), "teacher_xl": ("teacher-xl", 6.5)}
+    known = {name: (str(out / folder), torch.float32, scale) for name, (folder, scale) in guidances.items()}
+    assert asked[-1] == (known, f"local-dir:{out / 'clip'}", "efficientnet-lite0", 96, True, 60, 3)
+    numbers = {"scenes": 60, "teacher_fid": 12.34567, "vgg_latent_top1": 0.5, "vgg_pixel_top1": 0.75}
     assert json.loads((out / "README.json").read_text()) == numbers
     text = (out / "README.md").read_text()
     assert text.startswith(card.ASSETS) and "| teacher_fid | 12.35 |" in text
-    assert text.endswith("![one sample of each emoji](samples.png)\n\n![training losses](losses.png)\n")
-    assert described(out / "samples.png")["Copyright"] == ATTRIBUTION and shapes[-1] == (8, 16)
-    assert described(out / "samples.png")["Description"] == "One sample of each emoji by the toy teacher"
-    assert described(out / "losses.png")["Description"] == "Training losses of the toy assets"
-    assert list(figures[-1]) == ["vae", "teacher", "clip"] and all(len(each) == 60 for each in figures[-1].values())
+    assert text.endswith("![samples of the toy teachers](samples.png)\n")
+    assert described(out / "samples.png")["Copyright"] == ATTRIBUTION
+    shown, *shape = sheets[-1]
+    assert shape == [8, 12] and [image.max() for image in shown] == [0] * 48 + [255] * 48
     assert not list(out.rglob("*.pdf")) and not list(out.rglob("*.csv"))
 
 
@@ -241,9 +224,7 @@ def test_the_edm_teacher_is_shipped_with_the_numbers_of_its_shipped_weights(tmp_
     monkeypatch.setattr(quality, "measure_pixels", measure_pixels)
     sheets, sheet = [], ship_edm.sheet
     monkeypatch.setattr(ship_edm, "sheet", lambda *given: sheets.append((len(given[0]), *given[1:])) or sheet(*given))
-    figures, drawn = [], ship_edm.losses_figure
-    monkeypatch.setattr(ship_edm, "losses_figure", lambda histories: figures.append(histories) or drawn(histories))
-    edm, out = with_history(tmp_path / "edm", ASSETS / "edm"), tmp_path / "shipped"
+    edm, out = ASSETS / "edm", tmp_path / "shipped"
     ship_edm.main(ship_edm.Arguments(edm=edm, out=out, steps=5, count=130))
 
     name = "diffusion_pytorch_model.safetensors"
@@ -252,12 +233,9 @@ def test_the_edm_teacher_is_shipped_with_the_numbers_of_its_shipped_weights(tmp_
     assert asked["measure"] == (list(range(130)), "efficientnet-lite0", quality.PIXEL_FEATURES)
     weights = sum(weight.numel() for weight in EDM.from_pretrained(out).parameters())
     assert json.loads((out / "README.json").read_text()) == {
-        "weights": weights, "training_iterations": 60, "training_loss": 0.25, "heun_steps": 5, "evaluations": 9,
-        "teacher_fid": 7.5,
+        "weights": weights, "heun_steps": 5, "evaluations": 9, "teacher_fid": 7.5
     }  # fmt: skip
     text = (out / "README.md").read_text()
-    assert text.startswith(card.EDM) and text.endswith("![samples](samples.png)\n\n![training loss](losses.png)\n")
-    assert described(out / "samples.png")["Copyright"] == ATTRIBUTION and sheets == [(128, 8, 16)]
+    assert text.startswith(card.EDM) and text.endswith("![samples](samples.png)\n")
+    assert described(out / "samples.png")["Copyright"] == ATTRIBUTION and sheets == [(96, 8, 12)]
     assert described(out / "samples.png")["Description"] == "Samples of the toy EDM teacher"
-    assert described(out / "losses.png")["Description"] == "Training loss of the toy EDM teacher"
-    assert list(figures[-1]) == ["edm"] and len(figures[-1]["edm"]) == 60 and not list(out.rglob("*.pdf"))

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 
 from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, prompts
@@ -24,10 +23,3 @@ def test_the_prompts_of_a_benchmark_have_the_classes_that_their_captions_are_in(
     assert list(table.columns) == ["prompt_id", "caption", *classes]
     for label, of_label in classes.items():
         assert all(caption in of_label[i] for caption, i in zip(table["caption"], table[label], strict=True))
-
-
-def test_an_emoji_is_its_label():
-    labelled = OpenMoji().labelled_images(32, 5)
-    image, label = labelled[3]
-    scene = labelled.scenes[3]
-    assert np.array_equal(image, scene.image) and EMOJI[label] in scene.prompt.caption

@@ -28,7 +28,7 @@ def clock(monkeypatch):
 def files(small_teacher_folder, tmp_path_factory):
     """Options that name a teacher, its pairs and a metric."""
     folder, teacher = tmp_path_factory.mktemp("distillation"), str(small_teacher_folder)
-    x = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(16, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     found = {"pairs": pairs(folder / "pairs", teacher, x), "lpips": metric(folder / "lpips.safetensors", "latent")}
     return {"teacher": teacher, "init": teacher} | found
 

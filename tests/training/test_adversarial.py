@@ -148,7 +148,7 @@ def test_two_micro_batches_make_the_step_of_the_whole_batch(teacher, kind):
     for name in ("loss", "regression_loss", "gan_loss", "discriminator_loss"):
         assert halves[name] == pytest.approx(whole[name], rel=1e-3), name
     for gradient, other in zip(gradients, others, strict=True):
-        torch.testing.assert_close(other, gradient, rtol=1e-2, atol=1e-4 * gradient.abs().max().item() + 1e-6)
+        torch.testing.assert_close(other, gradient, rtol=1e-2, atol=5e-4 * gradient.abs().max().item() + 1e-6)
 
 
 def test_gradients_are_averaged_over_the_processes_after_the_last_micro_batch(teacher, monkeypatch):

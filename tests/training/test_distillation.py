@@ -52,7 +52,7 @@ def test_the_saved_student_is_the_average_of_its_weights(stage, files, tmp_path,
 @pytest.mark.parametrize("stage", ["regression", "gan"])
 def test_every_step_and_sample_gets_its_own_transform(stage, files, tmp_path, monkeypatch):
     """The pairs' latents are all the same, so that only transforms tell them apart."""
-    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     same = files | {"pairs": pairs(tmp_path / "same", files["teacher"], x.repeat(16, 1, 1, 1))}
 
     def targets(seed):
@@ -61,7 +61,7 @@ def test_every_step_and_sample_gets_its_own_transform(stage, files, tmp_path, mo
             options = {"seed": seed, "iterations": 3, "samples": None}
             main, given = arguments(stage, same, tmp_path / f"{len(list(tmp_path.iterdir()))}", **options)
             main(given)
-        assert [x1.shape for _, x1 in seen] == [(4, 4, 8, 8)] * 3
+        assert [x1.shape for _, x1 in seen] == [(4, 4, 16, 16)] * 3
         return torch.cat([x1 for _, x1 in seen])
 
     one, again, other = targets(3), targets(3), targets(4)
@@ -108,7 +108,7 @@ def test_latents_are_compared_as_they_are_stored(files, tmp_path, monkeypatch):
     main, given = arguments("regression", files, tmp_path, **options)
     main(given)
     targets = torch.cat([x1 for _, x1 in seen])
-    stored = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half().float()
+    stored = torch.randn(16, 4, 16, 16, generator=torch.Generator().manual_seed(0)).half().float()
     assert targets.dtype == torch.float32 and len(targets) == 16  # one epoch
     order = [next(i for i in range(16) if torch.equal(target, stored[i])) for target in targets]
     assert sorted(order) == list(range(16)) and order != list(range(16))
@@ -142,7 +142,7 @@ def test_options_of_a_script_reach_the_training_and_the_loop(stage, files, tmp_p
 @pytest.mark.parametrize("preset", ["b", "bg", "bgc", "bgco"])
 def test_the_ensemble_is_the_preset_that_was_named(preset, files, tmp_path):
     training = built(*arguments("regression", files, tmp_path, ensemble=preset))
-    assert loss_name(training, (4, 8, 8)) == f"e_latent_lpips {preset}"
+    assert loss_name(training, (4, 16, 16)) == f"e_latent_lpips {preset}"
 
 
 def test_micro_batches_are_small_and_a_step_has_all_of_them(files, tmp_path, monkeypatch):
@@ -167,9 +167,11 @@ def test_mistakes_are_one_line_errors(stage, files, tmp_path):
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    pairs(tmp_path / "wide", files["teacher"], torch.randn(4, 16, 8, 8))
-    pairs(tmp_path / "other", "others/teacher", torch.randn(4, 4, 8, 8))
-    assert "16 × 8 × 8, the student makes 4 × 8 × 8: use pairs of its own teacher" in complaint(pairs=tmp_path / "wide")
+    pairs(tmp_path / "wide", files["teacher"], torch.randn(4, 16, 16, 16))
+    pairs(tmp_path / "other", "others/teacher", torch.randn(4, 4, 16, 16))
+    assert "16 × 16 × 16, the student makes 4 × 16 × 16: use pairs of its own teacher" in complaint(
+        pairs=tmp_path / "wide"
+    )
     assert "made by the teacher 'others/teacher', not by" in complaint(pairs=tmp_path / "other")
     assert "there are no pairs in" in complaint(pairs=tmp_path / "nowhere")
     assert "a batch of 6 does not divide among 1 process with 4 micro-batches" in complaint(

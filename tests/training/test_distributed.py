@@ -107,13 +107,13 @@ def test_two_nodes_shard_within_and_replicate_across(expected, nodes):
 
 
 def test_sharded_gradients_are_averaged_once_but_twice_in_the_blocks_of_the_discriminator(nodes):
-    """Each network is five blocks and the rest.
+    """Each network is seven blocks and the rest.
 
     D runs on real and on fake latents before its backward pass, and FSDP averages what earlier micro-batches left
     at the first of the two.
     """
     two, one = (torch.load(nodes / f"{name}.pt", weights_only=True)["sums"] for name in ("hsdp", "hsdp-left"))
-    assert one == [12, 12] and two[:2] == [17, 17]
+    assert one == [16, 16] and two[:2] == [23, 23]
 
 
 def test_sharded_weights_are_gathered_in_bfloat16_for_autocast(nodes):

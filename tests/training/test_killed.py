@@ -103,7 +103,7 @@ def test_plain_diffusers_samples_what_sample_py_samples(undisturbed, tmp_path):
     options = {"prompts": tmp_path / "prompts.parquet", "count": 3, "out": tmp_path / "drawn", "seed": 7}
     sample.main(sample.Arguments(model=str(student), **options))
     pipeline = DiffusionPipeline.from_pretrained(student, safety_checker=None)
-    z = noise(noise_seeds(7, range(3)), (4, 8, 8))
+    z = noise(noise_seeds(7, range(3)), (4, 16, 16))
     options = {"num_inference_steps": 1, "guidance_scale": 0, "output_type": "np"}
     for i, prompt in enumerate(CAPTIONS):
         picture = (pipeline(prompt, latents=z[i : i + 1], **options).images[0] * 255).round()
@@ -123,7 +123,7 @@ def test_speed_memory_and_sample_grids_are_written(undisturbed, files):
     shown = load_image(folder / "samples" / grids[-1])
     assert shown.shape == (2 * 66 + 2, 8 * 66 + 2, 3)
     teacher = load_teacher(files["teacher"])
-    x = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half().float()
+    x = torch.randn(16, 4, 16, 16, generator=torch.Generator().manual_seed(0)).half().float()
     with torch.no_grad():
         decoded = to_uint8(teacher.decode(x[:1]))[0].astype(int)
     assert abs(shown[2:66, 2:66] - decoded).max() <= 1  # the teacher's above

@@ -33,7 +33,7 @@ class Watched:
         self.reads.append((threading.current_thread() is threading.main_thread(), indices.tolist()))
         if set(indices.tolist()) & set(self.broken):
             raise UserError("a shard is missing")
-        x = indices.float().view(-1, 1, 1, 1).expand(-1, 4, 8, 8).clone()
+        x = indices.float().view(-1, 1, 1, 1).expand(-1, 4, 16, 16).clone()
         return Pairs(-x, ["a fox"] * len(x), x)
 
 
@@ -42,7 +42,7 @@ def wait_for(reader):
 
 
 def test_the_pairs_are_those_of_the_dataset(tmp_path):
-    dataset = PairDataset(pairs(tmp_path / "pairs", "teacher", torch.randn(40, 4, 8, 8)))
+    dataset = PairDataset(pairs(tmp_path / "pairs", "teacher", torch.randn(40, 4, 16, 16)))
     order = [batch_indices(step, 8, 40, seed=1) for step in range(10)]
     reader = ReadAhead(dataset)
     for step, indices in enumerate(order):

@@ -20,7 +20,7 @@ from scripts.distill import train_gan
 def told(small_teacher_folder, tmp_path_factory):
     """The script's arguments, with the given changes."""
     folder, teacher = tmp_path_factory.mktemp("gan"), str(small_teacher_folder)
-    x = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(16, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     base = {"teacher": teacher, "init": teacher, "pairs": pairs(folder / "pairs", teacher, x), "loss": "mse"}
     base |= {"iterations": 4, "batch_size": 4, "learning_rate": 1e-3}
 

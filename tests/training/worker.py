@@ -34,7 +34,7 @@ def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -
     """A regression, or a GAN with either discriminator, or a VGG without batch statistics, on batches of 8."""
     torch.manual_seed(0)
     if kind == "vgg":
-        batches = LatentBatches(torch.randn(20, 4, 8, 8), torch.arange(20) % 3, 8, 0, *distributed.parts(8))
+        batches = LatentBatches(torch.randn(20, 4, 16, 16), torch.arange(20) % 3, 8, 0, *distributed.parts(8))
         network = VGG("latent", 4, 3, width=0.125, batch_norm=False).float()
         settings = {"classes": 3, "iterations": STEPS, "batch_size": 8, "learning_rate": 1e-3, "label_smoothing": 0.1}
         return VGGTraining(network, batches, VGGSettings(**settings))
@@ -139,7 +139,7 @@ def in_half(teacher: str) -> dict:
     """A sharded student under autocast: its output beside that of the whole student, and the dtypes that it uses."""
     student = Generator.from_teacher(teacher)
     generator = torch.Generator().manual_seed(0)
-    z, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 16, 64, generator=generator)
+    z, text = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 16, 64, generator=generator)
     with torch.autocast("cpu", torch.bfloat16):
         expected = student(z, text).detach()
     network, seen = distributed.wrap(student, shard=True, half=True), []

@@ -108,6 +108,7 @@ def pretend(folder: Path) -> Workflow:
         copy.write_text(SCRIPT if path.suffix == ".py" and path.name != "launch.py" else path.read_text())
     for shipped in (
         "teacher/model_index.json",
+        "teacher-xl/model_index.json",
         "clip/weights.safetensors",
         "edm/config.json",
         "vgg-latent.safetensors",

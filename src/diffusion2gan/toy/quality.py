@@ -1,6 +1,6 @@
 """How good the toy networks are: the numbers on their cards, measured on scenes that no training and no table uses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import mean
 
 import numpy as np
@@ -19,7 +19,7 @@ from diffusion2gan.sampling.sampler import sample_images, teacher_sampler
 from diffusion2gan.seeds import mix
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy import networks as toy
-from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, Prompt, Scene, Scenes
+from diffusion2gan.toy.openmoji import Scene, Scenes
 from diffusion2gan.toy.source import OpenMoji
 
 BATCH = 64
@@ -36,49 +36,36 @@ class ImageList(list):
             yield self[first : first + size]
 
 
-def measure(teacher: Teacher, clip: CLIP, features: Features, count: int, steps: int, guidance: float) -> dict:
-    """FID, CLIP score and top-1 accuracy of teacher, reconstructions and real images, on `count` unseen scenes.
+def measure(
+    teachers: dict[str, tuple[Teacher, float]], clip: CLIP, spaces: dict[str, Callable], count: int, steps: int
+) -> tuple[dict, dict[str, ImageList]]:
+    """FID, CLIP score and top-1 accuracy of real images, their reconstructions and teachers' samples; and the images.
 
-    `reconstruction_fid` is the lowest FID that latents allow. `real_fid` compares two sets of real scenes: the bias of
-    FID for few images.
+    `teachers` are pipelines with one VAE, and their guidance. Each image shows the caption of one of `count` unseen
+    scenes, and FID compares with as many others, in each of the feature `spaces`. The FID of real images is the bias of
+    FID for so few images; that of reconstructions is the lowest that latents allow.
     """
-    real, other = scenes(_UNSEEN, count), scenes(_UNSEEN + 1, count)
-    captions = [scene.prompt.caption for scene in real]
-    images = {
-        "real": ImageList(scene.image for scene in real),
-        "reconstruction": ImageList(reconstruct(teacher, [scene.image for scene in real])),
-        "teacher": ImageList(sample(teacher, captions, steps, guidance, "ddim")),
-    }
+    drawn, other = scenes(_UNSEEN, count), scenes(_UNSEEN + 1, count)
+    captions, (codec, _) = [scene.prompt.caption for scene in drawn], next(iter(teachers.values()))
+    images = {"real": ImageList(scene.image for scene in drawn)}
+    images["reconstruction"] = ImageList(reconstruct(codec, images["real"]))
+    for name, (teacher, guidance) in teachers.items():
+        images[name] = ImageList(sample(teacher, captions, steps, guidance, "ddim"))
     pairs = zip(images["real"], images["reconstruction"], strict=True)
     numbers = {
         "scenes": count,
         "ddim_steps": steps,
-        "guidance": guidance,
         "psnr_db": mean(psnr(torch.tensor(x), torch.tensor(y), 255.0).item() for x, y in pairs),
     }
-    reference = features(images["real"])
-    text = clip.captions(captions)
-    zero_shot, labels = ZeroShot(clip, OpenMoji().classes()), _labels([scene.prompt for scene in real])
+    references = {space: features(ImageList(scene.image for scene in other)) for space, features in spaces.items()}
+    text, zero_shot = clip.captions(captions), ZeroShot(clip, OpenMoji().classes())
+    labels = pd.DataFrame([vars(scene.prompt) for scene in drawn])
     for name, each in images.items():
-        compared = ImageList(scene.image for scene in other) if name == "real" else each
-        numbers[f"{name}_fid"] = fid(features(compared), reference)
+        numbers |= {f"{name}_{space}fid": fid(spaces[space](each), known) for space, known in references.items()}
         vectors = clip.images(each)
         numbers[f"{name}_clip_score"] = clip_score(vectors, text)
         numbers |= {f"{name}_{key}": value for key, value in zero_shot.top1(vectors, labels).items()}
-    return numbers
-
-
-def recognised(teacher: Teacher, clip: CLIP, steps: int, guidance: float) -> dict:
-    """How many emoji and backgrounds CLIP recognises in more than half of the teacher's samples of each."""
-    prompts = [scene.prompt for scene in scenes(_UNSEEN + 2, 12 * len(EMOJI))]
-    images = ImageList(sample(teacher, [prompt.caption for prompt in prompts], steps, guidance, "ddim"))
-    named = ZeroShot(clip, OpenMoji().classes()).classify(clip.images(images))
-    labels = _labels(prompts)
-    counts = {}
-    for label, known in (("emoji", EMOJI), ("ground", GROUNDS)):
-        right = (named[label].numpy() == labels[label]).groupby(labels[label]).mean()
-        counts[f"{label}_recognised"] = f"{int((right > 0.5).sum())} of {len(known)}"
-    return counts
+    return numbers, images
 
 
 def measure_pixels(images: np.ndarray, features: Features) -> dict:
@@ -102,21 +89,10 @@ def sample(
     return np.stack([image for _, image in sample_images(sampler, seeds, captions, batches, "sampling")])
 
 
-def one_of_each(teacher: Teacher, steps: int, guidance: float, count: int) -> np.ndarray:
-    """A sample of each of the first `count` emoji, on all grounds in turn."""
-    captions = [Prompt(emoji, emoji % len(GROUNDS)).caption for emoji in range(count)]
-    return sample(teacher, captions, steps, guidance, "ddim")
-
-
 def scenes(seed: int, count: int) -> list[Scene]:
     """The first scenes of a seed."""
     drawn = Scenes("all", seed, toy.IMAGE_SIZE)
     return [drawn[i] for i in range(count)]
-
-
-def _labels(prompts: Sequence[Prompt]) -> pd.DataFrame:
-    """The true `emoji` and `ground` of each prompt."""
-    return pd.DataFrame([vars(prompt) for prompt in prompts])
 
 
 @torch.no_grad()

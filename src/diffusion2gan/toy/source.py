@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from diffusion2gan.progress import track
 from diffusion2gan.toy import openmoji
+from diffusion2gan.toy.collages import Collages
 from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, Prompt, Scenes
+from diffusion2gan.toy.rendering import render
 
 
 class OpenMoji:
@@ -38,9 +39,9 @@ class OpenMoji:
             "ground": [[Prompt(e, g).caption for e in emoji] for g in grounds],
         }
 
-    def labelled_images(self, size: int, seed: int) -> "LabelledScenes":
-        """Scenes labelled with their emoji."""
-        return LabelledScenes(size, seed)
+    def labelled_images(self, size: int, seed: int) -> Collages:
+        """Collages of every OpenMoji drawing, labelled with the drawing."""
+        return Collages(seed, size)
 
     def judgements(self, split: str, size: int, seed: int) -> Sequence:
         """Distorted scenes; the milder distortion is preferred."""
@@ -50,18 +51,4 @@ class OpenMoji:
 
     def unconditional_images(self, count: int, size: int, seed: int) -> np.ndarray:
         """The first `count` scenes, uint8 (count, size, size, 3)."""
-        scenes = Scenes("all", seed, size)
-        return np.stack([scenes[i].image for i in track(range(count), "rendering scenes")])
-
-
-class LabelledScenes:
-    """Scenes uint8 (size, size, 3), each labelled with the index of its emoji."""
-
-    classes = EMOJI
-
-    def __init__(self, size: int, seed: int):
-        self.scenes = Scenes("all", seed, size)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        scene = self.scenes[index]
-        return scene.image, scene.prompt.emoji
+        return render(Scenes("all", seed, size).image, count)

@@ -32,7 +32,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    device = torch.device("cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spaces = {f"efficientnet-lite0 at {side}": Features("efficientnet-lite0", device, side) for side in SIDES}
     spaces["clip"] = CLIP(f"local-dir:{args.clip}", device).images
     reference, *others = (real(number, args.count) for number in range(1 + FLOORS))

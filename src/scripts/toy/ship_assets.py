@@ -1,30 +1,31 @@
 """Write the trained toy networks to the folder that the toy scale loads, in half precision, with their card."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from diffusion2gan.metrics.clip_score import CLIP
 from diffusion2gan.metrics.features import Features
+from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.report.figures import save
 from diffusion2gan.study import cli
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy import quality
 from diffusion2gan.toy.card import ASSETS, write_card
-from diffusion2gan.toy.figures import losses_figure, sheet
+from diffusion2gan.toy.figures import sheet
 from diffusion2gan.toy.openmoji import ATTRIBUTION
 
 
 @dataclass
 class Arguments:
-    vae: Path
     teacher: Path
+    teacher_xl: Path
     clip: Path
     vgg_latent: Path
     vgg_pixel: Path
@@ -32,33 +33,39 @@ class Arguments:
     vgg_pixel_metrics: Path
     steps: int
     guidance: float
+    guidance_xl: float
+    feature_side: int
     out: Path
-    count: int = 1000
+    count: int = 2000
 
 
 def main(args: Arguments):
     args.out.mkdir(parents=True, exist_ok=True)
-    Teacher(str(args.teacher), dtype=torch.float16).pipeline.save_pretrained(args.out / "teacher")
+    for folder, name in ((args.teacher, "teacher"), (args.teacher_xl, "teacher-xl")):
+        shutil.rmtree(args.out / name, ignore_errors=True)
+        Teacher(str(folder), dtype=torch.float16).pipeline.save_pretrained(args.out / name)
+    shutil.rmtree(args.out / "teacher-xl" / "vae")
+    os.symlink("../teacher/vae", args.out / "teacher-xl" / "vae")  # both teachers have the same
     shutil.copytree(args.clip, args.out / "clip", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.csv"))
     half(args.clip / "open_clip_model.safetensors", args.out / "clip" / "open_clip_model.safetensors")
-    half(args.vgg_latent, args.out / "vgg-latent.safetensors")
-    half(args.vgg_pixel, args.out / "vgg-pixel.safetensors")
+    for trained, name in ((args.vgg_latent, "vgg-latent"), (args.vgg_pixel, "vgg-pixel")):
+        VGG.load(trained).eval().folded().half().save(args.out / f"{name}.safetensors")  # without the classifier
 
-    teacher, device = Teacher(str(args.out / "teacher")), torch.device("cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clip = CLIP(f"local-dir:{args.out / 'clip'}", device)
-    features = Features("efficientnet-lite0", device)
-    numbers = quality.measure(teacher, clip, features, args.count, args.steps, args.guidance)
-    numbers |= quality.recognised(teacher, clip, args.steps, args.guidance)
+    spaces = {"": Features("efficientnet-lite0", device, args.feature_side), "second_": clip.images}
+    teachers = {
+        "teacher": (Teacher(str(args.out / "teacher"), device), args.guidance),
+        "teacher_xl": (Teacher(str(args.out / "teacher-xl"), device), args.guidance_xl),
+    }
+    numbers, samples = quality.measure(teachers, clip, spaces, args.count, args.steps)
     for name, metrics in (("latent", args.vgg_latent_metrics), ("pixel", args.vgg_pixel_metrics)):
         accuracy = json.loads(metrics.read_text())["metrics"]
         numbers |= {f"vgg_{name}_{key}": value for key, value in accuracy.items()}
-    images = "![one sample of each emoji](samples.png)\n\n![training losses](losses.png)"
-    write_card(args.out / "README.md", ASSETS, numbers, images)
-
-    samples = sheet(quality.one_of_each(teacher, args.steps, args.guidance, 128), 8, 16)
-    save(samples, args.out / "samples.png", "One sample of each emoji by the toy teacher", ATTRIBUTION, vector=False)
-    histories = {folder.name: pd.read_csv(folder / "history.csv") for folder in (args.vae, args.teacher, args.clip)}
-    save(losses_figure(histories), args.out / "losses.png", "Training losses of the toy assets", vector=False)
+    write_card(args.out / "README.md", ASSETS, numbers, "![samples of the toy teachers](samples.png)")
+    shown = sheet(samples["teacher"][:48] + samples["teacher_xl"][:48], 8, 12)
+    description = "Samples of the toy teachers: Stable Diffusion's layout above, SDXL's below"
+    save(shown, args.out / "samples.png", description, ATTRIBUTION, vector=False)
 
 
 def half(source: Path, target: Path) -> None:

@@ -23,14 +23,15 @@ class Arguments(ToyTeacherSettings, TrainingArguments):
 def main(args: Arguments):
     torch.manual_seed(args.seed)
     if args.init:
-        begun = toy.load_pipeline(args.init)
-        tokenizer, encoder, unet = begun.tokenizer, begun.text_encoder, begun.unet
+        begun = toy.load_pipeline(args.init).components
+        tokenizer = begun["tokenizer"]
+        parts = {name: begun[name] for name in ("unet", "text_encoder", "text_encoder_2") if name in begun}
     else:
         tokenizer = toy.tokenizer([prompt.caption for prompt in prompts("all")])
-        encoder, unet = toy.text_encoder(tokenizer), toy.unet()
-    parts = torch.nn.ModuleDict({"unet": unet.train(), "text_encoder": encoder.train()})
-    if args.xl:
-        parts.update({"unet": toy.xl_unet().train(), "text_encoder_2": toy.second_text_encoder(tokenizer).train()})
+        parts = {"unet": toy.xl_unet() if args.xl else toy.unet(), "text_encoder": toy.text_encoder(tokenizer)}
+        if args.xl:
+            parts["text_encoder_2"] = toy.second_text_encoder(tokenizer)
+    parts = torch.nn.ModuleDict(parts).train()
 
     vae = toy.load_vae(args.vae).to(distributed.device())
     scenes = Scenes("all", args.seed, toy.IMAGE_SIZE)

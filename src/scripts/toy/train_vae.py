@@ -1,5 +1,6 @@
-"""Train the toy VAE on OpenMoji scenes; save it as a diffusers folder with its scaling factor."""
+"""Train the toy VAE on scenes and collages; save it as a diffusers folder with its scaling factor."""
 
+import numpy as np
 import torch
 
 from diffusion2gan.images import to_tensor
@@ -7,7 +8,9 @@ from diffusion2gan.settings import ToyVAESettings
 from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.autoencoder import AutoencoderTraining
+from diffusion2gan.toy.collages import Collages
 from diffusion2gan.toy.openmoji import Scenes
+from diffusion2gan.toy.rendering import render
 from diffusion2gan.toy.training import TrainingArguments, fit
 
 SCENES_FOR_SCALE = 1000
@@ -20,8 +23,11 @@ class Arguments(ToyVAESettings, TrainingArguments):
 def main(args: Arguments):
     torch.manual_seed(args.seed)
     scenes = Scenes("all", args.seed, toy.IMAGE_SIZE)
-    training = AutoencoderTraining(scenes, args.batch_size, args.learning_rate, args.autocast)
-    fit(training, args, ["autocast"])
+    collages = Collages(args.seed, toy.IMAGE_SIZE)
+    # both kinds, because latents of collages train the VGG
+    images = np.concatenate([render(each.image, args.scenes // 2) for each in (scenes, collages)])
+    training = AutoencoderTraining(images, args.batch_size, args.learning_rate, args.autocast, args.seed)
+    fit(training, args, ["scenes", "autocast"])
 
     vae = training.modules["vae"].eval()
     with torch.no_grad():

@@ -40,7 +40,7 @@ def given(monkeypatch):
 
 
 VGG_OPTIONS = {
-    "classes": 128, "width": 0.125, "size": 32, "iterations": 9, "batch_size": 4, "learning_rate": 2e-3,
+    "classes": 1914, "width": 0.125, "size": 32, "iterations": 9, "batch_size": 4, "learning_rate": 2e-3,
     "weight_decay": 0.3, "label_smoothing": 0.2, "warmup": 3, "validation_count": 7, "workers": 0, "autocast": True,
     "seed": 6,
 }  # fmt: skip
@@ -50,7 +50,7 @@ COMPARED = ["classes", "width", "batch_size", "learning_rate", "weight_decay", "
 @pytest.mark.parametrize("space", ["latent", "pixel"])
 def test_the_options_of_a_vgg_arrive(given, tmp_path, monkeypatch, space):
     latents = torch.randn(300, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half()
-    labels = torch.arange(300) % 128
+    labels = torch.arange(300) % 1914
     for name, rows in (("a", slice(200)), ("b", slice(200, 300))):
         save_file({"latents": latents[rows].clone(), "labels": labels[rows].clone()}, tmp_path / name)
     data = [str(tmp_path / "a")] if space == "latent" else ["openmoji"]
@@ -83,10 +83,10 @@ def test_the_options_of_a_vgg_arrive(given, tmp_path, monkeypatch, space):
     assert given["settings"] == compared and given["seed"] == 6
     channels = 4 if space == "latent" else 3
     network = training.modules["vgg"]
-    assert (network.space, network.channels, network.settings["classes"]) == (space, channels, 128)
+    assert (network.space, network.channels, network.settings["classes"]) == (space, channels, 1914)
     assert network.settings["width"] == 0.125
     torch.manual_seed(6)
-    seeded = VGG(space, channels, 128, 0.125).state_dict()
+    seeded = VGG(space, channels, 1914, 0.125).state_dict()
     assert all(torch.equal(weight, seeded[name]) for name, weight in network.state_dict().items())
     (group,) = training.optimizers["vgg"].param_groups
     assert (group["lr"], group["weight_decay"]) == (2e-3, 0.3)
@@ -135,7 +135,7 @@ def test_images_with_other_classes_are_one_line(tmp_path):
                 **options,
             )  # fmt: skip
         )
-    assert str(said.value) == "openmoji has 128 classes and --classes is 5: make them agree"
+    assert str(said.value) == "openmoji has 1914 classes and --classes is 5: make them agree"
 
 
 @pytest.mark.parametrize("space", ["latent", "pixel"])

@@ -39,7 +39,7 @@ def test_trains_on_latents(latents):
 
 
 def test_trains_on_scenes(tmp_path):
-    args = arguments(tmp_path, space="pixel", data=["openmoji"], validation=["openmoji"], classes=128)
+    args = arguments(tmp_path, space="pixel", data=["openmoji"], validation=["openmoji"], classes=1914)
     train_vgg.main(args)
     assert VGG.load(args.out).space == "pixel" and json.loads(args.metrics.read_text())["count"] == 5
 
