@@ -36,7 +36,7 @@ class Arguments:
     guidance_xl: float
     feature_side: int
     out: Path
-    count: int = 2000
+    count: int = 1000
 
 
 def main(args: Arguments):
