@@ -25,7 +25,7 @@ def folder(teacher_folder, tmp_path):
     pd.DataFrame({"prompt_id": range(3), "caption": ["a", "bb", "cccc"]}).to_parquet(prompts, index=False)
     seeds = pair_seeds(range(COUNT), 1)
     x = 2 * noise(seeds, SHAPE) + 1
-    x[:, 3] = torch.randn(COUNT, 8, 8, generator=torch.Generator().manual_seed(0))
+    x[:, 3] = torch.randn(COUNT, *SHAPE[1:], generator=torch.Generator().manual_seed(0))
     recipe = {"teacher": str(teacher_folder), "steps": 7, "prompts_sha256": file_sha256(prompts)}
     path = tmp_path / "shard-00000.safetensors"
     write_shard(path, x, seeds, [i % 3 for i in range(COUNT)], 0, recipe)

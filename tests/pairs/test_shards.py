@@ -27,6 +27,7 @@ from diffusion2gan.pairs.sizes import bytes_of, shard_range
 from diffusion2gan.seeds import noise
 
 SHAPE = (4, 16, 16)
+BYTES = 4 * 16 * 16 * 2  # of a latent in half precision
 COUNT = 10
 
 
@@ -159,7 +160,7 @@ def test_a_flipped_byte_is_named_by_reader_and_index(tmp_path, part):
         assert "shard-00000" not in str(raised.value) and "shard-00002" not in str(raised.value)
         flip(paths[1], place)
     content = paths[1].read_bytes()
-    for said, other in ((b"[3,4,8,8]", b"[3,8,4,8]"), (b'"I64"', b'"U64"'), (b'"seeds"', b'"speed"')):
+    for said, other in ((b"[3,4,16,16]", b"[3,16,4,16]"), (b'"I64"', b'"U64"'), (b'"seeds"', b'"speed"')):
         assert said in content
         paths[1].write_bytes(content.replace(said, other))  # the same bytes, read as something else
         with pytest.raises(UserError, match="shard-00001.safetensors is damaged"):
@@ -239,7 +240,7 @@ def test_finished_batches_survive_and_nothing_else_does(tmp_path):
             raise KeyboardInterrupt
         return held
 
-    first, second = 32 + 32 + 4 * 512, 32 + 2 * (32 + 4 * 512)
+    first, second = 32 + 32 + 4 * BYTES, 32 + 2 * (32 + 4 * BYTES)
     assert [kept(content[:length]) for length in (0, 31, 32, first - 1, first, second + 5)] == [0, 0, 0, 0, 1, 2]
     assert beside.read_bytes() == content
     zeroed = content[:second] + bytes(len(content) - second)  # as a crash of the machine may leave it
