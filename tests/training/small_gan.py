@@ -27,7 +27,7 @@ INGREDIENTS = ("z_conditioning", "multi_scale", "r1", "mix_and_match")
 
 def common(teacher):
     torch.manual_seed(0)
-    student = Generator.from_teacher(teacher.path)
+    student = Generator.from_teacher(teacher.path).to(teacher.unet.dtype)
     return {"student": student, "teacher": teacher, "pairs": InMemory(), "loss": squared}
 
 
@@ -36,6 +36,7 @@ def gan(teacher, kind="diffusion", fitting=None, **changes):
     settings = {"d_learning_rate": 1e-4, "lambda_gan": 0.5, "discriminator": kind}
     if kind == "diffusion":
         discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=True, multi_scale=True)
+        discriminator.to(teacher.unet.dtype)
         settings |= dict.fromkeys(INGREDIENTS, True) | {"r1_gamma": 0.01}
     else:
         discriminator = GigaGANDiscriminator(teacher.latent_shape, 64, width=16, max_width=32)
