@@ -43,10 +43,11 @@ METRICS = {
 CHANGED = {
     "scale": "smoke",
     "base": {"seed": 4, "ensemble": "bgc", "r1_every": 5},
-    "regression": {"learning_rate": 3.0e-4, "warmup": 6, "ema_decay": 0.7},
+    "regression": {"learning_rate": 3.0e-4, "warmup": 6, "decay": "linear", "ema_decay": 0.7},
     "gan": {
-        "learning_rate": 4.0e-4, "d_learning_rate": 5.0e-4, "warmup": 7, "ema_decay": 0.6, "lambda_gan": 0.3,
-        "r1_gamma": 2.5, "mix_fraction_latent": 0.11, "mix_fraction_text": 0.22, "mix_fraction_noise": 0.33,
+        "learning_rate": 4.0e-4, "d_learning_rate": 5.0e-4, "warmup": 7, "decay": "cosine", "ema_decay": 0.6,
+        "lambda_gan": 0.3, "r1_gamma": 2.5,
+        "mix_fraction_latent": 0.11, "mix_fraction_text": 0.22, "mix_fraction_noise": 0.33,
     },
     "consistency": {"learning_rate": 6.0e-4, "warmup": 8, "ema_decay": 0.5, "noise_levels": 7, "target_decay": 0.4},
 }  # fmt: skip
@@ -213,7 +214,7 @@ def test_a_regression_is_built_as_its_row_says(row, commands, files):
     assert training.pairs.held_out == range(64, 68)
     in_pixels = teacher == "edm-cifar10"  # the paper's scale gives these rows settings of their own
     assert (training.schedule.iterations, training.schedule.warmup) == (iterations, 39_063 if in_pixels else 6)
-    assert training.schedule.decay == "constant"
+    assert training.schedule.decay == "linear"
     assert training.learning_rates == {"student": 4e-4 if in_pixels else 3e-4}
     assert (training.ema_decay, training.autocast) == ((0.9999, False) if in_pixels else (0.7, True))
 
@@ -243,6 +244,7 @@ def test_a_gan_is_built_as_its_row_says(row, commands, files):
     assert training.pairs.folder.name == dataset and len(training.pairs) == 64
     assert training.pairs.held_out == range(64, 68)
     assert (training.schedule.iterations, training.schedule.warmup) == (20_000, 7)
+    assert training.schedule.decay == "cosine"
     assert training.learning_rates == {"student": 4e-4, "discriminator": 5e-4}
     assert (training.ema_decay, training.autocast) == (0.6, True)
 

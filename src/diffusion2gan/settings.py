@@ -29,6 +29,7 @@ Space = Literal["pixel", "latent"]
 Solver = Literal["ddim", "dpm-solver", "heun"]
 Spacing = Literal["own", "leading", "linspace", "trailing"]  # own: as the pipeline's scheduler says
 PipelineScheduler = Literal["own", "euler", "lcm", "rectified-flow"]  # of a published pipeline
+Decay = Literal["constant", "cosine", "linear", "steps"]  # of a learning rate: diffusion2gan.training.loop.Schedule
 Guidance = Annotated[float, Field(ge=1, description="classifier-free guidance scale; 1: none")]
 LPIPSSide = Annotated[
     int, Field(ge=0, description="side in pixels that images are resized to before LPIPS; 0: not resized")
@@ -90,6 +91,7 @@ class DistillationSettings(LossSettings):
     batch_size: Count = Field(description="samples per step, over all processes and micro-batches")
     learning_rate: Positive = Field(1e-5, description="learning rate of the student's optimizer")  # ours
     warmup: NonNegativeInt = Field(0, description="steps of a linear rise of the learning rate; 0: none")  # ours
+    decay: Decay = Field("constant", description="how the learning rates fall after the warm-up")  # ours
     ema_decay: Fraction = Field(0.999, description="decay of the student's averaged weights; 0: no average")  # ours
     autocast: bool = Field(False, description="run the networks in bfloat16")
     seed: Seed = Field(0, description="seed of the data order and of everything random in a step")

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 
 from diffusion2gan.toy.openmoji import EMOJI, GROUNDS, prompts
-from diffusion2gan.toy.source import OpenMoji
+from diffusion2gan.toy.source import OpenMoji, OpenMojiSweep
 from scripts.data import make_benchmark
 
 
@@ -23,3 +23,10 @@ def test_the_prompts_of_a_benchmark_have_the_classes_that_their_captions_are_in(
     assert list(table.columns) == ["prompt_id", "caption", *classes]
     for label, of_label in classes.items():
         assert all(caption in of_label[i] for caption, i in zip(table["caption"], table[label], strict=True))
+
+
+def test_a_sweep_is_measured_on_captions_of_the_pairs():
+    source = OpenMojiSweep()
+    asked = [row["caption"] for _, row in source.benchmark(40, 8, seed=3)]
+    tested = {row["caption"] for _, row in OpenMoji().benchmark(40, 8, seed=3)}
+    assert len(set(asked)) > 30 and set(asked) <= set(source.prompts()) and not tested & set(source.prompts())

@@ -133,8 +133,8 @@ def test_options_of_a_script_reach_the_training_and_the_loop(stage, files, tmp_p
     assert of(gradient_checkpointing=True).gradient_checkpointing == {True}
     assert of(shard=True).shard
     assert of(autocast=True).autocast
-    changed = of(warmup=5, iterations=9, ema_decay=0.4, seed=8, batch_size=8, learning_rate=3e-4)
-    assert (changed.schedule.warmup, changed.schedule.iterations) == (5, 9)
+    changed = of(warmup=5, decay="linear", iterations=9, ema_decay=0.4, seed=8, batch_size=8, learning_rate=3e-4)
+    assert (changed.schedule.warmup, changed.schedule.decay, changed.schedule.iterations) == (5, "linear", 9)
     assert (changed.ema_decay, changed.seeds, changed.batch_size) == (0.4, {8}, 8)
     assert changed.learning_rates["student"] == 3e-4
 

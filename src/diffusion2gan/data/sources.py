@@ -18,7 +18,10 @@ CIFAR10 = {
 EDM_CIFAR10 = {"url": "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/edm-cifar10-32x32-uncond-ve.pkl"}
 
 # Sources without files: name in the settings → module and class, imported when the source is used.
-SOURCES = {"openmoji": "diffusion2gan.toy.source:OpenMoji"}
+SOURCES = {
+    "openmoji": "diffusion2gan.toy.source:OpenMoji",
+    "openmoji-sweep": "diffusion2gan.toy.source:OpenMojiSweep",
+}
 
 
 class LabelledExamples(Protocol):
@@ -76,4 +79,4 @@ def attribution(captions: Iterable[str] | None = None) -> str:
     if captions is not None:
         wanted = set(captions)
         sources = [source for source in sources if source.captions() & wanted]
-    return " ".join(source.attribution for source in sources)
+    return " ".join(dict.fromkeys(source.attribution for source in sources))

@@ -15,6 +15,7 @@ class OpenMoji:
 
     attribution = openmoji.ATTRIBUTION
     synthetic_judgements = True
+    benchmark_split = "benchmark"
 
     def captions(self) -> set[str]:
         """The captions of all scenes."""
@@ -25,8 +26,8 @@ class OpenMoji:
         return [prompt.caption for prompt in openmoji.prompts("pairs")]
 
     def benchmark(self, count: int, size: int, seed: int) -> Iterator[tuple[np.ndarray, dict]]:
-        """`count` scenes of the split `benchmark`, each with `caption`, `emoji` and `ground`."""
-        scenes = Scenes("benchmark", seed, size)
+        """`count` scenes of the split of the benchmark, each with `caption`, `emoji` and `ground`."""
+        scenes = Scenes(self.benchmark_split, seed, size)
         for i in range(count):
             scene = scenes[i]
             yield scene.image, {"caption": scene.prompt.caption, **vars(scene.prompt)}
@@ -52,3 +53,9 @@ class OpenMoji:
     def unconditional_images(self, count: int, size: int, seed: int) -> np.ndarray:
         """The first `count` scenes, uint8 (count, size, size, 3)."""
         return render(Scenes("all", seed, size).image, count)
+
+
+class OpenMojiSweep(OpenMoji):
+    """The same with a benchmark of the pairs' captions, on which settings are chosen: no table is measured on it."""
+
+    benchmark_split = "pairs"

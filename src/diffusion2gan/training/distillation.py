@@ -77,7 +77,7 @@ def run(training: StudentTraining, args: Arguments) -> None:
             f"warning: each pair is seen {passes:.1f} times: compare train_error and held_out_error in {args.history}"
         )
     compared = {name: value for name, value in args.used().items() if name not in NOT_COMPARED}
-    schedule = Schedule(args.iterations, args.warmup)
+    schedule = Schedule(args.iterations, args.warmup, args.decay)
 
     def show(step: int) -> dict[str, float]:
         if args.samples:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import pandas as pd
 import torch
@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from diffusion2gan.errors import UserError
 from diffusion2gan.progress import track
 from diffusion2gan.seeds import mix
-from diffusion2gan.settings import Fitting
+from diffusion2gan.settings import Decay, Fitting
 from diffusion2gan.training import checkpoint, distributed
 
 
@@ -40,7 +40,7 @@ class Schedule:
 
     iterations: int
     warmup: int = 0
-    decay: Literal["constant", "cosine", "linear", "steps"] = "constant"
+    decay: Decay = "constant"
 
     def __call__(self, step: int) -> float:
         """The factor on the learning rate at a step, in [0, 1]."""
