@@ -227,7 +227,7 @@ def test_a_server_is_started_unless_it_is_not_wanted(monkeypatch):
 def test_snakemake_runs_its_jobs_in_the_server(tmp_path):
     """In a folder whose name the shell would take apart."""
     (folder := tmp_path / "it's one of\"these").mkdir()
-    workflow = replace(pretend(folder), prefork=True)
+    workflow = replace(pretend(folder), as_typed=True)
     script = folder / "src/scripts/data/make_benchmark.py"
     before = "import sys\nimported = 'torch' in sys.modules\nimport torch\n"
     script.write_text(f"{before}{script.read_text()}\nif __name__ == '__main__': print(imported)")

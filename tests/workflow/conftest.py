@@ -6,11 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from snakemake import cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,12 +55,13 @@ class Workflow:
     """A folder in which Snakemake can be run."""
 
     folder: Path
-    prefork: bool = False  # off, because the scripts that pretend import no libraries
+    as_typed: bool = False  # as a person starts it, with the server of jobs; otherwise it is forked from this process
 
     def run(self, *arguments: str, interrupt_after: float | None = None) -> subprocess.CompletedProcess:
-        """Run Snakemake, perhaps stopped by Ctrl-C after some seconds; its output is stdout and stderr together."""
+        """Run Snakemake; its output is stdout and stderr together. As typed, Ctrl-C may stop it after some seconds."""
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-        environment |= {} if self.prefork else {"PREFORK": ""}
+        if not self.as_typed:
+            return self._forked(arguments, environment | {"PREFORK": ""})
         command = [sys.executable, "-m", "snakemake", *arguments]
         with subprocess.Popen(
             command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -70,6 +74,15 @@ class Workflow:
                 output, _ = process.communicate()
         return subprocess.CompletedProcess(command, process.returncode, output)
 
+    def _forked(self, arguments: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess:
+        """Run Snakemake in a fork of this process, which has imported it: importing takes longer than a dry run."""
+        with tempfile.TemporaryFile() as out:
+            if (process := os.fork()) == 0:
+                _snakemake(arguments, environment, self.folder, out.fileno())
+            _, status = os.waitpid(process, 0)
+            out.seek(0)
+            return subprocess.CompletedProcess(arguments, os.waitstatus_to_exitcode(status), out.read().decode())
+
     def plan(self, *arguments: str) -> Counter:
         """How many jobs of each rule a dry run plans."""
         ran = self.run("-n", *arguments)
@@ -78,6 +91,30 @@ class Workflow:
         jobs = Counter({rule: int(count) for rule, count in re.findall(r"(\w+) +(\d+)", table[1])} if table else {})
         assert jobs.pop("total", 0) == jobs.total()
         return jobs
+
+
+def _snakemake(arguments: tuple[str, ...], environment: dict[str, str], folder: Path, out: int) -> None:
+    """Be Snakemake, with its output in the open file `out`, until this process ends."""
+    status = 1
+    try:
+        for stream in (1, 2):
+            os.dup2(out, stream)
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        sys.argv = ["snakemake", *arguments]
+        cli.main()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+    except BaseException:  # whatever it is, this process must not go on as a second run of the tests
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def real(workflow):
 @pytest.mark.first
 def test_the_whole_study(real):
     """The default target, stopped once on its way: every table, figure and claim, with rows of each kind."""
-    real = replace(real, prefork=True)
+    real = replace(real, as_typed=True)
     begun = real.run("--cores", "2", *STUDY, interrupt_after=60)
     results = real.folder / "results"
     assert begun.returncode and (real.folder / "work/smoke").exists() and not (results / "claims.csv").exists()

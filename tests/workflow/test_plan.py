@@ -2,6 +2,7 @@
 
 import resource
 from collections import Counter
+from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
@@ -51,7 +52,7 @@ def planned_in(workflow, *arguments) -> tuple[Counter, float]:
 
     def timed(*arguments):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        jobs = workflow.plan(*arguments)
+        jobs = replace(workflow, as_typed=True).plan(*arguments)
         return jobs, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before.ru_utime
 
     jobs, spent = timed(*arguments)
