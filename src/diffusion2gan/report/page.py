@@ -16,6 +16,7 @@ from diffusion2gan.data import sources
 from diffusion2gan.errors import UserError
 from diffusion2gan.report import cells, display, records, workflow
 from diffusion2gan.report.rendering import render
+from diffusion2gan.report.tables import MOST_SEEDS
 from diffusion2gan.study.study import Study
 
 PAGE_SCALE = 2 / 3  # CSS pixels per pixel of a figure, which is rendered for dense screens
@@ -54,6 +55,7 @@ def render_report(
         stand_ins=stand_ins(study),
         claims=judged,
         verdicts=Counter(claim.verdict for claim in judged),
+        most_seeds=MOST_SEEDS,
         tables=tables,
         columns={name: captions["columns"].get(name) for name in metrics},
         figures=[_figure(name, captions["figures"], figures.get(name)) for name in {**captions["figures"], **figures}],

@@ -22,17 +22,17 @@ class Arguments(ToyVAESettings, TrainingArguments):
 
 def main(args: Arguments):
     torch.manual_seed(args.seed)
-    scenes = Scenes("all", args.seed, toy.IMAGE_SIZE)
-    collages = Collages(args.seed, toy.IMAGE_SIZE)
+    kinds = Scenes("all", args.seed, toy.IMAGE_SIZE), Collages(args.seed, toy.IMAGE_SIZE)
     # both kinds, because latents of collages train the VGG
-    images = np.concatenate([render(each.image, args.scenes // 2) for each in (scenes, collages)])
+    scenes, collages = (render(kind.image, args.scenes // 2) for kind in kinds)
+    images = np.concatenate([scenes, collages])
     training = AutoencoderTraining(images, args.batch_size, args.learning_rate, args.autocast, args.seed)
     fit(training, args, ["scenes", "autocast"])
 
     vae = training.modules["vae"].eval()
     with torch.no_grad():
-        images = to_tensor([scenes[i].image for i in range(SCENES_FOR_SCALE)])
-        latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mode() for batch in images.split(100)])
+        batches = to_tensor(scenes[:SCENES_FOR_SCALE]).split(100)
+        latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mode() for batch in batches])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))  # latents of unit variance
     vae.save_pretrained(args.out)
 
