@@ -40,7 +40,7 @@ vae = AutoencoderKL.from_pretrained(ROOT / "assets/toy/teacher", subfolder="vae"
 
 
 def latents(split, count):
-    """Scaled latents (count, 4, 8, 8) of blurred images, and of the sharp ones."""
+    """Scaled latents (count, 4, 16, 16) of blurred images, and of the sharp ones."""
     scenes = Scenes(split, seed=0, size=64)
     sharp = to_tensor([scenes[i].image for i in range(count)])
     blurred = F.interpolate(F.avg_pool2d(sharp, 8), scale_factor=8, mode="bilinear")

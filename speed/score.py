@@ -33,7 +33,7 @@ class Arguments:
     count: int = 500
     resolution: int = 64
     features: str = "efficientnet-lite0"
-    feature_side: int = 64
+    feature_side: int = 128
     clip: str = "local-dir:assets/toy/clip"
     resamples: int = 50
 

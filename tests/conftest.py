@@ -54,7 +54,7 @@ def teacher_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_teacher_folder(tmp_path_factory):
-    """The same with a U-Net that has a twelfth of the weights, for trainings."""
+    """The same with a U-Net that has a fifteenth of the weights, for trainings."""
     config = {**toy.unet().config, "block_out_channels": (8, 16, 32), "norm_num_groups": 4}
     return _pipeline(tmp_path_factory, lambda: UNet2DConditionModel.from_config(config))
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic, check_disk, file_md5, file_sha256, write_json
+from diffusion2gan.io import atomic, check_disk, file_md5, file_sha256, files_below, write_json
 
 
 def test_a_written_file_is_as_readable_as_any_other(tmp_path):
@@ -41,3 +41,13 @@ def test_no_room_is_a_one_line_error(tmp_path):
     with pytest.raises(UserError, match="GB left and this shard needs 1,000,000.0 GB"):
         check_disk(tmp_path / "not" / "yet", 10**15, "this shard")
     check_disk(tmp_path / "not" / "yet", 1, "this shard")
+
+
+def test_files_in_a_linked_folder_are_found(tmp_path):
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae/weights.safetensors").touch()
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher/vae").symlink_to("../vae")
+    (tmp_path / "teacher/model_index.json").touch()
+    found = [str(path.relative_to(tmp_path)) for path in files_below(tmp_path / "teacher")]
+    assert found == ["teacher/model_index.json", "teacher/vae/weights.safetensors"]

@@ -33,6 +33,11 @@ def atomic(path: Path):
         temporary.unlink(missing_ok=True)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """All files in a folder and in those below it, sorted; also in linked folders, which `rglob` leaves out."""
+    return sorted(Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names)
+
+
 def _umask() -> int:
     """The process's umask; the only way to read it is to set it."""
     mask = os.umask(0o077)

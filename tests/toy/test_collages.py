@@ -19,7 +19,7 @@ def test_every_drawing_without_a_skin_tone_is_a_class():
 
 
 def test_a_collage_shows_its_drawing(monkeypatch):
-    """Without turns, flips or a second drawing, a large collage holds the colours of its drawing, and its ground."""
+    """The most common colour of its drawing is in a large collage without turns."""
     monkeypatch.setattr(collages, "TURN", 0)
     for i in range(12):
         image, label = Collages(3, 128)[i]
@@ -37,7 +37,7 @@ def test_a_collage_depends_on_seed_and_index_alone():
     assert np.array_equal(once.image(5), once[5][0])
 
 
-def test_half_of_the_collages_hide_a_part_of_the_drawing(monkeypatch):
+def test_half_of_the_collages_have_a_second_drawing(monkeypatch):
     pasted = []
     monkeypatch.setattr(collages, "_paste", lambda image, name, random, side: pasted.append(side))
     images = Collages(0, 8)

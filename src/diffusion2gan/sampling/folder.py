@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import write_json, write_text
+from diffusion2gan.io import files_below, write_json, write_text
 from diffusion2gan.pairs.sizes import shard_range
 from diffusion2gan.seeds import mix
 
@@ -67,7 +67,7 @@ def sampled_shard(
     """
     manifest = folder / f"shard-{shard:05d}-of-{shards:05d}.json"
     unfinished = folder / f".{manifest.name}.unfinished"
-    files = sorted(path for path in model.rglob("*") if path.is_file()) if model else []
+    files = files_below(model) if model else []
     content = json.dumps({
         "recipe": recipe,
         "images": [[batch.start, batch.stop] for batch in batches],

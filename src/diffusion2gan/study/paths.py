@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from diffusion2gan.io import files_below
 from diffusion2gan.settings import COST
 from diffusion2gan.study.study import Study
 
@@ -14,7 +15,7 @@ def files(path: str) -> list[str]:
     path = Path(path.removeprefix("local-dir:"))
     if path.is_file():
         return [str(path)]
-    return sorted(str(file) for file in path.rglob("*") if file.suffix in (".safetensors", ".json"))
+    return [str(file) for file in files_below(path) if file.suffix in (".safetensors", ".json")]
 
 
 def folder_of(files: list[str]) -> str:

@@ -17,21 +17,18 @@ as the paper does. `snakemake --cores all -- assets` trains them again from noth
 * `vgg-latent.safetensors`, `vgg-pixel.safetensors`: the trunks of the perceptual losses, without their classifiers
 * `edm/`: the teacher of Table 6, in pixels and without text, with a card of its own
 
-They were trained on one NVIDIA H100, the CLIP on two CPU cores.
-
 {ATTRIBUTION}
 
 ## Measured
 
-On unseen scenes, with the shipped half-precision weights. `fid` and `second_fid` are in the two feature spaces of the \
-toy scale's tables. top-1 is the CLIP's zero-shot answer, that of a VGG its own among 1,914 drawings. \
-`real` and `reconstruction` say how good a teacher could be."""
+On unseen scenes, with the shipped half-precision weights. `fid` and `second_fid` are `fid` and `fid_second` of the \
+toy scale's tables. `top1` of emoji and ground is the share of images that the CLIP classifies correctly (zero-shot), \
+`top1` of a VGG its accuracy among 1,914 drawings. `real` and `reconstruction` are the best that a teacher can reach."""
 
 EDM = f"""# The toy EDM teacher
 
 A small EDM denoiser (`diffusion2gan.pixel.edm.EDM`) of 32 × 32 OpenMoji scenes, in place of EDM's of \
-CIFAR-10 in Table 6. `snakemake --cores all -- assets` trains it again from nothing. The shipped weights are the \
-average after 10,385 of the 12,000 iterations that the toy scale states, when the GPU's time was over.
+CIFAR-10 in Table 6. `snakemake --cores all -- assets` trains it again from nothing.
 
 {ATTRIBUTION}
 

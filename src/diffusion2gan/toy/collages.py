@@ -22,8 +22,8 @@ TURN = 30  # degrees
 class Collages:
     """An endless sequence of labelled images; image `index` depends on (seed, size, index) only.
 
-    A drawing is turned, scaled, moved and flipped at random, on a plain background of any colour. On every second image
-    another drawing hides a part of it. `classes` names the drawings.
+    A drawing is turned, scaled, moved and flipped at random, on a plain background of any colour. On half of the
+    images, chosen at random, a second, smaller drawing lies somewhere on top. `classes` names the drawings.
     """
 
     def __init__(self, seed: int, size: int):

@@ -51,6 +51,7 @@ class DenoisingTraining:
         self.scheduler = toy.scheduler()
         self.predict = _Prediction(parts["unet"])
         if self.device.type == "cuda":  # the small kernels take less time than their launches
+            torch.set_float32_matmul_precision("high")  # as in the loop: a graph keeps the kernels that it is made with
             x, tokens = self.latents[:1].float(), self.tokens[:1].repeat(batch_size, 1)
             t = torch.zeros(batch_size, dtype=torch.long, device=self.device)
             text = [each.detach().requires_grad_(each.requires_grad) for each in self._text(tokens)]
@@ -87,7 +88,7 @@ class DenoisingTraining:
 
 
 class _Prediction(torch.nn.Module):
-    """A U-Net whose inputs and output are tensors alone, as CUDA graphs ask."""
+    """A U-Net whose inputs and output are only tensors, as CUDA graphs require."""
 
     def __init__(self, unet: UNet2DConditionModel):
         super().__init__()

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 
 def sheet(images: Sequence[np.ndarray], rows: int, columns: int) -> Figure:
-    """Images uint8 (H, W, 3), rows · columns of them, side by side."""
+    """A grid of rows × columns images uint8 (H, W, 3)."""
     images = np.stack(images)
     sheet = images.reshape(rows, columns, *images.shape[1:]).transpose(0, 2, 1, 3, 4)
     figure = Figure(figsize=(columns * 0.6, rows * 0.6))

@@ -46,9 +46,9 @@ def measure(
     FID for so few images; that of reconstructions is the lowest that latents allow.
     """
     drawn, other = scenes(_UNSEEN, count), scenes(_UNSEEN + 1, count)
-    captions, (codec, _) = [scene.prompt.caption for scene in drawn], next(iter(teachers.values()))
+    captions, (first, _) = [scene.prompt.caption for scene in drawn], next(iter(teachers.values()))
     images = {"real": ImageList(scene.image for scene in drawn)}
-    images["reconstruction"] = ImageList(reconstruct(codec, images["real"]))
+    images["reconstruction"] = ImageList(reconstruct(first, images["real"]))
     for name, (teacher, guidance) in teachers.items():
         images[name] = ImageList(sample(teacher, captions, steps, guidance, "ddim"))
     pairs = zip(images["real"], images["reconstruction"], strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion2gan.progress import track
 
-FEW = 1000  # images: fewer are rendered before other processes have started
+FEW = 1000  # images: for fewer, starting processes takes longer than rendering
 
 
 def render(image: Callable[[int], np.ndarray], count: int) -> np.ndarray:

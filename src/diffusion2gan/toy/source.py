@@ -56,6 +56,6 @@ class OpenMoji:
 
 
 class OpenMojiSweep(OpenMoji):
-    """The same with a benchmark of the pairs' captions, on which settings are chosen: no table is measured on it."""
+    """The same with a benchmark of the pairs' captions, on which settings are chosen. No table of the paper is."""
 
     benchmark_split = "pairs"

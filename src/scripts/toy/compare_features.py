@@ -28,7 +28,7 @@ class Arguments:
     teacher: Path
     clip: Path
     out: Path
-    count: int = 500
+    count: int = 1000
 
 
 def main(args: Arguments):

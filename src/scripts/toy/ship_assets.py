@@ -64,7 +64,7 @@ def main(args: Arguments):
         numbers |= {f"vgg_{name}_{key}": value for key, value in accuracy.items()}
     write_card(args.out / "README.md", ASSETS, numbers, "![samples of the toy teachers](samples.png)")
     shown = sheet(samples["teacher"][:48] + samples["teacher_xl"][:48], 8, 12)
-    description = "Samples of the toy teachers: Stable Diffusion's layout above, SDXL's below"
+    description = "Samples of the toy teachers: Stable Diffusion above, SDXL below"
     save(shown, args.out / "samples.png", description, ATTRIBUTION, vector=False)
 
 
