@@ -1,6 +1,6 @@
 """The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3).
 
-Also Consistency Distillation, the baseline of Table 6.
+Also the baselines that are trained here: DMD of Table 3, and Consistency Distillation of Table 6.
 
 Checkpoints are written beside the student. They are not declared as output, because Snakemake deletes the outputs of a
 job before it starts the job again, and a killed training must be able to resume.
@@ -62,6 +62,17 @@ use rule train_regression as train_gan with:
         f"{WORK}/timings/train_gan/{{run}}.tsv"
     wildcard_constraints:
         run=runs_of("gan"),
+    priority: 0
+
+
+use rule train_regression as train_dmd with:
+    # Distribution Matching Distillation (Table 3)
+    log:
+        f"{WORK}/logs/train_dmd/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_dmd/{{run}}.tsv"
+    wildcard_constraints:
+        run=runs_of("dmd"),
     priority: 0
 
 

@@ -88,7 +88,7 @@ use rule train_teacher as continue_teacher_xl with:
     benchmark:
         f"{ASSETS}/timings/continue_teacher_xl.tsv"
     params:
-        options=arguments({"xl": True} | CONFIG.assets.teacher_xl_again.said() | {"init": f"{ASSETS}/teacher-xl-begun"}),
+        options=arguments(CONFIG.assets.teacher_xl_again.said() | {"init": f"{ASSETS}/teacher-xl-begun"}),
         checkpoints=f"{ASSETS}/checkpoints/teacher-xl-again",
 
 

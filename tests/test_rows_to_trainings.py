@@ -24,6 +24,7 @@ from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.mix_and_match import Fractions
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
+from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.pixel.consistency import ConsistencyTraining
 from diffusion2gan.pixel.model import PixelGenerator
 from diffusion2gan.study import cli
@@ -48,6 +49,10 @@ CHANGED = {
         "learning_rate": 4.0e-4, "d_learning_rate": 5.0e-4, "warmup": 7, "decay": "cosine", "ema_decay": 0.6,
         "lambda_gan": 0.3, "r1_gamma": 2.5,
         "mix_fraction_latent": 0.11, "mix_fraction_text": 0.22, "mix_fraction_noise": 0.33,
+    },
+    "dmd": {
+        "learning_rate": 7.0e-4, "fake_learning_rate": 8.0e-4, "warmup": 9, "decay": "steps", "ema_decay": 0.4,
+        "lambda_regression": 0.6, "guidance": 2.0,
     },
     "consistency": {"learning_rate": 6.0e-4, "warmup": 8, "ema_decay": 0.5, "noise_levels": 7, "target_decay": 0.4},
 }  # fmt: skip
@@ -96,7 +101,7 @@ GANS = {
 CONSISTENCY = {"consistency-distillation": 800_000, "consistency-distillation-equal": 109_180}  # iterations
 
 # rows whose micro-batches keep few activations, and whose weights may be cut among processes
-CHECKPOINTED, SHARDED = {"regression-lpips", XL, "sdxl-diffusion2gan"}, {XL, "sdxl-diffusion2gan"}
+CHECKPOINTED, SHARDED = {"regression-lpips", XL, "sdxl-diffusion2gan", "dmd"}, {XL, "sdxl-diffusion2gan"}
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +109,7 @@ def commands(tmp_path_factory):
     """The script and the words of the command that the workflow plans for each run."""
     workflow = pretend(tmp_path_factory.mktemp("planned"))
     paper = yaml.safe_load((ROOT / "scales/paper.yaml").read_text())
-    sizes = {name: paper[name] for name in ("regression", "gan", "consistency", "runs")}
+    sizes = {name: paper[name] for name in ("regression", "gan", "dmd", "consistency", "runs")}
     (workflow.folder / "sizes.yaml").write_text(yaml.safe_dump(merge(sizes, CHANGED)))
     targets = [*(f"results/table{number}.csv" for number in range(1, 8)), "results/figures/figure6.png"]
     ran = workflow.run("-n", "-p", "--configfile", "sizes.yaml", "--", *targets)
@@ -191,7 +196,7 @@ def same_weights(student, unet):
 
 
 def test_every_run_of_the_study_is_here(commands):
-    assert set(commands) == {*REGRESSIONS, *GANS, *CONSISTENCY}
+    assert set(commands) == {*REGRESSIONS, *GANS, "dmd", *CONSISTENCY}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(commands) == set(config["runs"])
     base = Study(load(config, ROOT)).runs["gan-diffusion-z-r1"].settings  # what CHANGED hides
@@ -247,6 +252,21 @@ def test_a_gan_is_built_as_its_row_says(row, commands, files):
     assert training.schedule.decay == "cosine"
     assert training.learning_rates == {"student": 4e-4, "discriminator": 5e-4}
     assert (training.ema_decay, training.autocast) == (0.6, True)
+
+
+def test_dmd_is_built_as_its_row_says(commands, files):
+    training = build("dmd", commands, files, "train_dmd", "sd15", "lpips", pairs=Path("work/smoke/pairs/sd-cfg-3"))
+    assert type(training.training) is DMDTraining and training.training.averaged == "student"
+    assert same_weights(training.student, Generator.from_teacher(files["teachers"]["sd15"]))
+    assert same_weights(training.training.fake, training.training.teacher.unet)
+    assert set(training.training.modules) == {"student", "fake"}
+    assert (training.batch_size, training.micro_batches) == (2304, 8)
+    assert training.pairs.folder.name == "sd-cfg-3" and training.pairs.held_out == range(64, 68)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (20_000, 9, "steps")
+    assert training.learning_rates == {"student": 7e-4, "fake": 8e-4}
+    settings = training.training.settings
+    assert (settings.lambda_regression, settings.guidance) == (0.6, 2.0)
+    assert (training.ema_decay, training.autocast) == (0.4, True)
 
 
 @pytest.mark.parametrize("row", CONSISTENCY)

@@ -18,7 +18,7 @@ def evaluations_per_pair(solver: str, steps: int, guidance: float) -> int:
 class Evaluations:
     """Evaluations in a run: the teacher's for the pairs, and those of teacher, student and target network in training.
 
-    The target network is the averaged student of Consistency Distillation.
+    The target network is the averaged student of Consistency Distillation, the fake denoiser DMD's.
     """
 
     pairs_forward: int = 0
@@ -26,6 +26,8 @@ class Evaluations:
     student_forward: int = 0
     student_backward: int = 0
     target_forward: int = 0
+    fake_forward: int = 0
+    fake_backward: int = 0
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -35,11 +37,11 @@ class Evaluations:
         Distillation (819.2 M = 800,000 × 512 × 2). Consistency Distillation evaluates four networks per example; we
         count student and target, and leave out the two teacher evaluations of Heun's step.                  # ours
         """
-        forward = self.pairs_forward + self.student_forward + self.target_forward
+        forward = self.pairs_forward + self.student_forward + self.target_forward + self.fake_forward
         return {
             "nfe_million": forward / MILLION,
             "nfe_forward_million": (forward + self.teacher_forward) / MILLION,
-            "nfe_backward_million": self.student_backward / MILLION,
+            "nfe_backward_million": (self.student_backward + self.fake_backward) / MILLION,
         }
 
     def times(self, steps: int) -> "Evaluations":

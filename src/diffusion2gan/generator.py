@@ -73,9 +73,11 @@ class Generator(nn.Module):
             pipeline.save_pretrained(temporary)
 
 
-def x0(prediction: torch.Tensor, z: torch.Tensor, alpha_bar: float, prediction_type: str) -> torch.Tensor:
+def x0(
+    prediction: torch.Tensor, z: torch.Tensor, alpha_bar: float | torch.Tensor, prediction_type: str
+) -> torch.Tensor:
     """The clean latent x₀ of z = √ᾱ x₀ + √(1-ᾱ) ε, given the predicted ε (Song et al. 2021, Eq. 12) or
-    v = √ᾱ ε - √(1-ᾱ) x₀ (Salimans & Ho 2022)."""
+    v = √ᾱ ε - √(1-ᾱ) x₀ (Salimans & Ho 2022). ᾱ is a number, or (N, 1, 1, 1)."""
     signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
     if prediction_type == "epsilon":
         return (z - noise * prediction) / signal

@@ -91,7 +91,7 @@ class DistillationSettings(LossSettings):
     batch_size: Count = Field(description="samples per step, over all processes and micro-batches")
     learning_rate: Positive = Field(1e-5, description="learning rate of the student's optimizer")  # ours
     warmup: NonNegativeInt = Field(0, description="steps of a linear rise of the learning rate; 0: none")  # ours
-    decay: Decay = Field("constant", description="how the learning rates fall after the warm-up")  # ours
+    decay: Decay = Field("constant", description="schedule of the learning rates after the warm-up")  # ours
     ema_decay: Fraction = Field(0.999, description="decay of the student's averaged weights; 0: no average")  # ours
     autocast: bool = Field(False, description="run the networks in bfloat16")
     seed: Seed = Field(0, description="seed of the data order and of everything random in a step")
@@ -150,6 +150,14 @@ class GANSettings(DistillationSettings):
                     "mix_fraction_noise: 0"
                 )
         return self
+
+
+class DMDSettings(DistillationSettings):
+    """Distribution Matching Distillation (Yin et al. 2024), a baseline of Table 3. The values are theirs."""
+
+    fake_learning_rate: Positive = Field(1e-5, description="learning rate of the fake denoiser's AdamW")
+    lambda_regression: float = Field(0.25, ge=0, description="weight of the regression loss on the pairs")
+    guidance: Guidance = 3.0
 
 
 class ConsistencySettings(DistillationSettings):
@@ -301,19 +309,13 @@ class ToySettings(Seeded):
     ema_decay: Fraction = Field(0.999, description="decay of the averaged weights; 0: no average")
 
 
-class ToyTeacherSettings(ToySettings):
-    """A latent diffusion model of captioned scenes."""
+class ToySceneSettings(ToySettings):
+    """A network that learns from scenes: the VAE, or a teacher."""
 
     scenes: Count = Field(description="number of different training images")
 
 
-class ToyVAESettings(ToyTeacherSettings):
-    """The VAE, which encodes images as latents and decodes them."""
-
-    autocast: bool = Field(False, description="run the networks in bfloat16")
-
-
-class ToyEDMSettings(ToyTeacherSettings):
+class ToyEDMSettings(ToySceneSettings):
     """A diffusion model in pixels."""
 
     images: str = Field(description="openmoji, or the archive of CIFAR-10")

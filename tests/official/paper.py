@@ -39,6 +39,7 @@ SMALLER = {
         "iterations": {"base": 2, "long": 2},
     },
     "gan": {"batch": {"base": {"size": 4}, "leading": {"size": 4}, "sdxl": {"size": 8}}, "iterations": {"base": 2}},
+    "dmd": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "consistency": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2, "equal": 2}},
     "models": {
         **{name: {"resolution": 64} for name in ("pixart-alpha", "instaflow", "dmd2", "sdxl-turbo")},
@@ -55,7 +56,7 @@ def study() -> Study:
     """The study of config.yaml at this scale, on two GPUs of one node."""
     smaller = merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALLER)
     machines = {"nodes": 1, "gpus": 2}
-    for stage in ("regression", "gan", "consistency"):
+    for stage in ("regression", "gan", "dmd", "consistency"):
         for batch in smaller[stage]["batch"].values():
             batch |= machines
     smaller["models"]["pixart-alpha"]["steps"] = 2

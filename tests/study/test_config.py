@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.study.config import load, merge, read_scale, schema
-from diffusion2gan.study.entries import Configuration
+from diffusion2gan.study.entries import STAGES, Configuration
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +141,7 @@ def meaning(layers: list[dict]) -> tuple | None:
     """What layers say, the uppermost first: the runs with all their settings, and the rest. None if it is invalid."""
     try:
         config = Configuration.model_validate(reduce(merge, reversed(layers)), strict=True)
-        return Study(config).runs, config.model_dump(exclude={"base", "runs", "regression", "gan", "consistency"})
+        return Study(config).runs, config.model_dump(exclude={"base", "runs", *STAGES})
     except (UserError, ValidationError):
         return None
 

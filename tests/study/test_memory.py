@@ -15,7 +15,7 @@ from diffusion2gan.study.memory import GIB, Memory, training
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[2]
-RULES = {"regression": "train_regression", "gan": "train_gan", "consistency": "train_consistency"}
+RULES = {stage: f"train_{stage}" for stage in ("regression", "gan", "dmd", "consistency")}
 
 
 def study(scale="paper", **changes):

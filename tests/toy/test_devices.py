@@ -26,7 +26,7 @@ def tokenizer():
 
 
 def autoencoder(tokenizer, folder):
-    return AutoencoderTraining(render(SCENES.image, 2), 2, 1e-3, autocast=False, seed=0)
+    return AutoencoderTraining(render(SCENES.image, 2), 2, 1e-3, seed=0)
 
 
 def denoising(tokenizer, folder, **second):

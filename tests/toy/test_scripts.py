@@ -60,20 +60,17 @@ def seeded(make):
     return make().state_dict()
 
 
-@pytest.mark.parametrize("autocast", [False, True])
-def test_the_vae_learns_scenes_and_collages_and_is_saved_with_the_factor_of_unit_variance(
-    trained, monkeypatch, autocast
-):
-    monkeypatch.setattr(train_vae, "SCENES_FOR_SCALE", 6)
-    training, compared, out = trained(train_vae, train_vae.Arguments, autocast=autocast, scenes=8)
-    assert compared == ["scenes", "autocast"] and training.autocast == autocast and training.seed == SEED
-    scenes = np.stack([Scenes("all", SEED, toy.IMAGE_SIZE)[i].image for i in range(6)])
-    assert len(training.images) == 8 and np.array_equal(training.images[:4], scenes[:4])
+def test_the_vae_learns_scenes_and_collages_and_is_saved_with_the_factor_of_unit_variance(trained, monkeypatch):
+    monkeypatch.setattr(train_vae, "SCENES_FOR_SCALE", 3)
+    training, compared, out = trained(train_vae, train_vae.Arguments, scenes=8)
+    assert compared == ["scenes"] and training.seed == SEED
+    scenes = np.stack([Scenes("all", SEED, toy.IMAGE_SIZE)[i].image for i in range(4)])
+    assert len(training.images) == 8 and np.array_equal(training.images[:4], scenes)
     assert np.array_equal(training.images[4:], [Collages(SEED, toy.IMAGE_SIZE).image(i) for i in range(4)])
     vae = AutoencoderKL.from_pretrained(out)
     assert same(vae.state_dict(), seeded(toy.vae))
     with torch.no_grad():
-        latents = vae.encode(to_tensor(scenes)).latent_dist.mode()
+        latents = vae.encode(to_tensor(scenes[:3])).latent_dist.mode()
     assert vae.config.scaling_factor == pytest.approx(1 / latents.std().item(), abs=1.1e-5)
     assert vae.config.scaling_factor == round(vae.config.scaling_factor, 5)
 

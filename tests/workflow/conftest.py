@@ -94,7 +94,7 @@ class Workflow:
 
 
 def _snakemake(arguments: tuple[str, ...], environment: dict[str, str], folder: Path, out: int) -> None:
-    """Be Snakemake, with its output in the open file `out`, until this process ends."""
+    """Run Snakemake in this process, write its output to the open file `out`, and end the process."""
     status = 1
     try:
         for stream in (1, 2):
@@ -112,9 +112,11 @@ def _snakemake(arguments: tuple[str, ...], environment: dict[str, str], folder: 
     except BaseException:  # whatever it is, this process must not go on as a second run of the tests
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from torch import nn
 from diffusion2gan.losses import PERCEPTUAL, regression_loss
 from diffusion2gan.memory.count import Count, counting
 from diffusion2gan.memory.networks import Source
+from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.consistency import ConsistencyTraining
-from diffusion2gan.settings import ConsistencySettings, DistillationSettings, Fitting, GANSettings
+from diffusion2gan.settings import ConsistencySettings, DistillationSettings, DMDSettings, Fitting, GANSettings
 from diffusion2gan.training.adversarial import AdversarialTraining, discriminator_of
 from diffusion2gan.training.distributed import Replicated
 from diffusion2gan.training.regression import RegressionTraining
@@ -86,8 +87,8 @@ class Training:
         sharded: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> StudentTraining:
         """The training with networks of the source. `sharded` makes what one GPU sees of a network that it trains."""
-        consistency = isinstance(settings, ConsistencySettings)
-        teacher, student = self.source.teacher(idle=not consistency), sharded(self.source.student())
+        uses_teacher = isinstance(settings, ConsistencySettings | DMDSettings)
+        teacher, student = self.source.teacher(idle=not uses_teacher), sharded(self.source.student())
         space = PERCEPTUAL.get(settings.loss)
         metric = self.source.metric(space) if space else None
         arguments = {
@@ -101,7 +102,8 @@ class Training:
         if isinstance(settings, GANSettings):
             discriminator = sharded(self.source.make(lambda: discriminator_of(settings, teacher)))
             return AdversarialTraining(**arguments, discriminator=discriminator)
-        return (ConsistencyTraining if consistency else RegressionTraining)(**arguments)
+        kinds = {ConsistencySettings: ConsistencyTraining, DMDSettings: DMDTraining}
+        return kinds.get(type(settings), RegressionTraining)(**arguments)
 
 
 class Account:

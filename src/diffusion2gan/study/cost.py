@@ -19,7 +19,7 @@ ON_GPU = (
     "generate_pairs", "encode_latents", "train_vgg", "calibrate_lpips", "sample", "sample_diversity", "score",
     "rate_automatically", "time_losses", "reconstruct"
 )  # fmt: skip
-TRAININGS = ("train_regression", "train_gan", "train_consistency")
+TRAININGS = ("train_regression", "train_gan", "train_dmd", "train_consistency")
 SAMPLINGS = ("sample", "sample_diversity")
 PNG = 1.7  # bytes per pixel of a compressed image                                             # ours
 FLOAT32 = 4

@@ -21,6 +21,7 @@ from diffusion2gan.settings import (
     ConsistencySettings,
     CostMetric,
     Count,
+    DMDSettings,
     FeatureNetwork,
     FeatureSettings,
     Fitting,
@@ -47,14 +48,18 @@ from diffusion2gan.settings import (
     Spacing,
     SpeedMetric,
     ToyEDMSettings,
+    ToySceneSettings,
     ToySettings,
-    ToyTeacherSettings,
-    ToyVAESettings,
     VGGSettings,
 )
 from diffusion2gan.validation import SettingsModel
 
-STAGES = {"regression": RegressionSettings, "gan": GANSettings, "consistency": ConsistencySettings}
+STAGES = {
+    "regression": RegressionSettings,
+    "gan": GANSettings,
+    "dmd": DMDSettings,
+    "consistency": ConsistencySettings,
+}
 
 
 def _distinct(values: list) -> list:
@@ -115,7 +120,7 @@ class TeacherEntry(Entry):
     spacing: Spacing = Field("own", description="spacing of that solver's timesteps")
     path: str | None = Field(description="a diffusers folder or hub id; null: this scale has none")
     pickle: Text | None = Field(None, description="official EDM checkpoint that the workflow converts to a teacher")
-    training: ToyEDMSettings | ToyTeacherSettings | None = Field(None, description="how the workflow trains it")
+    training: ToyEDMSettings | ToySceneSettings | None = Field(None, description="how the workflow trains it")
     steps: dict[Solver, Count] = Field(description="number of steps of each solver")
     latent: Annotated[list[Count], Field(min_length=3, max_length=3)] = Field(
         description="channels, height and width of a latent, or of an image for a teacher in pixels"
@@ -204,7 +209,7 @@ class StageEntry(optional(*STAGES.values(), without=(*LossSettings.model_fields,
 class RunEntry(optional(*STAGES.values(), without=("iterations", "batch_size"))):
     """A student to train. A setting that it does not state comes from `base`, otherwise from its stage."""
 
-    stage: Literal["regression", "gan", "consistency"] | None = None
+    stage: Literal["regression", "gan", "dmd", "consistency"] | None = None
     dataset: Name | None = Field(None, description="dataset of pairs to train on")
     teacher: Name | None = Field(None, description="teacher of Consistency Distillation, which needs no pairs")
     images: Name | None = Field(None, description="benchmark whose images Consistency Distillation trains on")
@@ -370,11 +375,11 @@ class CostEntry(Entry):
 class AssetsEntry(Entry):
     """How the weights under assets/toy were trained."""
 
-    vae: ToyVAESettings
-    teacher: ToyTeacherSettings
-    teacher_again: ToyTeacherSettings
-    teacher_xl: ToyTeacherSettings
-    teacher_xl_again: ToyTeacherSettings
+    vae: ToySceneSettings
+    teacher: ToySceneSettings
+    teacher_again: ToySceneSettings
+    teacher_xl: ToySceneSettings
+    teacher_xl_again: ToySceneSettings
     clip: ToySettings
     edm: ToyEDMSettings
     vgg_latent: optional(VGGSettings)
@@ -397,6 +402,7 @@ class Configuration(Entry):
     runs: dict[str, RunEntry]
     regression: StageEntry
     gan: StageEntry
+    dmd: StageEntry
     consistency: StageEntry
     models: dict[str, ModelEntry]
     gpu_memory: float = Field(0, ge=0, description="GiB of a GPU, which every job has to fit; 0: not checked")

@@ -30,7 +30,8 @@ from diffusion2gan.study.study import Study
 # were on, and settings that do not change it get fixed values.
 ALL_ON = {"z_conditioning": True, "multi_scale": True, "r1": True, "mix_and_match": True}
 IRRELEVANT = {
-    "iterations": 1, "seed": 0, "learning_rate": 1.0, "d_learning_rate": 1.0, "warmup": 0, "lambda_gan": 1.0,
+    "iterations": 1, "seed": 0, "learning_rate": 1.0, "d_learning_rate": 1.0, "warmup": 0, "decay": "constant",
+    "lambda_gan": 1.0, "fake_learning_rate": 1.0, "lambda_regression": 1.0,
     "r1_gamma": 1.0, "r1_every": 1, "mix_fraction_latent": 0.25, "mix_fraction_text": 0.25, "mix_fraction_noise": 0.25,
     "ensemble": "bgco", "resampling": "wavelet",
 }  # fmt: skip

@@ -16,10 +16,10 @@ class AutoencoderTraining:
     averaged = "vae"
     kl_weight = 3e-5  # ours
 
-    def __init__(self, images: np.ndarray, batch_size: int, learning_rate: float, autocast: bool, seed: int):
+    def __init__(self, images: np.ndarray, batch_size: int, learning_rate: float, seed: int):
         self.device = distributed.device()
         vae = toy.vae().to(self.device, memory_format=torch.channels_last)
-        self.images, self.batch_size, self.autocast, self.seed = images, batch_size, autocast, seed
+        self.images, self.batch_size, self.seed = images, batch_size, seed
         self.modules = {"vae": vae}
         self.optimizers = {"vae": torch.optim.AdamW(vae.parameters(), learning_rate, betas=(0.9, 0.99))}
 
@@ -27,9 +27,8 @@ class AutoencoderTraining:
         optimizer = self.optimizers["vae"]
         chosen = batch_indices(step, self.batch_size, len(self.images), self.seed)
         images = to_tensor(self.images[chosen]).to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            posterior = self.modules["vae"].encode(images).latent_dist
-            decoded = self.modules["vae"].decode(posterior.sample()).sample.float()
+        posterior = self.modules["vae"].encode(images).latent_dist
+        decoded = self.modules["vae"].decode(posterior.sample()).sample
         error = decoded - images
         squared = error.square().mean()
         kl = posterior.kl().mean() / posterior.mean[0].numel()

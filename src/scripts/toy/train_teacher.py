@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from diffusion2gan.settings import ToyTeacherSettings
+from diffusion2gan.settings import ToySceneSettings
 from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.denoising import DenoisingTraining, encode_scenes
@@ -14,10 +14,10 @@ from diffusion2gan.toy.training import TrainingArguments, fit
 from diffusion2gan.training import distributed
 
 
-class Arguments(ToyTeacherSettings, TrainingArguments):
+class Arguments(ToySceneSettings, TrainingArguments):
     vae: Path
     init: Path | None = Field(None, description="a pipeline to start from, instead of random weights")
-    xl: bool = Field(False, description="train a small SDXL instead of a small Stable Diffusion")
+    xl: bool = Field(False, description="a small SDXL instead of a small Stable Diffusion, without --init")
 
 
 def main(args: Arguments):
@@ -42,7 +42,7 @@ def main(args: Arguments):
     fit(training, args, ["scenes", "init", "xl"])
 
     parts.eval()
-    if args.xl:
+    if "text_encoder_2" in parts:
         pipeline = toy.xl_pipeline(vae, tokenizer, (parts["text_encoder"], parts["text_encoder_2"]), parts["unet"])
     else:
         pipeline = toy.pipeline(vae, tokenizer, parts["text_encoder"], parts["unet"])

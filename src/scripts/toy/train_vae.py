@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from diffusion2gan.images import to_tensor
-from diffusion2gan.settings import ToyVAESettings
+from diffusion2gan.settings import ToySceneSettings
 from diffusion2gan.study import cli
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.autoencoder import AutoencoderTraining
@@ -16,7 +16,7 @@ from diffusion2gan.toy.training import TrainingArguments, fit
 SCENES_FOR_SCALE = 1000
 
 
-class Arguments(ToyVAESettings, TrainingArguments):
+class Arguments(ToySceneSettings, TrainingArguments):
     """The settings of the VAE, and its output folder."""
 
 
@@ -26,8 +26,8 @@ def main(args: Arguments):
     # both kinds, because latents of collages train the VGG
     scenes, collages = (render(kind.image, args.scenes // 2) for kind in kinds)
     images = np.concatenate([scenes, collages])
-    training = AutoencoderTraining(images, args.batch_size, args.learning_rate, args.autocast, args.seed)
-    fit(training, args, ["scenes", "autocast"])
+    training = AutoencoderTraining(images, args.batch_size, args.learning_rate, args.seed)
+    fit(training, args, ["scenes"])
 
     vae = training.modules["vae"].eval()
     with torch.no_grad():

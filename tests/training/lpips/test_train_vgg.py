@@ -1,4 +1,4 @@
-"""train_vgg.py from labelled latents and from scenes to a network and its accuracy."""
+"""train_vgg.py from labelled latents and from collages to a network and its accuracy."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_trains_on_latents(latents):
     assert result["count"] == 10 and 0 <= result["metrics"]["top1"] <= result["metrics"]["top5"] == 1
 
 
-def test_trains_on_scenes(tmp_path):
+def test_trains_on_collages(tmp_path):
     args = arguments(tmp_path, space="pixel", data=["openmoji"], validation=["openmoji"], classes=1914)
     train_vgg.main(args)
     assert VGG.load(args.out).space == "pixel" and json.loads(args.metrics.read_text())["count"] == 5

@@ -1,0 +1,155 @@
+"""Distribution Matching Distillation (DMD, Yin et al. 2024): the scores of two diffusion models teach the student.
+
+The teacher knows the score of real latents. A second model, the fake denoiser, learns that of the student's latents
+while the student changes. Their difference says how to move the student's distribution towards the teacher's.
+"""
+
+import copy
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from diffusion2gan.evaluations import Evaluations
+from diffusion2gan.generator import Generator
+from diffusion2gan.losses import Loss
+from diffusion2gan.methods.denoising import Denoiser, guided
+from diffusion2gan.pairs.dataset import PairDataset
+from diffusion2gan.seeds import mix
+from diffusion2gan.settings import DMDSettings, Fitting
+from diffusion2gan.teacher import Teacher
+from diffusion2gan.training import distributed
+from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining, adamw
+
+NOISED = 0.02, 0.98  # the timesteps of the distribution matching, as shares of all (Yin et al. 2024, Sec. 3.2)
+Z, MATCHING, FAKE = range(3)  # numbers that separate what is random in a step
+
+
+def matching_direction(x: torch.Tensor, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """The direction (N, C, h, w) against which distribution matching moves latents x (Yin et al. 2024, Eq. 7 and 8).
+
+    `real` and `fake` are the x̂₀ of teacher and fake denoiser for the same noisy x. The scores differ by
+    αₜ (x̂_fake - x̂_real) / σₜ². Dividing x̂_fake - x̂_real by mean|x - x̂_real| makes all timesteps move x about equally.
+    """
+    size = (x - real).abs().mean(dim=(1, 2, 3), keepdim=True)
+    return (fake - real) / size
+
+
+def denoising_loss(estimated: torch.Tensor, x: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
+    """The error of an estimate of x, weighted as an error of ε: mean of ᾱ / (1 - ᾱ) |x̂₀ - x|² (Eq. 6), a scalar.
+
+    `alpha_bar` is (N, 1, 1, 1).
+    """
+    return (alpha_bar / (1 - alpha_bar) * (estimated - x).square()).mean()
+
+
+class DMDTraining(StudentTraining):
+    """Each step improves G on distribution matching and λ times the regression, then the fake denoiser on G's latents.
+
+    Distribution matching has fresh noise z for the captions of the pairs; the regression has the pairs.
+    """
+
+    def __init__(
+        self,
+        student: Generator,
+        teacher: Teacher,
+        pairs: PairDataset,
+        loss: Loss,
+        settings: DMDSettings,
+        fitting: Fitting | None = None,
+    ):
+        super().__init__(student, teacher, pairs, loss, settings, fitting)
+        self.real = Denoiser(teacher.unet, student.scheduler).to(self.device)
+        fake = copy.deepcopy(self.real).to(torch.promote_types(teacher.unet.dtype, torch.float32)).requires_grad_(True)
+        self.fake = self.add("fake", fake)
+        self.optimizers["fake"] = adamw(fake, settings.fake_learning_rate)
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """Network evaluations of a step; guidance takes two of the teacher."""
+        n = self.settings.batch_size
+        return Evaluations(
+            teacher_forward=n * (2 if self.settings.guidance > 1 else 1),
+            student_forward=2 * n,
+            student_backward=2 * n,
+            fake_forward=2 * n,
+            fake_backward=n,
+        )
+
+    def step(self, step: int) -> dict[str, float]:
+        start = time.perf_counter()
+        batches = self.batches(step)
+        numbers, generated = self.generator_step(batches)
+        numbers |= self.fake_step(batches, generated)
+        return {name: number.item() for name, number in numbers.items()} | self.speed(step, start)
+
+    def generator_step(self, batches: Sequence[MicroBatch]) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+        """Improve G once. Returns its losses, and the latents that it made from fresh noise, by micro-batch."""
+        optimizer, numbers, generated = self.optimizers["student"], Counter(), []
+
+        optimizer.zero_grad()
+        for batch in batches:
+            with distributed.no_sync(self.student, batch is not batches[-1]):
+                with self.precision():
+                    x = self.student(self.fresh_noise(batch), **batch.conditions)
+                direction = self.direction(batch, x.detach())
+                # its gradient with respect to x is the direction, as a mean over all elements
+                matching_loss = 0.5 * (x - (x.detach() - direction)).square().mean()
+                with self.precision():
+                    regression_loss = self.loss(self.generate(batch), batch.x, batch.part)  # Eq. 9
+                loss = matching_loss + self.settings.lambda_regression * regression_loss
+                (loss / len(batches)).backward()
+            generated.append(x.detach())
+            losses = {"loss": loss, "regression_loss": regression_loss, "matching_loss": matching_loss}
+            numbers.update({name: each.detach() / len(batches) for name, each in losses.items()})
+        nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
+        optimizer.step()
+        return dict(numbers), generated
+
+    def fake_step(self, batches: Sequence[MicroBatch], generated: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Improve the fake denoiser once on latents that G made. Returns its loss."""
+        optimizer, mean_loss = self.optimizers["fake"], 0.0
+
+        optimizer.zero_grad()
+        for batch, x in zip(batches, generated, strict=True):
+            noisy, timesteps = self.noised(batch, x, FAKE, 0.0, 1.0)
+            with distributed.no_sync(self.fake, batch is not batches[-1]):
+                with self.precision():
+                    estimated = self.fake(noisy, timesteps, **batch.conditions)
+                loss = denoising_loss(estimated, x, self.real.alpha_bar(timesteps)) / len(batches)
+                loss.backward()
+            mean_loss += loss.detach()
+        nn.utils.clip_grad_norm_(self.fake.parameters(), MAX_NORM)
+        optimizer.step()
+        return {"fake_loss": mean_loss}
+
+    @torch.no_grad()
+    def direction(self, batch: MicroBatch, x: torch.Tensor) -> torch.Tensor:
+        """`matching_direction` at one timestep for each of G's latents x (N, C, h, w)."""
+        noisy, timesteps = self.noised(batch, x, MATCHING, *NOISED)
+        unconditional, guidance = self.teacher.unconditional, self.settings.guidance
+        with self.precision():
+            real = guided(self.real, noisy, timesteps, batch.conditions, unconditional, guidance)
+            fake = self.fake(noisy, timesteps, **batch.conditions)  # without guidance
+        return matching_direction(x, real, fake)
+
+    def fresh_noise(self, batch: MicroBatch) -> torch.Tensor:
+        """Noise z (N, C, h, w) that belongs to no pair, another in each step."""
+        return _normal(batch, torch.Generator().manual_seed(mix(batch.part.seed, Z)))
+
+    def noised(
+        self, batch: MicroBatch, x: torch.Tensor, number: int, first: float, last: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noisy latents (N, C, h, w) of x, and their timesteps (N,), uniform between two shares of all."""
+        generator, count = torch.Generator().manual_seed(mix(batch.part.seed, number)), len(self.real.alphas_cumprod)
+        drawn = torch.randint(int(first * count), int(last * count), (batch.part.whole,), generator=generator)
+        timesteps = drawn[batch.part.rows].to(self.device)
+        return self.real.add_noise(x, _normal(batch, generator), timesteps), timesteps
+
+
+def _normal(batch: MicroBatch, generator: torch.Generator) -> torch.Tensor:
+    """The rows of a micro-batch (N, C, h, w) of standard normal noise for the whole batch."""
+    whole = torch.randn(batch.part.whole, *batch.z.shape[1:], generator=generator)
+    return whole[batch.part.rows].to(batch.z)
