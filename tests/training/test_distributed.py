@@ -99,6 +99,13 @@ def test_two_processes_are_one(expected, together, fitting, kind):
     check(result, expected(kind, 2, 2))
 
 
+def test_two_processes_of_dmd_are_one(files, together):
+    *given, folder = files
+    result = torch.load(together / "accumulated-dmd.pt", weights_only=True)
+    assert result["processes"] == 2
+    check(result, worker.outcome("dmd", *given, folder / "alone-dmd", Fitting()))
+
+
 def test_two_nodes_shard_within_and_replicate_across(expected, nodes):
     result = torch.load(nodes / "hsdp.pt", weights_only=True)
     check(result, expected("gan", 4, 4))

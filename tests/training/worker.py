@@ -17,8 +17,9 @@ from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import regression_loss
+from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.networks.vgg import VGG
-from diffusion2gan.settings import Fitting, GANSettings, LossSettings, RegressionSettings, VGGSettings
+from diffusion2gan.settings import DMDSettings, Fitting, GANSettings, LossSettings, RegressionSettings, VGGSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
 from diffusion2gan.training.adversarial import AdversarialTraining
@@ -31,7 +32,7 @@ PAIRS = 20
 
 
 def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -> RegressionTraining | VGGTraining:
-    """A regression, or a GAN with either discriminator, or a VGG without batch statistics, on batches of 8."""
+    """A regression, a GAN with either discriminator, DMD, or a VGG without batch statistics, on batches of 8."""
     torch.manual_seed(0)
     if kind == "vgg":
         batches = LatentBatches(torch.randn(20, 4, 16, 16), torch.arange(20) % 3, 8, 0, *distributed.parts(8))
@@ -47,6 +48,8 @@ def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -
     settings = {"loss": "e_latent_lpips", "iterations": STEPS, "batch_size": 8, "learning_rate": 1e-3, "seed": 5}
     if kind == "regression":
         return RegressionTraining(**common, settings=RegressionSettings(**settings))
+    if kind == "dmd":
+        return DMDTraining(**common, settings=DMDSettings(**settings, fake_learning_rate=1e-3))
     settings |= {"d_learning_rate": 1e-3, "lambda_gan": 0.5}
     if kind == "gigagan":
         discriminator = GigaGANDiscriminator(teacher.latent_shape, 64, width=8, max_width=16)
@@ -120,7 +123,7 @@ def r1_in_parts(counts):
     return r1
 
 
-FIRST = dict.fromkeys(("regression", "gan", "gigagan"), "unet.conv_in.weight") | {"vgg": "blocks.0.0.weight"}
+FIRST = dict.fromkeys(("regression", "gan", "gigagan", "dmd"), "unet.conv_in.weight") | {"vgg": "blocks.0.0.weight"}
 
 
 @contextmanager
@@ -160,6 +163,7 @@ def two_processes(teacher: str, metric: str, out: Path) -> None:
             cut_at = 2 if fitting.shard and kind == "gan" else None
             folder = out / f"{name}-{kind}"
             keep(outcome(kind, teacher, metric, folder, fitting, cut_at), folder)
+    keep(outcome("dmd", teacher, metric, out / "accumulated-dmd", fittings["accumulated"]), out / "accumulated-dmd")
     keep(outcome("gan", teacher, metric, out / "moved-gan", Fitting(shard=True)), out / "moved-gan")
     keep(outcome("vgg", teacher, metric, out / "ddp-vgg", Fitting()), out / "ddp-vgg")
 
