@@ -103,6 +103,8 @@ def _snakemake(arguments: tuple[str, ...], environment: dict[str, str], folder: 
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "diffusion2gan"]:
+            del sys.modules[name]  # with what other tests have left in its caches
         sys.argv = ["snakemake", *arguments]
         cli.main()
     except SystemExit as ended:

@@ -46,8 +46,8 @@ class PairArguments(Arguments):
 
 
 # Settings not compared on resume: the loop compares its own; files and machines may change
-NOT_COMPARED = {"iterations", "warmup", "ema_decay", "seed", "checkpoints", "out", "history", "metrics", "samples"}
-NOT_COMPARED |= set(Fitting.model_fields)
+NOT_COMPARED = {"iterations", "warmup", "decay", "ema_decay", "seed"}
+NOT_COMPARED |= {"checkpoints", "out", "history", "metrics", "samples", *Fitting.model_fields}
 
 
 def open_pairs(args: PairArguments) -> PairDataset:
