@@ -218,3 +218,13 @@ def test_a_key_that_stands_twice_in_a_scale_is_refused(tmp_path):
     with pytest.raises(UserError) as said:
         read_scale("paper", tmp_path)
     assert str(said.value) == "scales/paper.yaml, line 4: the key 'runs' appears twice: keep one"
+
+
+def test_every_loss_of_the_sweep_has_the_same_learning_rates():
+    sweep = Study(load(configured(yaml.safe_load((ROOT / "docs/toy/sweeps.yaml").read_text())), ROOT))
+    tried = {}
+    for row in sweep.tables["sweep-losses"].rows:
+        settings = sweep.runs[row].settings
+        tried.setdefault(settings.loss, []).append(settings.learning_rate)
+    assert len(tried) == 4 and len({tuple(rates) for rates in tried.values()}) == 1
+    assert sweep.benchmark("sweep").source != sweep.benchmark("coco2014").source
