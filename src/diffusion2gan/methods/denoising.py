@@ -29,7 +29,7 @@ class Denoiser(nn.Module):
         conditions = {"encoder_hidden_states": text_embeddings, "added_cond_kwargs": added}
         prediction = self.unet(noisy, timesteps, **conditions).sample
         wide = torch.promote_types(noisy.dtype, torch.float32)
-        return x0(prediction.to(wide), noisy.to(wide), self.alpha_bar(timesteps), self.prediction_type)
+        return x0(prediction.to(wide), noisy.to(wide), self.alpha_bar(timesteps).to(wide), self.prediction_type)
 
     def alpha_bar(self, timesteps: torch.Tensor) -> torch.Tensor:
         """ᾱ at timesteps (N,), as (N, 1, 1, 1)."""

@@ -1,6 +1,6 @@
 """Distribution Matching Distillation (DMD, Yin et al. 2024): the scores of two diffusion models teach the student.
 
-The teacher knows the score of real latents. A second model, the fake denoiser, learns that of the student's latents
+The teacher estimates the score of real latents. A second model, the fake denoiser, learns that of the student's latents
 while the student changes. Their difference says how to move the student's distribution towards the teacher's.
 """
 
