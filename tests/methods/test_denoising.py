@@ -26,13 +26,6 @@ def test_the_estimate_is_that_of_ddim(small_teacher_folder, prediction_type):
             torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_noise_is_added_as_diffusers_adds_it(small_teacher_folder):
-    student = Generator.from_teacher(small_teacher_folder)
-    x, noise = torch.randn(2, 3, 4, 16, 16)
-    found = Denoiser(student.unet, student.scheduler).add_noise(x, noise, TIMESTEPS)
-    torch.testing.assert_close(found, student.scheduler.add_noise(x, noise, TIMESTEPS))
-
-
 def test_guidance_goes_on_from_the_unconditional_estimate_through_the_conditional_one():
     calls = []
 

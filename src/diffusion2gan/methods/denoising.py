@@ -35,11 +35,6 @@ class Denoiser(nn.Module):
         """ᾱ at timesteps (N,), as (N, 1, 1, 1)."""
         return self.alphas_cumprod.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
 
-    def add_noise(self, x: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """xₜ = αₜ x + σₜ ε (N, C, h, w) of latents x and noise ε (N, C, h, w)."""
-        alpha_bar = self.alpha_bar(timesteps).to(x)
-        return alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise
-
 
 def guided(
     denoiser: nn.Module,

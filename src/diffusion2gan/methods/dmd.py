@@ -61,7 +61,8 @@ class DMDTraining(StudentTraining):
         fitting: Fitting | None = None,
     ):
         super().__init__(student, teacher, pairs, loss, settings, fitting)
-        self.real = Denoiser(teacher.unet, student.scheduler).to(self.device)
+        self.scheduler = student.scheduler
+        self.real = Denoiser(teacher.unet, self.scheduler).to(self.device)
         fake = copy.deepcopy(self.real).to(torch.promote_types(teacher.unet.dtype, torch.float32)).requires_grad_(True)
         self.fake = self.add("fake", fake)
         self.optimizers["fake"] = adamw(fake, settings.fake_learning_rate)
@@ -146,7 +147,7 @@ class DMDTraining(StudentTraining):
         generator, count = torch.Generator().manual_seed(mix(batch.part.seed, number)), len(self.real.alphas_cumprod)
         drawn = torch.randint(int(first * count), int(last * count), (batch.part.whole,), generator=generator)
         timesteps = drawn[batch.part.rows].to(self.device)
-        return self.real.add_noise(x, _normal(batch, generator), timesteps), timesteps
+        return self.scheduler.add_noise(x, _normal(batch, generator), timesteps), timesteps
 
 
 def _normal(batch: MicroBatch, generator: torch.Generator) -> torch.Tensor:

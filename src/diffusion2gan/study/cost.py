@@ -13,13 +13,14 @@ import pandas as pd
 
 from diffusion2gan.data.sources import SOURCES
 from diffusion2gan.pairs.sizes import bytes_of
+from diffusion2gan.study.entries import STAGES
 from diffusion2gan.study.study import Study
 
 ON_GPU = (
     "generate_pairs", "encode_latents", "train_vgg", "calibrate_lpips", "sample", "sample_diversity", "score",
     "rate_automatically", "time_losses", "reconstruct"
 )  # fmt: skip
-TRAININGS = ("train_regression", "train_gan", "train_dmd", "train_consistency")
+TRAININGS = tuple(f"train_{stage}" for stage in STAGES)
 SAMPLINGS = ("sample", "sample_diversity")
 PNG = 1.7  # bytes per pixel of a compressed image                                             # ours
 FLOAT32 = 4

@@ -209,7 +209,7 @@ class StageEntry(optional(*STAGES.values(), without=(*LossSettings.model_fields,
 class RunEntry(optional(*STAGES.values(), without=("iterations", "batch_size"))):
     """A student to train. A setting that it does not state comes from `base`, otherwise from its stage."""
 
-    stage: Literal["regression", "gan", "dmd", "consistency"] | None = None
+    stage: Literal[tuple(STAGES)] | None = None
     dataset: Name | None = Field(None, description="dataset of pairs to train on")
     teacher: Name | None = Field(None, description="teacher of Consistency Distillation, which needs no pairs")
     images: Name | None = Field(None, description="benchmark whose images Consistency Distillation trains on")
