@@ -3,7 +3,7 @@
 In double precision, because Adam makes whole steps of gradients that are nothing but rounding.
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import DMDSettings, Fitting, GANSettings, LossSettings, RegressionSettings, VGGSettings
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import distributed
+from diffusion2gan.training import checkpoint, distributed
 from diffusion2gan.training.adversarial import AdversarialTraining
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.lpips.classification import LatentBatches, VGGTraining
@@ -78,6 +78,7 @@ def outcome(
     reduce-scatters of a step.
     """
     torch.set_default_dtype(torch.float64)
+    saves = cut_at is not None  # nobody reads the checkpoint at the end, which takes as long as the steps
     try:
         while True:
             training, sums = training_of(kind, teacher, metric, fitting), []
@@ -94,11 +95,12 @@ def outcome(
             parts = {}
             if isinstance(weight, DTensor):
                 parts = {"mesh": list(weight.device_mesh.shape), "here": list(weight.to_local().shape), "sums": sums}
+            saving = {} if cut_at is None else {"checkpoint_minutes": 0}
+            errors = getattr(training, "errors", dict)  # a VGG has none
+            saving |= {"show": lambda _, errors=errors: errors(), "show_every": 2}
             try:
-                saving = {} if cut_at is None else {"checkpoint_minutes": 0}
-                errors = getattr(training, "errors", dict)  # a VGG has none
-                saving |= {"show": lambda _, errors=errors: errors(), "show_every": 2}
-                history = train(training, Schedule(STEPS), folder, {}, 0, 0.5, **saving, log_every=1)
+                with nullcontext() if saves else no_checkpoint():
+                    history = train(training, Schedule(STEPS), folder, {}, 0, 0.5, **saving, log_every=1)
             except KeyboardInterrupt:
                 if not goes_on:
                     return parts
@@ -124,6 +126,14 @@ def r1_in_parts(counts):
 
 
 FIRST = dict.fromkeys(("regression", "gan", "gigagan", "dmd"), "unet.conv_in.weight") | {"vgg": "blocks.0.0.weight"}
+
+
+@contextmanager
+def no_checkpoint():
+    """Trainings save nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", lambda *_: None)
+        yield
 
 
 @contextmanager
