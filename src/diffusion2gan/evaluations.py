@@ -16,9 +16,9 @@ def evaluations_per_pair(solver: str, steps: int, guidance: float) -> int:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """Evaluations in a run: the teacher's for the pairs, and those of teacher, student and target network in training.
+    """Evaluations in a run: the teacher's for the pairs, and those of each network in training.
 
-    The target network is the averaged student of Consistency Distillation, the fake denoiser DMD's.
+    The target network is the averaged student of a consistency distillation, the fake denoiser DMD's.
     """
 
     pairs_forward: int = 0
@@ -28,6 +28,8 @@ class Evaluations:
     target_forward: int = 0
     fake_forward: int = 0
     fake_backward: int = 0
+    discriminator_forward: int = 0
+    discriminator_backward: int = 0
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -37,11 +39,13 @@ class Evaluations:
         Distillation (819.2 M = 800,000 × 512 × 2). Consistency Distillation evaluates four networks per example; we
         count student and target, and leave out the two teacher evaluations of Heun's step.                  # ours
         """
-        forward = self.pairs_forward + self.student_forward + self.target_forward + self.fake_forward
+        trained = self.student_forward + self.fake_forward + self.discriminator_forward
+        forward = self.pairs_forward + trained + self.target_forward
+        backward = self.student_backward + self.fake_backward + self.discriminator_backward
         return {
             "nfe_million": forward / MILLION,
             "nfe_forward_million": (forward + self.teacher_forward) / MILLION,
-            "nfe_backward_million": (self.student_backward + self.fake_backward) / MILLION,
+            "nfe_backward_million": backward / MILLION,
         }
 
     def times(self, steps: int) -> "Evaluations":

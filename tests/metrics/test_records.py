@@ -90,6 +90,7 @@ def test_the_cost_of_a_run_is_that_of_its_trainings_and_pairs(tmp_path, device):
         "evaluations": {
             "pairs_forward": 5_000_000, "teacher_forward": 2_000_000, "student_forward": 2_000_000,
             "student_backward": 1_000_000, "target_forward": 0, "fake_forward": 0, "fake_backward": 0,
+            "discriminator_forward": 0, "discriminator_backward": 0,
         },
         "days": {"training": 4.0, "generate_pairs": 1.5}, "trainings": list(map(str, trainings)), "device": device,
         "gpus": 2,

@@ -64,7 +64,24 @@ def test_no_graph_of_the_generator_is_kept_while_the_discriminator_trains(teache
     training.optimizers["student"].register_step_pre_hook(count)
     training.step(1)
     assert len(made) == 2 * accumulation and graphs[0] == 0
-    assert training.evaluations.student_forward == 4 * 2 and training.evaluations.student_backward == 4
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "gigagan"])
+def test_every_evaluation_of_a_step_without_r1_is_counted(teacher, kind):
+    training = gan(teacher, kind)
+    counts = dict.fromkeys(("student_forward", "student_backward", "discriminator_forward", "discriminator_backward"), 0)
+
+    def count(network, _, output):
+        *_, output = output if isinstance(output, list) else [output]
+        counts[f"{network}_forward"] += len(output)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: counts.update({key: counts[key] + len(gradient)}))
+        key = f"{network}_backward"
+
+    for name, module in training.modules.items():
+        module.register_forward_hook(lambda _, args, output, name=name: count(name, args, output))
+    training.step(1)
+    assert counts == {name: getattr(training.evaluations, name) for name in counts}
 
 
 def test_losses_of_a_step_are_those_of_the_paper(teacher):

@@ -117,6 +117,8 @@ def test_speed_memory_and_sample_grids_are_written(undisturbed, files):
     assert (result["metrics"]["batch_size"], result["processes"], result["seed"]) == (4, 1, 3)
     times = {"regression": 1, "gan": 2}[stage]  # G runs for D, and for its own gradient
     counts = {"pairs_forward": 16 * 6, "student_forward": times * 4 * STEPS, "student_backward": 4 * STEPS}
+    if stage == "gan":
+        counts |= {"discriminator_forward": 3 * 4 * STEPS, "discriminator_backward": 3 * 4 * STEPS}
     assert {name: count for name, count in result["evaluations"].items() if count} == counts
     grids = sorted(path.name for path in (folder / "samples").iterdir())
     assert grids == [f"{step:06d}.png" for step in range(2, STEPS + 1, 2)]  # ten at most

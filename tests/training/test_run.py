@@ -108,6 +108,7 @@ def test_the_cost_of_a_training_is_recorded_whole(given, tmp_path):
         "evaluations": {
             "pairs_forward": 96, "teacher_forward": 6, "student_forward": 24, "student_backward": 12,
             "target_forward": 0, "fake_forward": 0, "fake_backward": 0,
+            "discriminator_forward": 0, "discriminator_backward": 0,
         },
         "seed": 3, "processes": 1, "seconds": 7.5, "settings": settings,
     }  # fmt: skip

@@ -63,9 +63,18 @@ class AdversarialTraining(StudentTraining):
 
     @property
     def evaluations(self) -> Evaluations:
-        """Network evaluations of a step: G runs twice on each sample, for D and for its own gradient."""
-        count = self.settings.batch_size
-        return Evaluations(student_forward=2 * count, student_backward=count)
+        """Network evaluations of a step: G runs twice on each sample, for D and for its own gradient.
+
+        D scores each real and each fake latent, and each fake again for G; GigaGAN's also both with another text. R1,
+        of one sample per process and not in each step, is left out.
+        """
+        n, scored = self.settings.batch_size, 5 if self.matching_aware else 3
+        return Evaluations(
+            student_forward=2 * n,
+            student_backward=n,
+            discriminator_forward=scored * n,
+            discriminator_backward=scored * n,
+        )
 
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
