@@ -1,6 +1,7 @@
 """The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3).
 
-Also the baselines that are trained here: DMD of Table 3, and Consistency Distillation of Table 6.
+Also the baselines that are trained here: DMD, UFOGen and progressive distillation of Tables 3 and 4, a latent
+consistency model, and Consistency Distillation of Table 6.
 
 Checkpoints are written beside the student. They are not declared as output, because Snakemake deletes the outputs of a
 job before it starts the job again, and a killed training must be able to resume.
@@ -73,6 +74,44 @@ use rule train_regression as train_dmd with:
         f"{WORK}/timings/train_dmd/{{run}}.tsv"
     wildcard_constraints:
         run=runs_of("dmd"),
+    priority: 0
+
+
+use rule train_regression as train_progressive with:
+    # progressive distillation (Table 4)
+    input:
+        teacher=lambda w: PATHS.teacher(STUDY.teacher_of(w.run).name),
+        pairs=lambda w: f"{PATHS.pairs(w.run)}/index.parquet",
+        lpips=lambda w: PATHS.metric_of(w.run),
+        init=lambda w: PATHS.student(STUDY.runs[w.run].init) if STUDY.runs[w.run].init else [],
+    log:
+        f"{WORK}/logs/train_progressive/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_progressive/{{run}}.tsv"
+    wildcard_constraints:
+        run=runs_of("progressive"),
+    priority: 0
+
+
+use rule train_regression as train_ufogen with:
+    # UFOGen (Tables 3 and 4)
+    log:
+        f"{WORK}/logs/train_ufogen/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_ufogen/{{run}}.tsv"
+    wildcard_constraints:
+        run=runs_of("ufogen"),
+    priority: 0
+
+
+use rule train_regression as train_lcm with:
+    # a latent consistency model, beyond the paper
+    log:
+        f"{WORK}/logs/train_lcm/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_lcm/{{run}}.tsv"
+    wildcard_constraints:
+        run=runs_of("lcm"),
     priority: 0
 
 

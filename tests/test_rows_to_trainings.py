@@ -1,4 +1,4 @@
-"""Each row of Tables 1 to 6 builds the right training, through the command of its own rule.
+"""Each row of Tables 1 to 8 builds the right training, through the command of its own rule.
 
 The commands are those that the workflow plans: the smoke scale with the paper's batches and iterations. A setting
 whose value in the paper's scale is also its script's default has another value here, so that it shows when it is lost.
@@ -25,10 +25,14 @@ from diffusion2gan.discriminators.mix_and_match import Fractions
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.methods.dmd import DMDTraining
+from diffusion2gan.methods.lcm import LCMTraining
+from diffusion2gan.methods.progressive import ProgressiveTraining
+from diffusion2gan.methods.ufogen import UFOGenTraining
 from diffusion2gan.pixel.consistency import ConsistencyTraining
 from diffusion2gan.pixel.model import PixelGenerator
 from diffusion2gan.study import cli
 from diffusion2gan.study.config import load, merge
+from diffusion2gan.study.entries import STAGES
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +57,15 @@ CHANGED = {
     "dmd": {
         "learning_rate": 7.0e-4, "fake_learning_rate": 8.0e-4, "warmup": 9, "decay": "steps", "ema_decay": 0.4,
         "lambda_regression": 0.6, "guidance": 2.0,
+    },
+    "progressive": {"learning_rate": 2.0e-4, "warmup": 3, "decay": "cosine", "ema_decay": 0.3},
+    "ufogen": {
+        "learning_rate": 1.1e-4, "d_learning_rate": 1.2e-4, "warmup": 4, "decay": "linear", "ema_decay": 0.2,
+        "lambda_reconstruction": 0.9, "noise_levels": 5,
+    },
+    "lcm": {
+        "learning_rate": 1.3e-4, "warmup": 5, "decay": "steps", "ema_decay": 0.1, "noise_levels": 6,
+        "target_decay": 0.7, "guidance": 4.0,
     },
     "consistency": {"learning_rate": 6.0e-4, "warmup": 8, "ema_decay": 0.5, "noise_levels": 7, "target_decay": 0.4},
 }  # fmt: skip
@@ -101,7 +114,17 @@ GANS = {
 CONSISTENCY = {"consistency-distillation": 800_000, "consistency-distillation-equal": 109_180}  # iterations
 
 # rows whose micro-batches keep few activations, and whose weights may be cut among processes
-CHECKPOINTED, SHARDED = {"regression-lpips", XL, "sdxl-diffusion2gan", "dmd"}, {XL, "sdxl-diffusion2gan"}
+CHECKPOINTED = {"regression-lpips", XL, "sdxl-diffusion2gan", "dmd", "ufogen"}
+SHARDED = {XL, "sdxl-diffusion2gan"}
+
+# row: the steps of the student, the steps that each replaces, guidance, the run whose student it starts from
+PROGRESSIVE = {
+    "progressive-guided": (16, 1, 3.0, None),
+    "progressive-8": (8, 2, 1.0, "progressive-guided"),
+    "progressive-distillation": (4, 2, 1.0, "progressive-8"),
+    "progressive-2": (2, 2, 1.0, "progressive-distillation"),
+    "progressive-1": (1, 2, 1.0, "progressive-2"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +132,9 @@ def commands(tmp_path_factory):
     """The script and the words of the command that the workflow plans for each run."""
     workflow = pretend(tmp_path_factory.mktemp("planned"))
     paper = yaml.safe_load((ROOT / "scales/paper.yaml").read_text())
-    sizes = {name: paper[name] for name in ("regression", "gan", "dmd", "consistency", "runs")}
+    sizes = {name: paper[name] for name in (*STAGES, "runs")}
     (workflow.folder / "sizes.yaml").write_text(yaml.safe_dump(merge(sizes, CHANGED)))
-    targets = [*(f"results/table{number}.csv" for number in range(1, 8)), "results/figures/figure6.png"]
+    targets = [*(f"results/table{number}.csv" for number in range(1, 9)), "results/figures/figure6.png"]
     ran = workflow.run("-n", "-p", "--configfile", "sizes.yaml", "--", *targets)
     assert ran.returncode == 0, ran.stdout
     planned = {}
@@ -196,7 +219,7 @@ def same_weights(student, unet):
 
 
 def test_every_run_of_the_study_is_here(commands):
-    assert set(commands) == {*REGRESSIONS, *GANS, "dmd", *CONSISTENCY}
+    assert set(commands) == {*REGRESSIONS, *GANS, "dmd", *PROGRESSIVE, "ufogen", "lcm", *CONSISTENCY}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(commands) == set(config["runs"])
     base = Study(load(config, ROOT)).runs["gan-diffusion-z-r1"].settings  # what CHANGED hides
@@ -267,6 +290,53 @@ def test_dmd_is_built_as_its_row_says(commands, files):
     settings = training.training.settings
     assert (settings.lambda_regression, settings.guidance) == (0.6, 2.0)
     assert (training.ema_decay, training.autocast) == (0.4, True)
+
+
+@pytest.mark.parametrize("row", PROGRESSIVE)
+def test_a_progressive_student_is_built_as_its_row_says(row, commands, files):
+    steps, substeps, guidance, init = PROGRESSIVE[row]
+    given = {"pairs": Path("work/smoke/pairs/sd-cfg-3")}
+    if init:
+        given["init"] = Path(f"work/smoke/runs/{init}/student")
+    training = build(row, commands, files, "train_progressive", "sd15", "mse", **given)
+    assert type(training.training) is ProgressiveTraining and training.training.averaged == "student"
+    begun = Generator.from_teacher(files["students"]["sd15"] if init else files["teachers"]["sd15"])
+    assert same_weights(training.student, begun) and same_weights(training.training.before.unet, begun.unet)
+    settings = training.training.settings
+    assert (settings.steps, settings.substeps, settings.guidance) == (steps, substeps, guidance)
+    assert len(training.training.levels.timesteps) == steps * substeps
+    assert (training.batch_size, training.micro_batches) == (512, 2)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (10_000, 3, "cosine")
+    assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 2e-4}, 0.3, True)
+
+
+def test_ufogen_is_built_as_its_row_says(commands, files):
+    training = build("ufogen", commands, files, "train_ufogen", "sd15", "mse", pairs=Path("work/smoke/pairs/sd-cfg-3"))
+    assert type(training.training) is UFOGenTraining and training.training.averaged == "student"
+    teacher = Generator.from_teacher(files["teachers"]["sd15"])
+    assert same_weights(training.student, teacher)
+    discriminator = training.training.modules["discriminator"]
+    assert type(discriminator) is DiffusionDiscriminator and not discriminator.multi_scale
+    assert discriminator.z_in is None and same_weights(discriminator.unet.down_blocks, teacher.unet.down_blocks)
+    settings = training.training.settings
+    assert (settings.lambda_reconstruction, len(training.training.levels.timesteps)) == (0.9, 5)
+    assert (training.batch_size, training.micro_batches) == (1024, 4)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (20_000, 4, "linear")
+    assert training.learning_rates == {"student": 1.1e-4, "discriminator": 1.2e-4}
+    assert (training.ema_decay, training.autocast) == (0.2, True)
+
+
+def test_lcm_is_built_as_its_row_says(commands, files):
+    given = {"pairs": Path("work/smoke/pairs/sd-cfg-3")}
+    training = build("lcm", commands, files, "train_lcm", "sd15", "pseudo_huber", **given)
+    assert type(training.training) is LCMTraining and training.training.averaged == "student"
+    teacher = Generator.from_teacher(files["teachers"]["sd15"])
+    assert same_weights(training.student, teacher) and same_weights(training.training.target, teacher)
+    settings = training.training.settings
+    assert (settings.target_decay, settings.guidance, len(training.training.levels.timesteps)) == (0.7, 4.0, 6)
+    assert (training.batch_size, training.micro_batches) == (72, 1)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (100_000, 5, "steps")
+    assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 1.3e-4}, 0.1, True)
 
 
 @pytest.mark.parametrize("row", CONSISTENCY)

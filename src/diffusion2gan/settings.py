@@ -160,6 +160,31 @@ class DMDSettings(DistillationSettings):
     guidance: Guidance = 3.0
 
 
+class ProgressiveSettings(DistillationSettings):
+    """Progressive distillation (Salimans & Ho 2022; Meng et al. 2023), a baseline of Table 4."""
+
+    steps: Count = Field(description="N: steps in which the student samples")
+    substeps: Count = Field(2, description="steps of the network before that one step of the student replaces")
+    guidance: Guidance = 1.0
+
+
+class LCMSettings(DistillationSettings):
+    """A latent consistency model (Luo et al. 2023), beyond the paper."""
+
+    noise_levels: Several = Field(50, description="N: number of noise levels of the teacher's ODE")
+    # as in the example of diffusers
+    target_decay: Fraction = Field(0.95, description="μ: decay of the target network; 0: the target is the student")
+    guidance: Guidance = 3.0
+
+
+class UFOGenSettings(DistillationSettings):
+    """UFOGen (Xu et al. 2024), a baseline of Tables 3 and 4."""
+
+    d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
+    lambda_reconstruction: float = Field(1.0, ge=0, description="weight of the reconstruction loss")  # ours
+    noise_levels: Several = Field(4, description="number of noise levels; the student samples from the first")
+
+
 class ConsistencySettings(DistillationSettings):
     """Consistency Distillation (Song et al. 2023), the baseline of Table 6."""
 

@@ -5,7 +5,8 @@ import torch
 from diffusers import DDIMScheduler
 
 from diffusion2gan.generator import Generator
-from diffusion2gan.methods.denoising import Denoiser, guided
+from diffusion2gan.methods.denoising import Denoiser, NoiseLevels, guided
+from diffusion2gan.teacher import Teacher
 
 TIMESTEPS = torch.tensor([0, 400, 999])
 
@@ -44,3 +45,13 @@ def test_guidance_goes_on_from_the_unconditional_estimate_through_the_conditiona
     plain = guided(denoiser, x, TIMESTEPS, conditions, nothing, 1.0)
     torch.testing.assert_close(plain, scaled + text.mean((1, 2)).view(-1, 1, 1, 1))
     assert calls == [6, 3]
+
+
+def test_the_first_noise_level_is_pure_noise_and_the_others_are_those_of_diffusers(small_teacher_folder):
+    scheduler = Teacher(small_teacher_folder).scheduler
+    levels = NoiseLevels(scheduler, 5)
+    x, noise = torch.randn(2, 5, 4, 3, 3)
+    noisy = levels.noised(x, noise, torch.arange(5))
+    expected = scheduler.add_noise(x, noise, levels.timesteps)
+    assert torch.equal(noisy[0], noise[0]) and not torch.allclose(noisy[0], expected[0], atol=1e-2)
+    torch.testing.assert_close(noisy[1:], expected[1:])

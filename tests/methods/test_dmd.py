@@ -4,41 +4,16 @@ import math
 
 import pytest
 import torch
-from built import InMemory
+from methods.made import gradients, training
 from training.small_gan import squared
 
-from diffusion2gan.generator import Generator
 from diffusion2gan.methods import dmd
-from diffusion2gan.methods.dmd import FAKE, MATCHING, DMDTraining, denoising_loss, matching_direction
-from diffusion2gan.settings import DMDSettings, Fitting
-from diffusion2gan.teacher import Teacher
-from diffusion2gan.training.loop import Schedule, train
-
-SETTINGS = {"loss": "mse", "iterations": 3, "batch_size": 4, "learning_rate": 1e-4, "fake_learning_rate": 1e-3}
-
-
-def training(folder, fitting=None, **changes):
-    """A training on few pairs in double precision."""
-    teacher = Teacher(folder, "cpu", torch.float64)
-    student, pairs = Generator.from_teacher(folder).double(), InMemory()
-    pairs.x = pairs.x.double()
-    return DMDTraining(student, teacher, pairs, squared, DMDSettings(**SETTINGS | changes), fitting)
+from diffusion2gan.methods.dmd import FAKE, MATCHING, denoising_loss, matching_direction
 
 
 @pytest.fixture
 def unclipped(monkeypatch):
     monkeypatch.setattr(dmd, "MAX_NORM", math.inf)
-
-
-def gradients(made, name):
-    """The gradients with which a training's optimizer makes its next step."""
-    kept = []
-
-    def keep(optimizer, *_):
-        kept.extend(weight.grad.clone() for weight in optimizer.param_groups[0]["params"])
-
-    made.optimizers[name].register_step_pre_hook(keep)
-    return kept
 
 
 def test_two_gaussians_with_the_same_deviation_differ_by_their_means():
@@ -85,14 +60,14 @@ def test_the_fake_denoiser_s_loss_is_the_error_of_the_noise():
 
 def test_the_first_direction_without_guidance_is_zero(small_teacher_folder):
     """The fake denoiser starts as the teacher."""
-    made = training(small_teacher_folder, guidance=1)
+    made = training("dmd", small_teacher_folder, guidance=1)
     assert made.step(0)["matching_loss"] < 1e-12
     assert made.step(1)["matching_loss"] > 1e-6
-    assert training(small_teacher_folder).step(0)["matching_loss"] > 1e-6  # guided
+    assert training("dmd", small_teacher_folder).step(0)["matching_loss"] > 1e-6  # guided
 
 
 def test_the_gradient_of_g_is_the_direction_and_that_of_the_regression(small_teacher_folder, unclipped):
-    made = training(small_teacher_folder, lambda_regression=0.5)
+    made = training("dmd", small_teacher_folder, lambda_regression=0.5)
     made.step(0)  # the fake denoiser is now another network than the teacher
     student, fake, teacher = made.student, made.fake, made.teacher
     (batch,) = made.batches(1)
@@ -124,7 +99,7 @@ def test_the_gradient_of_g_is_the_direction_and_that_of_the_regression(small_tea
 
 
 def test_the_fake_denoiser_learns_the_latents_that_g_made(small_teacher_folder, unclipped):
-    made = training(small_teacher_folder)
+    made = training("dmd", small_teacher_folder)
     (batch,) = made.batches(0)
     with torch.no_grad():
         x = made.student(made.fresh_noise(batch), **batch.conditions)
@@ -136,47 +111,3 @@ def test_the_fake_denoiser_learns_the_latents_that_g_made(small_teacher_folder, 
     assert made.step(0)["fake_loss"] == pytest.approx(loss.item(), rel=1e-6)
     for gradient, other in zip(kept, expected, strict=True):
         torch.testing.assert_close(gradient, other, rtol=1e-5, atol=1e-8 * other.abs().max().item() + 1e-14)
-
-
-def test_the_teacher_stays_and_every_evaluation_is_counted(small_teacher_folder):
-    made = training(small_teacher_folder)
-    before = {name: weight.clone() for name, weight in made.teacher.unet.state_dict().items()}
-    counts = dict.fromkeys(("teacher_forward", "student_forward", "fake_forward"), 0)
-    for name, unet in zip(counts, (made.teacher.unet, made.student.unet, made.fake.unet), strict=True):
-        unet.register_forward_pre_hook(lambda _, args, name=name: counts.update({name: counts[name] + len(args[0])}))
-    made.step(0)
-    torch.testing.assert_close(dict(made.teacher.unet.state_dict()), before, rtol=0, atol=0)
-    assert counts == {name: getattr(made.evaluations, name) for name in counts}
-
-
-def test_two_micro_batches_make_the_step_of_the_whole_batch(small_teacher_folder):
-    (whole, ofwhole), (halves, others) = (
-        (made := training(small_teacher_folder, Fitting(accumulation=count)), gradients(made, "student"))
-        for count in (1, 2)
-    )
-    numbers = whole.step(0), halves.step(0)
-    assert numbers[1]["matching_loss"] == pytest.approx(numbers[0]["matching_loss"])
-    assert numbers[1]["fake_loss"] == pytest.approx(numbers[0]["fake_loss"])
-    for gradient, other in zip(ofwhole, others, strict=True):
-        torch.testing.assert_close(other, gradient, rtol=1e-6, atol=1e-9 * gradient.abs().max().item() + 1e-14)
-
-
-def test_an_interrupted_training_ends_in_the_same_bits(small_teacher_folder, tmp_path):
-    def run(folder, cut_at=None):
-        made = training(small_teacher_folder)
-        step = made.step
-
-        def until_cut(number):
-            if number == cut_at:
-                raise KeyboardInterrupt
-            return step(number)
-
-        made.step = until_cut
-        train(made, Schedule(3), folder, {}, seed=0, ema_decay=0.5, checkpoint_minutes=0)
-        return {name: dict(module.state_dict()) for name, module in made.modules.items()}
-
-    whole = run(tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", cut_at=2)
-    assert whole.keys() == {"student", "fake"}
-    torch.testing.assert_close(run(tmp_path / "cut"), whole, rtol=0, atol=0)

@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from diffusion2gan.study.config import load, merge
+from diffusion2gan.study.entries import STAGES
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,9 @@ SMALLER = {
     },
     "gan": {"batch": {"base": {"size": 4}, "leading": {"size": 4}, "sdxl": {"size": 8}}, "iterations": {"base": 2}},
     "dmd": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
+    "progressive": {"batch": {"base": {"size": 4, "accumulation": 1}}, "iterations": {"base": 2}},
+    "ufogen": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
+    "lcm": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2}},
     "consistency": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2, "equal": 2}},
     "models": {
         **{name: {"resolution": 64} for name in ("pixart-alpha", "instaflow", "dmd2", "sdxl-turbo")},
@@ -56,7 +60,7 @@ def study() -> Study:
     """The study of config.yaml at this scale, on two GPUs of one node."""
     smaller = merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALLER)
     machines = {"nodes": 1, "gpus": 2}
-    for stage in ("regression", "gan", "dmd", "consistency"):
+    for stage in STAGES:
         for batch in smaller[stage]["batch"].values():
             batch |= machines
     smaller["models"]["pixart-alpha"]["steps"] = 2

@@ -11,11 +11,12 @@ from diffusion2gan.memory.training import Training
 from diffusion2gan.study import cost, plan
 from diffusion2gan.study.config import load
 from diffusion2gan.study.cost import Job
+from diffusion2gan.study.entries import STAGES
 from diffusion2gan.study.memory import GIB, Memory, training
 from diffusion2gan.study.study import Study
 
 ROOT = Path(__file__).parents[2]
-RULES = {stage: f"train_{stage}" for stage in ("regression", "gan", "dmd", "consistency")}
+RULES = {stage: f"train_{stage}" for stage in STAGES}
 
 
 def study(scale="paper", **changes):

@@ -69,7 +69,7 @@ def test_no_graph_of_the_generator_is_kept_while_the_discriminator_trains(teache
 @pytest.mark.parametrize("kind", ["diffusion", "gigagan"])
 def test_every_evaluation_of_a_step_without_r1_is_counted(teacher, kind):
     training = gan(teacher, kind)
-    counts = dict.fromkeys(("student_forward", "student_backward", "discriminator_forward", "discriminator_backward"), 0)
+    counts = {f"{network}_{way}": 0 for network in ("student", "discriminator") for way in ("forward", "backward")}
 
     def count(network, _, output):
         *_, output = output if isinstance(output, list) else [output]

@@ -53,19 +53,29 @@ class DiffusionDiscriminator(nn.Module):
         return cls(copy.deepcopy(teacher_unet).float(), z_conditioning, multi_scale).requires_grad_(True).train()
 
     def forward(
-        self, x: torch.Tensor, z: torch.Tensor, text_embeddings: torch.Tensor, **added: torch.Tensor
+        self,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        text_embeddings: torch.Tensor,
+        timesteps: int | torch.Tensor = TIMESTEP,
+        **added: torch.Tensor,
     ) -> list[torch.Tensor]:
-        """Logit maps (N, 1, h', w'), coarse to fine; positive means real."""
-        scales = self.features(x, z, text_embeddings, **added)
+        """Logit maps (N, 1, h', w'), coarse to fine; positive means real. Noisy x have other `timesteps` (N,)."""
+        scales = self.features(x, z, text_embeddings, timesteps, **added)
         read = [feature for scale in scales for feature in scale] if self.multi_scale else [scales[-1][-1]]
         return [readout(feature) for readout, feature in zip(self.readouts, read, strict=True)]
 
     def features(
-        self, x: torch.Tensor, z: torch.Tensor, text_embeddings: torch.Tensor, **added: torch.Tensor
+        self,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        text_embeddings: torch.Tensor,
+        timesteps: int | torch.Tensor = TIMESTEP,
+        **added: torch.Tensor,
     ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """For each decoder scale, coarse to fine: skip feature, feature before the block, output of the block."""
         unet = self.unet
-        time = self._time_embedding(x, text_embeddings, added)
+        time = self._time_embedding(x, text_embeddings, timesteps, added)
         h = unet.conv_in(x)
         if self.z_in is not None:
             h = h + self.z_in(z)
@@ -91,9 +101,11 @@ class DiffusionDiscriminator(nn.Module):
                 h = upsampler(h, skips[-1].shape[-2:])
         return scales
 
-    def _time_embedding(self, x: torch.Tensor, text: torch.Tensor, added: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The embedding of the fixed timestep and, for SDXL, of the added conditions."""
-        time = self.unet.time_embedding(self.unet.get_time_embed(sample=x, timestep=TIMESTEP))
+    def _time_embedding(
+        self, x: torch.Tensor, text: torch.Tensor, timesteps: int | torch.Tensor, added: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """The embedding of the timesteps and, for SDXL, of the added conditions."""
+        time = self.unet.time_embedding(self.unet.get_time_embed(sample=x, timestep=timesteps))
         added = self.unet.get_aug_embed(emb=time, encoder_hidden_states=text, added_cond_kwargs=added)
         return time if added is None else time + added
 

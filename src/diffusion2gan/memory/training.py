@@ -5,24 +5,44 @@ The memory for communication with other processes is computed: DDP's buckets, an
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.losses import PERCEPTUAL, regression_loss
 from diffusion2gan.memory.count import Count, counting
 from diffusion2gan.memory.networks import Source
 from diffusion2gan.methods.dmd import DMDTraining
+from diffusion2gan.methods.lcm import LCMTraining
+from diffusion2gan.methods.progressive import ProgressiveTraining
+from diffusion2gan.methods.ufogen import UFOGenTraining
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.consistency import ConsistencyTraining
-from diffusion2gan.settings import ConsistencySettings, DistillationSettings, DMDSettings, Fitting, GANSettings
+from diffusion2gan.settings import (
+    ConsistencySettings,
+    DistillationSettings,
+    DMDSettings,
+    Fitting,
+    GANSettings,
+    LCMSettings,
+    ProgressiveSettings,
+    UFOGenSettings,
+)
 from diffusion2gan.training.adversarial import AdversarialTraining, discriminator_of
 from diffusion2gan.training.distributed import Replicated
 from diffusion2gan.training.regression import RegressionTraining
 from diffusion2gan.training.student import GRID_COLUMNS, StudentTraining
 
 FLOAT32, BFLOAT16 = 4, 2
+KINDS = {
+    ConsistencySettings: ConsistencyTraining,
+    DMDSettings: DMDTraining,
+    LCMSettings: LCMTraining,
+    ProgressiveSettings: ProgressiveTraining,
+}
 GATHERED = 2  # blocks of weights that FSDP holds at once: the one that runs, and the next
 
 
@@ -87,7 +107,7 @@ class Training:
         sharded: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> StudentTraining:
         """The training with networks of the source. `sharded` makes what one GPU sees of a network that it trains."""
-        uses_teacher = isinstance(settings, ConsistencySettings | DMDSettings)
+        uses_teacher = isinstance(settings, ConsistencySettings | DMDSettings | LCMSettings)
         teacher, student = self.source.teacher(idle=not uses_teacher), sharded(self.source.student())
         space = PERCEPTUAL.get(settings.loss)
         metric = self.source.metric(space) if space else None
@@ -102,8 +122,11 @@ class Training:
         if isinstance(settings, GANSettings):
             discriminator = sharded(self.source.make(lambda: discriminator_of(settings, teacher)))
             return AdversarialTraining(**arguments, discriminator=discriminator)
-        kinds = {ConsistencySettings: ConsistencyTraining, DMDSettings: DMDTraining}
-        return kinds.get(type(settings), RegressionTraining)(**arguments)
+        if isinstance(settings, UFOGenSettings):
+            wanted = {"z_conditioning": False, "multi_scale": False}
+            make = partial(DiffusionDiscriminator.from_teacher, teacher.unet, **wanted)
+            return UFOGenTraining(**arguments, discriminator=sharded(self.source.make(make)))
+        return KINDS.get(type(settings), RegressionTraining)(**arguments)
 
 
 class Account:

@@ -15,7 +15,7 @@ from torch import nn
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
-from diffusion2gan.methods.denoising import Denoiser, guided
+from diffusion2gan.methods.denoising import Denoiser, guided, random_noise
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.seeds import mix
 from diffusion2gan.settings import DMDSettings, Fitting
@@ -138,7 +138,7 @@ class DMDTraining(StudentTraining):
 
     def fresh_noise(self, batch: MicroBatch) -> torch.Tensor:
         """Noise z (N, C, h, w) that belongs to no pair, another in each step."""
-        return _normal(batch, torch.Generator().manual_seed(mix(batch.part.seed, Z)))
+        return random_noise(batch, torch.Generator().manual_seed(mix(batch.part.seed, Z)))
 
     def noised(
         self, batch: MicroBatch, x: torch.Tensor, number: int, first: float, last: float
@@ -147,10 +147,4 @@ class DMDTraining(StudentTraining):
         generator, count = torch.Generator().manual_seed(mix(batch.part.seed, number)), len(self.real.alphas_cumprod)
         drawn = torch.randint(int(first * count), int(last * count), (batch.part.whole,), generator=generator)
         timesteps = drawn[batch.part.rows].to(self.device)
-        return self.scheduler.add_noise(x, _normal(batch, generator), timesteps), timesteps
-
-
-def _normal(batch: MicroBatch, generator: torch.Generator) -> torch.Tensor:
-    """The rows of a micro-batch (N, C, h, w) of standard normal noise for the whole batch."""
-    whole = torch.randn(batch.part.whole, *batch.z.shape[1:], generator=generator)
-    return whole[batch.part.rows].to(batch.z)
+        return self.scheduler.add_noise(x, random_noise(batch, generator), timesteps), timesteps

@@ -52,9 +52,9 @@ def _check_data(study: "Study", run: Run) -> None:
 
 
 def _check_init(study: "Study", run: Run) -> None:
-    """A GAN starts from another run; the other stages do not."""
+    """A GAN starts from another run, and a progressive student may; the other stages do not."""
     where, gan = f"config.yaml: runs.{run.name}", run.stage == "gan"
-    if gan != (run.init is not None):
+    if gan != (run.init is not None) and run.stage != "progressive":
         problem = "has no `init`: name the run it starts from" if gan else f"is a {run.stage} run: it takes no `init`"
         raise UserError(f"{where} {problem}")
     seen = [run.name]

@@ -28,12 +28,14 @@ from diffusion2gan.settings import (
     GANSettings,
     Guidance,
     HeldOut,
+    LCMSettings,
     LossSettings,
     LossTimingSettings,
     LPIPSSide,
     PictureMetric,
     PipelineScheduler,
     Positive,
+    ProgressiveSettings,
     PromptFilter,
     ReconstructionSettings,
     RegressionSettings,
@@ -50,6 +52,7 @@ from diffusion2gan.settings import (
     ToyEDMSettings,
     ToySceneSettings,
     ToySettings,
+    UFOGenSettings,
     VGGSettings,
 )
 from diffusion2gan.validation import SettingsModel
@@ -58,6 +61,9 @@ STAGES = {
     "regression": RegressionSettings,
     "gan": GANSettings,
     "dmd": DMDSettings,
+    "progressive": ProgressiveSettings,
+    "ufogen": UFOGenSettings,
+    "lcm": LCMSettings,
     "consistency": ConsistencySettings,
 }
 
@@ -213,7 +219,7 @@ class RunEntry(optional(*STAGES.values(), without=("iterations", "batch_size")))
     dataset: Name | None = Field(None, description="dataset of pairs to train on")
     teacher: Name | None = Field(None, description="teacher of Consistency Distillation, which needs no pairs")
     images: Name | None = Field(None, description="benchmark whose images Consistency Distillation trains on")
-    init: Name | None = Field(None, description="the run that a GAN starts from")
+    init: Name | None = Field(None, description="the run that a GAN or a progressive student starts from")
     batch: Name | None = Field(None, description="a name under `batch` of the stage")
     iterations: Name | None = Field(None, description="a name under `iterations` of the stage")
 
@@ -403,6 +409,9 @@ class Configuration(Entry):
     regression: StageEntry
     gan: StageEntry
     dmd: StageEntry
+    progressive: StageEntry
+    ufogen: StageEntry
+    lcm: StageEntry
     consistency: StageEntry
     models: dict[str, ModelEntry]
     gpu_memory: float = Field(0, ge=0, description="GiB of a GPU, which every job has to fit; 0: not checked")

@@ -2,11 +2,12 @@
 
 import time
 
+import torch
 from torch import nn
 
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.training import distributed
-from diffusion2gan.training.student import MAX_NORM, StudentTraining
+from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining
 
 
 class RegressionTraining(StudentTraining):
@@ -18,6 +19,10 @@ class RegressionTraining(StudentTraining):
         count = self.settings.batch_size
         return Evaluations(student_forward=count, student_backward=count)
 
+    def loss_of(self, batch: MicroBatch) -> torch.Tensor:
+        """The loss of a micro-batch, a scalar."""
+        return self.loss(self.generate(batch), batch.x, batch.part)
+
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
         optimizer, batches = self.optimizers["student"], self.batches(step)
@@ -27,7 +32,7 @@ class RegressionTraining(StudentTraining):
         for batch in batches:
             with distributed.no_sync(self.student, batch is not batches[-1]):
                 with self.precision():
-                    loss = self.loss(self.generate(batch), batch.x, batch.part) / len(batches)
+                    loss = self.loss_of(batch) / len(batches)
                 loss.backward()
             mean_loss += loss.detach()
         nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)

@@ -1,0 +1,96 @@
+"""What holds for the training of every method."""
+
+import pytest
+import torch
+from methods.made import METHODS, gradients, training
+
+from diffusion2gan.errors import UserError
+from diffusion2gan.settings import Fitting
+from diffusion2gan.training.loop import Schedule, train
+
+NETWORKS = {  # by method: the networks that are evaluated, each with the name of its count
+    "dmd": {"teacher": "teacher.unet", "student": "modules.student", "fake": "modules.fake"},
+    "progressive": {"teacher": "before", "student": "modules.student"},
+    "lcm": {"teacher": "teacher.unet", "student": "modules.student", "target": "target"},
+    "ufogen": {"student": "modules.student", "discriminator": "modules.discriminator"},
+}
+
+
+def network(made, path):
+    """The network at a path of attributes and keys."""
+    for name in path.split("."):
+        made = made[name] if isinstance(made, dict) else getattr(made, name)
+    return made
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("guidance", [{}, {"guidance": 1}])
+def test_the_teacher_stays_and_every_evaluation_is_counted(method, guidance, small_teacher_folder):
+    if guidance and method == "ufogen":
+        pytest.skip("UFOGen has no guidance")
+    made = training(method, small_teacher_folder, **guidance)
+    before = {name: weight.clone() for name, weight in made.teacher.unet.state_dict().items()}
+    counts = {}
+
+    def count(name, latents, output):
+        output = output[0] if isinstance(output, list) else getattr(output, "sample", output)
+        counts[f"{name}_forward"] = counts.get(f"{name}_forward", 0) + len(latents)
+        if output.requires_grad:
+            output.register_hook(lambda _: counts.update({back: counts.get(back, 0) + len(latents)}))
+        back = f"{name}_backward"
+
+    for name, path in NETWORKS[method].items():
+        network(made, path).register_forward_hook(lambda _, args, output, name=name: count(name, args[0], output))
+    made.step(0)
+    torch.testing.assert_close(dict(made.teacher.unet.state_dict()), before, rtol=0, atol=0)
+    assert counts == {name: number for name, number in vars(made.evaluations).items() if number}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_micro_batches_make_the_step_of_the_whole_batch(method, small_teacher_folder):
+    whole, halves = (training(method, small_teacher_folder, Fitting(accumulation=count)) for count in (1, 2))
+    kept = [{name: gradients(made, name) for name in made.optimizers} for made in (whole, halves)]
+    numbers = whole.step(0), halves.step(0)
+    assert numbers[0].keys() == numbers[1].keys()
+    for name in numbers[0].keys() - {"images_per_second"}:
+        assert numbers[1][name] == pytest.approx(numbers[0][name]), name
+    for name in kept[0]:
+        for gradient, other in zip(kept[0][name], kept[1][name], strict=True):
+            torch.testing.assert_close(other, gradient, rtol=1e-6, atol=1e-9 * gradient.abs().max().item() + 1e-14)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_step_has_other_noise(method, small_teacher_folder):
+    first, second = (gradients(training(method, small_teacher_folder), "student") for _ in range(2))
+    for kept, step in ((first, 0), (second, 5)):  # five batches of four are all pairs once
+        made = training(method, small_teacher_folder)
+        kept += gradients(made, "student")
+        made.indices = lambda _: torch.arange(4)
+        kept.append(made.step(step)["loss"])
+    assert first != second
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interrupted_training_ends_in_the_same_bits(method, small_teacher_folder, tmp_path):
+    def run(folder, cut_at=None):
+        made = training(method, small_teacher_folder)
+        step = made.step
+
+        def until_cut(number):
+            if number == cut_at:
+                raise KeyboardInterrupt
+            return step(number)
+
+        made.step = until_cut
+        train(made, Schedule(3), folder, {}, seed=0, ema_decay=0.5, checkpoint_minutes=0)
+        return {name: dict(module.state_dict()) for name, module in made.modules.items()}
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", cut_at=2)
+    torch.testing.assert_close(run(tmp_path / "cut"), whole, rtol=0, atol=0)
+
+
+def test_a_latent_consistency_model_is_not_sharded(small_teacher_folder):
+    with pytest.raises(UserError, match="leave out --shard"):
+        training("lcm", small_teacher_folder, Fitting(shard=True))
