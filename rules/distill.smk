@@ -1,7 +1,7 @@
 """The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3).
 
-Also the baselines that are trained here: DMD, UFOGen and progressive distillation of Tables 3 and 4, a latent
-consistency model, and Consistency Distillation of Table 6.
+Also the baselines that are trained here: DMD, UFOGen, ADD and progressive distillation of Tables 3 and 4, a
+latent consistency model, and Consistency Distillation of Table 6.
 
 Checkpoints are written beside the student. They are not declared as output, because Snakemake deletes the outputs of a
 job before it starts the job again, and a killed training must be able to resume.
@@ -112,6 +112,17 @@ use rule train_regression as train_lcm with:
         f"{WORK}/timings/train_lcm/{{run}}.tsv"
     wildcard_constraints:
         run=runs_of("lcm"),
+    priority: 0
+
+
+use rule train_regression as train_add with:
+    # Adversarial Diffusion Distillation, ADD-M (Table 4)
+    log:
+        f"{WORK}/logs/train_add/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_add/{{run}}.tsv"
+    wildcard_constraints:
+        run=runs_of("add"),
     priority: 0
 
 

@@ -24,6 +24,8 @@ from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.mix_and_match import Fractions
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
+from diffusion2gan.losses.lpips import LPIPS
+from diffusion2gan.methods.add import ADDTraining
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
@@ -62,6 +64,10 @@ CHANGED = {
     "ufogen": {
         "learning_rate": 1.1e-4, "d_learning_rate": 1.2e-4, "warmup": 4, "decay": "linear", "ema_decay": 0.2,
         "lambda_reconstruction": 0.9, "noise_levels": 5,
+    },
+    "add": {
+        "learning_rate": 1.4e-4, "d_learning_rate": 1.5e-4, "warmup": 2, "decay": "linear", "ema_decay": 0.8,
+        "lambda_distillation": 0.45, "r1_gamma_features": 0.2, "noise_levels": 3, "guidance": 5.0,
     },
     "lcm": {
         "learning_rate": 1.3e-4, "warmup": 5, "decay": "steps", "ema_decay": 0.1, "noise_levels": 6,
@@ -195,11 +201,13 @@ def build(row, commands, files, name, teacher, loss, **expected):
         "history": run / "history.csv", "metrics": run / "metrics/training.json", "samples": run / "samples/training",
     }  # fmt: skip
     space = METRICS[loss].format(teacher) if loss in METRICS else None
-    expected["lpips"] = Path(f"work/smoke/latentlpips/{space}/lpips.safetensors") if space else None
+    expected["lpips"] = (
+        Path(f"work/smoke/latentlpips/{space}/lpips.safetensors") if space else expected.pop("features", None)
+    )
     assert {option: getattr(args, option) for option in expected} == expected
     ours = {"teacher": str(files["teachers"][teacher])}
-    if space:
-        ours["lpips"] = files["metrics"][space.partition("-")[0]]
+    if expected["lpips"]:
+        ours["lpips"] = files["metrics"][expected["lpips"].parent.name.partition("-")[0]]
     if "pairs" in expected:
         ours["pairs"] = files["folder"] / expected["pairs"].name
     if "images" in expected:
@@ -219,7 +227,7 @@ def same_weights(student, unet):
 
 
 def test_every_run_of_the_study_is_here(commands):
-    assert set(commands) == {*REGRESSIONS, *GANS, "dmd", *PROGRESSIVE, "ufogen", "lcm", *CONSISTENCY}
+    assert set(commands) == {*REGRESSIONS, *GANS, "dmd", *PROGRESSIVE, "ufogen", "add-m", "lcm", *CONSISTENCY}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(commands) == set(config["runs"])
     base = Study(load(config, ROOT)).runs["gan-diffusion-z-r1"].settings  # what CHANGED hides
@@ -324,6 +332,24 @@ def test_ufogen_is_built_as_its_row_says(commands, files):
     assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (20_000, 4, "linear")
     assert training.learning_rates == {"student": 1.1e-4, "discriminator": 1.2e-4}
     assert (training.ema_decay, training.autocast) == (0.2, True)
+
+
+def test_add_is_built_as_its_row_says(commands, files):
+    features = Path("work/smoke/latentlpips/latent-sd15/lpips.safetensors")
+    given = {"pairs": Path("work/smoke/pairs/sd-cfg-3"), "features": features}
+    training = build("add-m", commands, files, "train_add", "sd15", "mse", **given)
+    assert type(training.training) is ADDTraining and training.training.averaged == "student"
+    assert same_weights(training.student, Generator.from_teacher(files["teachers"]["sd15"]))
+    trunk = LPIPS.load(files["metrics"]["latent"]).trunk
+    assert same_weights(training.training.features, trunk)
+    assert len(training.training.modules["discriminator"].heads) == len(trunk.widths)
+    settings = training.training.settings
+    assert (settings.lambda_distillation, settings.r1_gamma_features, settings.guidance) == (0.45, 0.2, 5.0)
+    assert len(training.training.levels.timesteps) == 3
+    assert (training.batch_size, training.micro_batches) == (128, 1)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (4000, 2, "linear")
+    assert training.learning_rates == {"student": 1.4e-4, "discriminator": 1.5e-4}
+    assert (training.ema_decay, training.autocast) == (0.8, True)
 
 
 def test_lcm_is_built_as_its_row_says(commands, files):

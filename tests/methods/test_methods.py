@@ -12,6 +12,7 @@ NETWORKS = {  # by method: the networks that are evaluated, each with the name o
     "dmd": {"teacher": "teacher.unet", "student": "modules.student", "fake": "modules.fake"},
     "progressive": {"teacher": "before", "student": "modules.student"},
     "lcm": {"teacher": "teacher.unet", "student": "modules.student", "target": "target"},
+    "add": {"teacher": "teacher.unet", "student": "modules.student"},
     "ufogen": {"student": "modules.student", "discriminator": "modules.discriminator"},
 }
 
@@ -91,6 +92,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(method, small_teacher_fol
     torch.testing.assert_close(run(tmp_path / "cut"), whole, rtol=0, atol=0)
 
 
-def test_a_latent_consistency_model_is_not_sharded(small_teacher_folder):
+@pytest.mark.parametrize("method", ["lcm", "add"])
+def test_a_method_that_keeps_whole_networks_is_not_sharded(method, small_teacher_folder):
     with pytest.raises(UserError, match="leave out --shard"):
-        training("lcm", small_teacher_folder, Fitting(shard=True))
+        training(method, small_teacher_folder, Fitting(shard=True))

@@ -44,6 +44,7 @@ SMALLER = {
     "progressive": {"batch": {"base": {"size": 4, "accumulation": 1}}, "iterations": {"base": 2}},
     "ufogen": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "lcm": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2}},
+    "add": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2}},
     "consistency": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2, "equal": 2}},
     "models": {
         **{name: {"resolution": 64} for name in ("pixart-alpha", "instaflow", "dmd2", "sdxl-turbo")},

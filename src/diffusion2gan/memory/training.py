@@ -15,6 +15,7 @@ from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.losses import PERCEPTUAL, regression_loss
 from diffusion2gan.memory.count import Count, counting
 from diffusion2gan.memory.networks import Source
+from diffusion2gan.methods.add import ADDTraining, FeatureHeads
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
@@ -22,6 +23,7 @@ from diffusion2gan.methods.ufogen import UFOGenTraining
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.consistency import ConsistencyTraining
 from diffusion2gan.settings import (
+    ADDSettings,
     ConsistencySettings,
     DistillationSettings,
     DMDSettings,
@@ -107,7 +109,7 @@ class Training:
         sharded: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> StudentTraining:
         """The training with networks of the source. `sharded` makes what one GPU sees of a network that it trains."""
-        uses_teacher = isinstance(settings, ConsistencySettings | DMDSettings | LCMSettings)
+        uses_teacher = isinstance(settings, ADDSettings | ConsistencySettings | DMDSettings | LCMSettings)
         teacher, student = self.source.teacher(idle=not uses_teacher), sharded(self.source.student())
         space = PERCEPTUAL.get(settings.loss)
         metric = self.source.metric(space) if space else None
@@ -126,6 +128,11 @@ class Training:
             wanted = {"z_conditioning": False, "multi_scale": False}
             make = partial(DiffusionDiscriminator.from_teacher, teacher.unet, **wanted)
             return UFOGenTraining(**arguments, discriminator=sharded(self.source.make(make)))
+        if isinstance(settings, ADDSettings):
+            features = self.source.metric("latent").trunk
+            width = teacher.unet.config.cross_attention_dim
+            discriminator = sharded(self.source.make(lambda: FeatureHeads(features.widths, width)))
+            return ADDTraining(**arguments, features=features, discriminator=discriminator)
         return KINDS.get(type(settings), RegressionTraining)(**arguments)
 
 

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from diffusion2gan.settings import (
+    ADDSettings,
     CalibrationSettings,
     ConsistencySettings,
     CostMetric,
@@ -64,6 +65,7 @@ STAGES = {
     "progressive": ProgressiveSettings,
     "ufogen": UFOGenSettings,
     "lcm": LCMSettings,
+    "add": ADDSettings,
     "consistency": ConsistencySettings,
 }
 
@@ -412,6 +414,7 @@ class Configuration(Entry):
     progressive: StageEntry
     ufogen: StageEntry
     lcm: StageEntry
+    add: StageEntry
     consistency: StageEntry
     models: dict[str, ModelEntry]
     gpu_memory: float = Field(0, ge=0, description="GiB of a GPU, which every job has to fit; 0: not checked")

@@ -196,11 +196,12 @@ class Study:
         return -(-getattr(latents, split) // latents.shard)
 
     def trunk_of(self, run: str) -> str | None:
-        """The LPIPS trunk of a run's loss: `pixel`, `latent-TEACHER`, or None."""
+        """The LPIPS trunk of a run's loss, or of ADD's features: `pixel`, `latent-TEACHER`, or None."""
         loss, teacher = self.runs[run].settings.loss, self.teacher_of(run)
         if loss == "lpips":
             return "pixel"
-        return f"latent-{teacher.name}" if loss in ("latent_lpips", "e_latent_lpips") else None
+        latent = loss in ("latent_lpips", "e_latent_lpips") or self.runs[run].stage == "add"
+        return f"latent-{teacher.name}" if latent else None
 
     def metrics_of(self, row: str) -> dict[str, list[str]]:
         """The metrics of a row on each of its benchmarks: all that its tables ask for."""

@@ -1,0 +1,167 @@
+"""Adversarial Diffusion Distillation (ADD, Sauer et al. 2023): a GAN on frozen features, and the teacher's estimate."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from diffusion2gan.discriminators.gigagan import Predictor
+from diffusion2gan.errors import UserError
+from diffusion2gan.evaluations import Evaluations
+from diffusion2gan.generator import Generator
+from diffusion2gan.losses import Loss
+from diffusion2gan.methods.denoising import Denoiser, NoiseLevels, guided, random_levels, random_noise
+from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.pairs.dataset import PairDataset
+from diffusion2gan.seeds import mix
+from diffusion2gan.settings import ADDSettings, Fitting
+from diffusion2gan.teacher import Teacher
+from diffusion2gan.training import distributed
+from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining, adamw
+
+NOISY, RENOISED = range(2)  # numbers that separate what is random in a step
+
+
+class FeatureHeads(nn.Module):
+    """D: a head on each tap of a frozen network, conditioned on the text like GigaGAN's predictors.        # ours"""
+
+    def __init__(self, widths: Sequence[int], text_width: int):
+        super().__init__()
+        self.heads = nn.ModuleList(Predictor(width, text_width) for width in widths)
+
+    def forward(self, taps: Sequence[torch.Tensor], text_embeddings: torch.Tensor) -> list[torch.Tensor]:
+        """Logits (N, 1, h, w) of each tap (N, C, h, w); `text_embeddings` (N, T, D) are averaged over the tokens."""
+        text = text_embeddings.mean(1)
+        return [head(tap, text) for head, tap in zip(self.heads, taps, strict=True)]
+
+
+def hinge_loss(real: Sequence[torch.Tensor], fake: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Σₖ E max(0, 1 - Dₖ(x)) + E max(0, 1 + Dₖ(x̂)) (Sauer et al. 2023, Eq. 3), a scalar."""
+    return sum(F.relu(1 - one).mean() + F.relu(1 + other).mean() for one, other in zip(real, fake, strict=True))
+
+
+def feature_r1(logits: Sequence[torch.Tensor], taps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """½ E Σₖ ‖∇ Dₖ‖² with respect to the taps (N, C, h, w) of real latents, a scalar that can be differentiated."""
+    gradients = torch.autograd.grad(sum(each.sum() for each in logits), taps, create_graph=True)
+    return sum(gradient.square().sum() for gradient in gradients) / (2 * len(taps[0]))
+
+
+class ADDTraining(StudentTraining):
+    """Each step improves D on features of real and generated latents, then G on D and on the teacher's estimate.
+
+    G estimates x̂ of latents with noise of one of a few levels, the first of which is pure noise. The teacher estimates
+    the latent behind x̂ with new noise. The latents x of the pairs are the data. `features` is the network whose taps D
+    sees, the VGG of LatentLPIPS; the authors have DINOv2 in pixels.                                        # ours
+    Raises UserError if `shard` is set, because FSDP has no second derivatives for R1.
+    """
+
+    def __init__(
+        self,
+        student: Generator,
+        teacher: Teacher,
+        pairs: PairDataset,
+        loss: Loss,
+        features: VGG,
+        discriminator: FeatureHeads,
+        settings: ADDSettings,
+        fitting: Fitting | None = None,
+    ):
+        if fitting and fitting.shard:
+            raise UserError("ADD keeps whole networks: leave out --shard")
+        super().__init__(student, teacher, pairs, loss, settings, fitting)
+        self.real = Denoiser(teacher.unet, student.scheduler).to(self.device)
+        self.features = features.to(self.device).requires_grad_(False).eval()
+        self.discriminator = self.add("discriminator", discriminator)
+        self.optimizers["discriminator"] = adamw(discriminator, settings.d_learning_rate)
+        self.levels = NoiseLevels(student.scheduler, settings.noise_levels)
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """Network evaluations of a step. Those of the features and of the heads, which are small, are left out."""
+        n, estimates = self.settings.batch_size, 2 if self.settings.guidance > 1 else 1
+        return Evaluations(teacher_forward=estimates * n, student_forward=2 * n, student_backward=n)
+
+    def step(self, step: int) -> dict[str, float]:
+        start = time.perf_counter()
+        batches = self.batches(step)
+        numbers = self.discriminator_step(batches)
+        numbers |= self.generator_step(batches)
+        return {name: number.item() for name, number in numbers.items()} | self.speed(step, start)
+
+    def discriminator_step(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
+        """Improve D once on the hinge loss and R1 (Sauer et al. 2023, Eq. 3). Returns its losses."""
+        optimizer, numbers = self.optimizers["discriminator"], Counter()
+
+        optimizer.zero_grad()
+        for batch in batches:
+            with torch.no_grad():
+                real, fake = self.taps(batch.x), self.taps(self.clean(batch))
+            for tap in real:
+                tap.requires_grad_()
+            text = batch.conditions["text_embeddings"]
+            with distributed.no_sync(self.discriminator, batch is not batches[-1]):
+                count = len(batch.x)  # one call, as DDP expects
+                both = [torch.cat(pair) for pair in zip(real, fake, strict=True)]
+                logits = self.discriminator(both, torch.cat([text, text]))
+                real_logits, fake_logits = [each[:count] for each in logits], [each[count:] for each in logits]
+                d_loss = hinge_loss(real_logits, fake_logits)
+                r1 = self.settings.r1_gamma_features * feature_r1(real_logits, real)
+                ((d_loss + r1) / len(batches)).backward()
+            losses = {"discriminator_loss": d_loss, "r1": r1}
+            numbers.update({name: each.detach() / len(batches) for name, each in losses.items()})
+        nn.utils.clip_grad_norm_(self.discriminator.parameters(), MAX_NORM)
+        optimizer.step()
+        return dict(numbers)
+
+    def generator_step(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
+        """Improve G once on -Σ Dₖ + λ c(t) d(x̂, x̂_φ) (Sauer et al. 2023, Eq. 1, 2 and 4). Returns its losses."""
+        optimizer, numbers = self.optimizers["student"], Counter()
+        # not wrapped: its weights get no gradient, so there is nothing to average
+        discriminator = self.modules["discriminator"].requires_grad_(False)
+
+        optimizer.zero_grad()
+        for batch in batches:
+            with distributed.no_sync(self.student, batch is not batches[-1]):
+                x = self.clean(batch)
+                logits = discriminator(self.taps(x), batch.conditions["text_embeddings"])
+                gan_loss = -sum(each.mean() for each in logits)
+                estimated, weight = self.estimate(batch, x.detach())
+                with self.precision():
+                    distillation_loss = self.loss(weight.sqrt() * x, weight.sqrt() * estimated, batch.part)
+                loss = gan_loss + self.settings.lambda_distillation * distillation_loss
+                (loss / len(batches)).backward()
+            losses = {"loss": loss, "distillation_loss": distillation_loss, "gan_loss": gan_loss}
+            numbers.update({name: each.detach() / len(batches) for name, each in losses.items()})
+        nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
+        optimizer.step()
+
+        discriminator.requires_grad_(True)
+        return dict(numbers)
+
+    def taps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The features (N, C, h, w) of latents; at each position a vector of length √C.                  # ours"""
+        weights = next(self.features.parameters())
+        return [F.normalize(tap, dim=1) * tap.shape[1] ** 0.5 for tap in self.features.features(x.to(weights.dtype))]
+
+    def clean(self, batch: MicroBatch) -> torch.Tensor:
+        """G's estimate x̂ (N, C, h, w) of the data with noise of a random level."""
+        generator = torch.Generator().manual_seed(mix(batch.part.seed, NOISY))
+        levels = random_levels(batch, self.settings.noise_levels, generator)
+        noisy = self.levels.noised(batch.x, random_noise(batch, generator), levels)
+        with self.precision():
+            return self.student(noisy, timesteps=self.levels.timesteps[levels].to(self.device), **batch.conditions)
+
+    @torch.no_grad()
+    def estimate(self, batch: MicroBatch, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The teacher's guided estimate (N, C, h, w) of the latents x with noise at any timestep t, and c(t) = αₜ."""
+        generator = torch.Generator().manual_seed(mix(batch.part.seed, RENOISED))
+        timesteps = random_levels(batch, len(self.real.alphas_cumprod), generator).to(self.device)
+        alpha_bar = self.real.alpha_bar(timesteps).to(x)
+        noisy = alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * random_noise(batch, generator).to(x)
+        with self.precision():
+            unconditional, guidance = self.teacher.unconditional, self.settings.guidance
+            estimated = guided(self.real, noisy, timesteps, batch.conditions, unconditional, guidance)
+        return estimated, alpha_bar.sqrt()
