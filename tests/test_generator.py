@@ -257,3 +257,19 @@ def test_a_timestep_outside_the_teacher_s_is_an_error():
         with pytest.raises(UserError) as said:
             Generator(torch.nn.Identity(), DDIMScheduler(), timestep)
         assert str(said.value) == f"the student's timestep is {timestep}: choose one of the teacher's, 0 to 999"
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_estimate_at_any_timestep_is_that_of_ddim(small_teacher_folder, prediction_type):
+    student = Generator.from_teacher(small_teacher_folder)
+    scheduler = DDIMScheduler.from_config(
+        student.scheduler.config, prediction_type=prediction_type, timestep_spacing="leading"
+    )
+    scheduler.set_timesteps(1000)
+    x, text, timesteps = torch.randn(3, 4, 16, 16), torch.randn(3, 16, 64), torch.tensor([0, 400, 999])
+    with torch.no_grad():
+        found = Generator(student.unet, scheduler)(x, text, timesteps)
+        for i, t in enumerate(timesteps):
+            prediction = student.unet(x[i : i + 1], t, text[i : i + 1]).sample
+            expected = scheduler.step(prediction, t, x[i : i + 1]).pred_original_sample
+            torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-4, atol=1e-4)

@@ -309,7 +309,7 @@ def test_a_progressive_student_is_built_as_its_row_says(row, commands, files):
     training = build(row, commands, files, "train_progressive", "sd15", "mse", **given)
     assert type(training.training) is ProgressiveTraining and training.training.averaged == "student"
     begun = Generator.from_teacher(files["students"]["sd15"] if init else files["teachers"]["sd15"])
-    assert same_weights(training.student, begun) and same_weights(training.training.before.unet, begun.unet)
+    assert same_weights(training.student, begun) and same_weights(training.training.previous.unet, begun.unet)
     settings = training.training.settings
     assert (settings.steps, settings.substeps, settings.guidance) == (steps, substeps, guidance)
     assert len(training.training.levels.timesteps) == steps * substeps

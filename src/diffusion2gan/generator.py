@@ -55,18 +55,20 @@ class Generator(nn.Module):
     ) -> torch.Tensor:
         """x = G(z, c): scaled latents (N, C, h, w), float32 or wider, from standard normal z (N, C, h, w).
 
-        If `timesteps` (N,) are given, z are noisy latents at these timesteps, and x their clean latents.
+        If `timesteps` (N,) are given, z are noisy latents at these timesteps, and x is the estimate of the clean ones.
         `text_embeddings` is (N, T, D); SDXL also takes `text_embeds` and `time_ids`.
         """
         conditions = {"encoder_hidden_states": text_embeddings, "added_cond_kwargs": added}
-        alpha_bar = self.alpha_bar
-        if timesteps is not None:
-            alpha_bar = self.scheduler.alphas_cumprod.to(z)[timesteps].view(-1, 1, 1, 1)
+        alpha_bar = self.alpha_bar if timesteps is None else self.alpha_bar_at(timesteps)
         prediction = self.unet(z, self.timestep if timesteps is None else timesteps, **conditions).sample
         # at t = 999 Stable Diffusion's √ᾱ is 0.07, which magnifies rounding errors 15-fold; autocast does not
         # change the precision of elementwise arithmetic
         wide = torch.promote_types(z.dtype, torch.float32)
         return x0(prediction.to(wide), z.to(wide), alpha_bar, self.prediction_type)
+
+    def alpha_bar_at(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """ᾱ at timesteps (N,), float32 (N, 1, 1, 1)."""
+        return self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
 
     def save(self, folder: str | Path, teacher_path: str | Path) -> None:
         """Save a complete diffusers pipeline: this U-Net, a one-step scheduler, and the other parts of the teacher.

@@ -164,8 +164,16 @@ class ProgressiveSettings(DistillationSettings):
     """Progressive distillation (Salimans & Ho 2022; Meng et al. 2023), a baseline of Table 4."""
 
     steps: Count = Field(description="N: steps in which the student samples")
-    substeps: Count = Field(2, description="steps of the network before that one step of the student replaces")
+    substeps: Count = Field(2, description="steps of the previous network that one step of the student replaces")
     guidance: Guidance = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> "ProgressiveSettings":
+        if self.loss != "mse":
+            raise ValueError(f"progressive distillation weighs squared errors: set loss: mse instead of {self.loss}")
+        if self.substeps == 1 and self.guidance == 1:
+            raise ValueError("one substep without guidance changes nothing: set substeps: 2, or guidance above 1")
+        return self
 
 
 class LCMSettings(DistillationSettings):
@@ -281,7 +289,7 @@ class SamplingSettings(SettingsModel):
     model: str = Field(description="a student, a teacher or a published pipeline: a folder or a hub id")
     scheduler: Literal["student", Solver, PipelineScheduler] = Field(
         "student",
-        description="student: the single step of a student; ddim, dpm-solver, heun: a solver of a teacher; "
+        description="student: the steps of a student; ddim, dpm-solver, heun: a solver of a teacher; "
         "own, euler, lcm, rectified-flow: a scheduler of a published pipeline",
     )
     steps: Count = Field(1, description="steps of the scheduler")

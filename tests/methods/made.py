@@ -25,20 +25,21 @@ METHODS = {
 }
 
 
-def training(method, folder, fitting=None, **changes):
-    """A training whose student and teacher are the pipeline in `folder`."""
+def training(method, folder, fitting=None, double=True, **changes):
+    """A training whose student and teacher are the pipeline in `folder`, in double precision unless `double` is off."""
     kind, settings, own = METHODS[method]
-    teacher, pairs = Teacher(folder, "cpu", torch.float64), InMemory()
-    pairs.x = pairs.x.double()
-    given = {"student": Generator.from_teacher(folder).double(), "teacher": teacher, "pairs": pairs, "loss": squared}
+    dtype = torch.float64 if double else torch.float32
+    teacher, pairs = Teacher(folder, "cpu", dtype), InMemory()
+    pairs.x = pairs.x.to(dtype)
+    given = {"student": Generator.from_teacher(folder).to(dtype), "teacher": teacher, "pairs": pairs, "loss": squared}
+    torch.manual_seed(0)  # the weights of heads and readouts
     if method == "ufogen":
-        torch.manual_seed(0)  # the readout's weights
         discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=False, multi_scale=False)
-        given["discriminator"] = discriminator.double()
+        given["discriminator"] = discriminator.to(dtype)
     if method == "add":
-        torch.manual_seed(0)
-        given["features"] = VGG("latent", 4, 0, width=0.125, batch_norm=False).double()
-        given["discriminator"] = FeatureHeads(given["features"].widths, 64).double()
+        given["features"] = VGG("latent", 4, 0, width=0.125, batch_norm=False).to(dtype)
+        width = teacher.unet.config.cross_attention_dim
+        given["discriminator"] = FeatureHeads(given["features"].widths, width).to(dtype)
     return kind(**given, settings=settings(**SETTINGS | own | changes), fitting=fitting)
 
 

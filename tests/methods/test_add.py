@@ -47,18 +47,18 @@ def test_the_gradient_of_g_is_that_of_equation_4(small_teacher_folder, monkeypat
     text, empty = batch.conditions["text_embeddings"], teacher.encode_text([""] * 4)["text_embeddings"]
     seen = {}
     forward = made.modules["student"].forward
-    estimate = made.real.forward
+    estimate = made.denoiser.forward
 
     def student(noisy, *, timesteps, **conditions):
         seen.update(noisy=noisy, timesteps=timesteps)
         return forward(noisy, timesteps=timesteps, **conditions)
 
-    def denoiser(noisy, timesteps, **conditions):
+    def denoiser(noisy, *, timesteps, **conditions):
         seen.update(renoised=noisy[:4], t=timesteps[:4])
-        return estimate(noisy, timesteps, **conditions)
+        return estimate(noisy, timesteps=timesteps, **conditions)
 
     monkeypatch.setattr(made.modules["student"], "forward", student)
-    monkeypatch.setattr(made.real, "forward", denoiser)
+    monkeypatch.setattr(made.denoiser, "forward", denoiser)
     made.optimizers["discriminator"].param_groups[0].update(lr=0.0, weight_decay=0.0)  # so that G sees the same D
     weights = [weight.clone() for weight in made.student.parameters()]
     kept = gradients(made, "student")

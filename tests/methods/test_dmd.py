@@ -104,8 +104,8 @@ def test_the_fake_denoiser_learns_the_latents_that_g_made(small_teacher_folder, 
     with torch.no_grad():
         x = made.student(made.fresh_noise(batch), **batch.conditions)
     noisy, timesteps = made.noised(batch, x, FAKE, 0.0, 1.0)
-    alpha_bar = made.real.alpha_bar(timesteps)
-    loss = denoising_loss(made.fake(noisy, timesteps, **batch.conditions), x, alpha_bar)
+    alpha_bar = made.real.alpha_bar_at(timesteps)
+    loss = denoising_loss(made.fake(noisy, timesteps=timesteps, **batch.conditions), x, alpha_bar)
     expected = torch.autograd.grad(loss, list(made.fake.parameters()))
     kept = gradients(made, "fake")
     assert made.step(0)["fake_loss"] == pytest.approx(loss.item(), rel=1e-6)

@@ -23,7 +23,7 @@ def test_the_target_is_the_student_s_estimate_after_a_step_of_diffusers_solver(s
                 t = scheduler.timesteps[level + 1]
                 alpha = scheduler.alphas_cumprod[t].double().sqrt()
                 expected = alpha * nearer - (1 - alpha**2).sqrt() * made.target.unet(nearer, t, text).sample
-        end = made.end(batch, noisy, torch.full((4,), level))
+        end = made.consistency_target(batch, noisy, torch.full((4,), level))
         torch.testing.assert_close(end, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -31,13 +31,13 @@ def test_the_loss_compares_the_student_with_the_target_and_only_the_student_lear
     made = training("lcm", small_teacher_folder)
     (batch,) = made.batches(0)
     seen = {}
-    end = made.end
+    target = made.consistency_target
 
     def remember(*given):
-        seen.update(noisy=given[1], levels=given[2], end=end(*given))
+        seen.update(noisy=given[1], levels=given[2], end=target(*given))
         return seen["end"]
 
-    made.end = remember
+    made.consistency_target = remember
     loss = made.loss_of(batch)
     timesteps = made.levels.timesteps[seen["levels"]]
     estimated = made.student(seen["noisy"], timesteps=timesteps, **batch.conditions)

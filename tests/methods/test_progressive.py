@@ -96,7 +96,8 @@ def test_the_loss_is_the_larger_of_the_errors_of_x_and_of_the_noise(small_teache
 
 def test_a_network_learns_nothing_from_its_own_estimate(small_teacher_folder):
     """Without guidance and with one substep the target is what the network before, the student itself, says."""
-    made = training("progressive", small_teacher_folder, substeps=1)
+    made = training("progressive", small_teacher_folder, substeps=1, guidance=2)
+    made.settings = made.settings.model_copy(update={"guidance": 1.0})  # the settings refuse what changes nothing
     assert made.step(0)["loss"] < 1e-12
     assert training("progressive", small_teacher_folder, substeps=1, guidance=2).step(0)["loss"] > 1e-6
     assert training("progressive", small_teacher_folder).step(0)["loss"] > 1e-6

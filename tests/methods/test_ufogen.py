@@ -20,12 +20,12 @@ def test_the_noise_of_generated_latents_is_fresh(small_teacher_folder):
     made = training("ufogen", small_teacher_folder, batch_size=16)
     (batch,) = made.batches(0)
     given = made.diffused(batch)
-    started = given.nearer - 1
+    started = given.next_levels - 1
     before = alpha(made, started) * (started > 0).view(-1, 1, 1, 1)  # pure noise at level 0
     noises = [(given.latents - before * batch.x) / (1 - before**2).sqrt()]
-    kept = given.nearer < 4  # with noise
+    kept = given.next_levels < 4  # with noise
     for number in (REAL, FAKE):
-        noisy, signal = made.renoised(batch, batch.x, given, number), alpha(made, given.nearer)
+        noisy, signal = made.renoised(batch, batch.x, given, number), alpha(made, given.next_levels)
         noises.append((noisy - signal * batch.x)[kept] / (1 - signal[kept] ** 2).sqrt())
         torch.testing.assert_close(noisy[~kept], batch.x[~kept])  # the last level is x itself
     noises[0] = noises[0][kept]
@@ -53,8 +53,8 @@ def test_the_gradients_of_both_networks_are_those_of_equation_7(small_teacher_fo
     (batch,) = made.batches(0)
     given = made.diffused(batch)
     noises = [made.renoised(batch, torch.zeros_like(batch.x), given, number) for number in (REAL, FAKE)]
-    nearer = alpha(made, given.nearer)
-    timesteps = torch.cat([made.levels.timesteps, torch.tensor([0])])[given.nearer]
+    nearer = alpha(made, given.next_levels)
+    timesteps = torch.cat([made.levels.timesteps, torch.tensor([0])])[given.next_levels]
 
     def logits(x):
         (each,) = made.discriminator(x, batch.z, timesteps=timesteps, **batch.conditions)
@@ -87,6 +87,6 @@ def test_the_first_level_is_pure_noise(small_teacher_folder):
     made = training("ufogen", small_teacher_folder, batch_size=16)
     (batch,) = made.batches(0)
     held = made.diffused(batch)
-    for level, noisy, x in zip(held.nearer - 1, held.latents, batch.x, strict=True):
+    for level, noisy, x in zip(held.next_levels - 1, held.latents, batch.x, strict=True):
         trace = ((noisy * x).sum() / x.square().sum()).item()
         assert trace == pytest.approx(0.0 if level == 0 else alpha(made, level).item(), abs=0.15)

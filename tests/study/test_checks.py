@@ -6,6 +6,8 @@ from study.conftest import complaint
 CD = {"stage": "consistency", "loss": "lpips", "teacher": "edm-cifar10", "images": "cifar10"}
 
 
+LCM = {"stage": "lcm", "loss": "mse"}
+PROGRESSIVE = {"stage": "progressive", "loss": "mse"}
 GAN = {"stage": "gan", "discriminator": "diffusion"}
 
 
@@ -22,6 +24,45 @@ def test_an_unknown_row():
     [
         ({"runs": {"x": GAN | {"init": "regression-mce"}}}, "runs.x.init: no run 'regression-mce', did you mean 'regr"),
         ({"runs": {"x": GAN}}, "runs.x has no `init`: name the run it starts from"),
+        (
+            {"runs": {"x": GAN | {"init": "sdxl-regression-elatentlpips"}}},
+            "runs.x starts from sdxl-regression-elatentlpips, a student of another teacher, sdxl: change an `init`",
+        ),
+        (
+            {"runs": {"x": GAN | {"init": "progressive-8"}}},
+            "runs.x needs a student of one step, and progressive-8 has several: change `init`",
+        ),
+        *(
+            (
+                {"runs": {"x": {"stage": stage, "loss": "mse", "dataset": "cifar10-50k"}}},
+                f"runs.x is a {stage} run, which needs latents: choose another dataset",
+            )
+            for stage in ("dmd", "ufogen", "lcm", "add")
+        ),
+        (
+            {"runs": {"x": LCM}, "lcm": {"batch": {"base": {"shard": True}}}},
+            "keeps whole networks: choose a batch without `shard`",
+        ),
+        (
+            {"runs": {"x": PROGRESSIVE | {"init": "progressive-2", "steps": 4}}},
+            "runs.x replaces 8 steps (steps × substeps), and progressive-2 is no progressive run with 8: change `init`",
+        ),
+        (
+            {"runs": {"x": PROGRESSIVE | {"init": "regression-mse", "steps": 4}}},
+            "and regression-mse is no progressive run with 8: change `init` or `steps`",
+        ),
+        (
+            {"runs": {"x": PROGRESSIVE | {"init": "progressive-8", "steps": 4, "guidance": 3}}},
+            "runs.x starts from progressive-8, which has learnt the guidance: leave out `guidance`",
+        ),
+        (
+            {"runs": {"x": PROGRESSIVE | {"steps": 4, "loss": "l1"}}},
+            "runs.x: progressive distillation weighs squared errors: set loss: mse instead of l1",
+        ),
+        (
+            {"runs": {"x": PROGRESSIVE | {"init": "progressive-8", "steps": 8, "substeps": 1}}},
+            "runs.x: one substep without guidance changes nothing: set substeps: 2, or guidance above 1",
+        ),
         ({"runs": {"x": {"stage": "gan", "init": "regression-mse"}}}, "runs.x has no discriminator"),
         ({"runs": {"x": {"discriminator": "gigagan"}}}, "runs.x is a regression run with a discriminator: set"),
         ({"runs": {"x": CD | {"discriminator": "gigagan"}}}, "runs.x is a consistency run with a discriminator: set"),

@@ -13,16 +13,15 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
-from diffusion2gan.methods.denoising import Denoiser, NoiseLevels, guided, random_levels, random_noise
+from diffusion2gan.methods.denoising import NoiseLevels, guided, random_levels, random_noise
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.dataset import PairDataset
-from diffusion2gan.seeds import mix
 from diffusion2gan.settings import ADDSettings, Fitting
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
 from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining, adamw
 
-NOISY, RENOISED = range(2)  # numbers that separate what is random in a step
+LEVEL, NOISE, TIMESTEP, FRESH = range(4)  # mixed into the seed, one for each random draw
 
 
 class FeatureHeads(nn.Module):
@@ -72,8 +71,8 @@ class ADDTraining(StudentTraining):
         if fitting and fitting.shard:
             raise UserError("ADD keeps whole networks: leave out --shard")
         super().__init__(student, teacher, pairs, loss, settings, fitting)
-        self.real = Denoiser(teacher.unet, student.scheduler).to(self.device)
-        self.features = features.to(self.device).requires_grad_(False).eval()
+        self.denoiser = Generator(teacher.unet, student.scheduler)
+        self.features = self.frozen(features)
         self.discriminator = self.add("discriminator", discriminator)
         self.optimizers["discriminator"] = adamw(discriminator, settings.d_learning_rate)
         self.levels = NoiseLevels(student.scheduler, settings.noise_levels)
@@ -98,7 +97,7 @@ class ADDTraining(StudentTraining):
         optimizer.zero_grad()
         for batch in batches:
             with torch.no_grad():
-                real, fake = self.taps(batch.x), self.taps(self.clean(batch))
+                real, fake = self.taps(batch.x), self.taps(self.generated(batch))
             for tap in real:
                 tap.requires_grad_()
             text = batch.conditions["text_embeddings"]
@@ -125,7 +124,7 @@ class ADDTraining(StudentTraining):
         optimizer.zero_grad()
         for batch in batches:
             with distributed.no_sync(self.student, batch is not batches[-1]):
-                x = self.clean(batch)
+                x = self.generated(batch)
                 logits = discriminator(self.taps(x), batch.conditions["text_embeddings"])
                 gan_loss = -sum(each.mean() for each in logits)
                 estimated, weight = self.estimate(batch, x.detach())
@@ -146,22 +145,21 @@ class ADDTraining(StudentTraining):
         weights = next(self.features.parameters())
         return [F.normalize(tap, dim=1) * tap.shape[1] ** 0.5 for tap in self.features.features(x.to(weights.dtype))]
 
-    def clean(self, batch: MicroBatch) -> torch.Tensor:
+    def generated(self, batch: MicroBatch) -> torch.Tensor:
         """G's estimate x̂ (N, C, h, w) of the data with noise of a random level."""
-        generator = torch.Generator().manual_seed(mix(batch.part.seed, NOISY))
-        levels = random_levels(batch, self.settings.noise_levels, generator)
-        noisy = self.levels.noised(batch.x, random_noise(batch, generator), levels)
+        levels = random_levels(batch, self.settings.noise_levels, LEVEL)
+        noisy = self.levels.noised(batch.x, random_noise(batch, NOISE), levels)
         with self.precision():
             return self.student(noisy, timesteps=self.levels.timesteps[levels].to(self.device), **batch.conditions)
 
     @torch.no_grad()
     def estimate(self, batch: MicroBatch, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The teacher's guided estimate (N, C, h, w) of the latents x with noise at any timestep t, and c(t) = αₜ."""
-        generator = torch.Generator().manual_seed(mix(batch.part.seed, RENOISED))
-        timesteps = random_levels(batch, len(self.real.alphas_cumprod), generator).to(self.device)
-        alpha_bar = self.real.alpha_bar(timesteps).to(x)
-        noisy = alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * random_noise(batch, generator).to(x)
-        with self.precision():
-            unconditional, guidance = self.teacher.unconditional, self.settings.guidance
-            estimated = guided(self.real, noisy, timesteps, batch.conditions, unconditional, guidance)
+        count = self.denoiser.scheduler.config.num_train_timesteps
+        timesteps = random_levels(batch, count, TIMESTEP).to(self.device)
+        alpha_bar = self.denoiser.alpha_bar_at(timesteps).to(x)
+        noisy = alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * random_noise(batch, FRESH).to(x)
+        unconditional, guidance = self.teacher.unconditional, self.settings.guidance
+        with self.full_precision():
+            estimated = guided(self.denoiser, noisy, timesteps, batch.conditions, unconditional, guidance)
         return estimated, alpha_bar.sqrt()

@@ -15,16 +15,15 @@ from torch import nn
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
-from diffusion2gan.methods.denoising import Denoiser, guided, random_noise
+from diffusion2gan.methods.denoising import guided, random_levels, random_noise
 from diffusion2gan.pairs.dataset import PairDataset
-from diffusion2gan.seeds import mix
 from diffusion2gan.settings import DMDSettings, Fitting
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
 from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining, adamw
 
 NOISED = 0.02, 0.98  # the timesteps of the distribution matching, as shares of all (Yin et al. 2024, Sec. 3.2)
-Z, MATCHING, FAKE = range(3)  # numbers that separate what is random in a step
+Z, MATCHING, FAKE = range(3)  # mixed into the seed, one for each random draw
 
 
 def matching_direction(x: torch.Tensor, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
@@ -62,7 +61,7 @@ class DMDTraining(StudentTraining):
     ):
         super().__init__(student, teacher, pairs, loss, settings, fitting)
         self.scheduler = student.scheduler
-        self.real = Denoiser(teacher.unet, self.scheduler).to(self.device)
+        self.real = Generator(teacher.unet, self.scheduler)
         fake = copy.deepcopy(self.real).to(torch.promote_types(teacher.unet.dtype, torch.float32)).requires_grad_(True)
         self.fake = self.add("fake", fake)
         self.optimizers["fake"] = adamw(fake, settings.fake_learning_rate)
@@ -118,8 +117,8 @@ class DMDTraining(StudentTraining):
             noisy, timesteps = self.noised(batch, x, FAKE, 0.0, 1.0)
             with distributed.no_sync(self.fake, batch is not batches[-1]):
                 with self.precision():
-                    estimated = self.fake(noisy, timesteps, **batch.conditions)
-                loss = denoising_loss(estimated, x, self.real.alpha_bar(timesteps)) / len(batches)
+                    estimated = self.fake(noisy, timesteps=timesteps, **batch.conditions)
+                loss = denoising_loss(estimated, x, self.real.alpha_bar_at(timesteps)) / len(batches)
                 loss.backward()
             mean_loss += loss.detach()
         nn.utils.clip_grad_norm_(self.fake.parameters(), MAX_NORM)
@@ -131,20 +130,21 @@ class DMDTraining(StudentTraining):
         """`matching_direction` at one timestep for each of G's latents x (N, C, h, w)."""
         noisy, timesteps = self.noised(batch, x, MATCHING, *NOISED)
         unconditional, guidance = self.teacher.unconditional, self.settings.guidance
-        with self.precision():
+        with self.full_precision():
             real = guided(self.real, noisy, timesteps, batch.conditions, unconditional, guidance)
-            fake = self.fake(noisy, timesteps, **batch.conditions)  # without guidance
+            fake = self.fake(noisy, timesteps=timesteps, **batch.conditions)  # without guidance
         return matching_direction(x, real, fake)
 
     def fresh_noise(self, batch: MicroBatch) -> torch.Tensor:
         """Noise z (N, C, h, w) that belongs to no pair, another in each step."""
-        return random_noise(batch, torch.Generator().manual_seed(mix(batch.part.seed, Z)))
+        return random_noise(batch, Z)
 
     def noised(
         self, batch: MicroBatch, x: torch.Tensor, number: int, first: float, last: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Noisy latents (N, C, h, w) of x, and their timesteps (N,), uniform between two shares of all."""
-        generator, count = torch.Generator().manual_seed(mix(batch.part.seed, number)), len(self.real.alphas_cumprod)
-        drawn = torch.randint(int(first * count), int(last * count), (batch.part.whole,), generator=generator)
-        timesteps = drawn[batch.part.rows].to(self.device)
-        return self.scheduler.add_noise(x, random_noise(batch, generator), timesteps), timesteps
+        count = self.scheduler.config.num_train_timesteps
+        lowest, highest = int(first * count), int(last * count)
+        timesteps = (lowest + random_levels(batch, highest - lowest, number)).to(self.device)
+        noise = random_noise(batch, number).to(x)
+        return self.scheduler.add_noise(x, noise, timesteps), timesteps

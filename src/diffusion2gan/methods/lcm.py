@@ -8,12 +8,14 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
-from diffusion2gan.methods.denoising import Denoiser, NoiseLevels, ddim_step, guided, random_levels, random_noise
+from diffusion2gan.methods.denoising import NoiseLevels, ddim_step, guided, random_levels, random_noise
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import Fitting, LCMSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training.regression import RegressionTraining
 from diffusion2gan.training.student import MicroBatch
+
+LEVEL, NOISE = range(2)  # mixed into the seed, one for each random draw
 
 
 class LCMTraining(RegressionTraining):
@@ -21,7 +23,7 @@ class LCMTraining(RegressionTraining):
 
     The latents x of the pairs are the data. f⁻ is a moving average of the student with decay μ =
     `settings.target_decay`. f is the estimate x̂₀ of the U-Net: LCM's own parametrisation differs from it by less than
-    1e-4 unless t is below 10, and no step starts there.                                                         # ours
+    1e-4 unless t is below 10, where with at most 90 noise levels no step starts.                                # ours
     Raises UserError if `shard` is set.
     """
 
@@ -37,8 +39,8 @@ class LCMTraining(RegressionTraining):
         if fitting and fitting.shard:
             raise UserError("a latent consistency model keeps whole networks: leave out --shard")
         super().__init__(student, teacher, pairs, loss, settings, fitting)
-        self.real = Denoiser(teacher.unet, student.scheduler).to(self.device)
-        self.target = copy.deepcopy(student).to(self.device).requires_grad_(False)
+        self.denoiser = Generator(teacher.unet, student.scheduler)
+        self.target = self.frozen(copy.deepcopy(student))
         self.modules["target"] = self.target
         self.levels = NoiseLevels(student.scheduler, settings.noise_levels)
 
@@ -56,22 +58,21 @@ class LCMTraining(RegressionTraining):
         return numbers
 
     def loss_of(self, batch: MicroBatch) -> torch.Tensor:
-        """d(f(xₜ, t), f⁻(x̂ₛ, s)) for neighbouring timesteps s < t (Luo et al. 2023, Eq. 8)."""
-        generator = torch.Generator().manual_seed(batch.part.seed)
-        levels = random_levels(batch, self.settings.noise_levels, generator)
-        noisy = self.levels.noised(batch.x, random_noise(batch, generator), levels)
+        """d(f(xₜ, t), f⁻(x̂ₛ, s)) for neighbouring timesteps s < t (Luo et al. 2023, Sec. 4)."""
+        levels = random_levels(batch, self.settings.noise_levels, LEVEL)
+        noisy = self.levels.noised(batch.x, random_noise(batch, NOISE), levels)
+        target = self.consistency_target(batch, noisy, levels)
         timesteps = self.levels.timesteps[levels].to(self.device)
-        estimated = self.student(noisy, timesteps=timesteps, **batch.conditions)
-        return self.loss(estimated, self.end(batch, noisy, levels), batch.part)
+        return self.loss(self.student(noisy, timesteps=timesteps, **batch.conditions), target, batch.part)
 
     @torch.no_grad()
-    def end(self, batch: MicroBatch, noisy: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    def consistency_target(self, batch: MicroBatch, noisy: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         """f⁻(x̂ₛ, s) (N, C, h, w) for noisy latents at levels (N,). A step that reaches x₀ ends there: f(x, 0) = x."""
-        timesteps, unconditional = self.levels.timesteps, self.teacher.unconditional
+        timesteps, after = self.levels.timesteps, levels + 1
         now, guidance = timesteps[levels].to(self.device), self.settings.guidance
-        x0 = guided(self.real, noisy, now, batch.conditions, unconditional, guidance)
-        nearer = ddim_step(noisy, x0, *(self.levels.alpha_bar(each, x0) for each in (levels, levels + 1)))
-        reached = levels + 1 == len(timesteps)
-        after = timesteps[(levels + 1).clamp(max=len(timesteps) - 1)].to(self.device)
-        ends = self.target(nearer, timesteps=after, **batch.conditions)
-        return torch.where(reached.view(-1, 1, 1, 1).to(self.device), nearer, ends)
+        reached = (after == len(timesteps)).view(-1, 1, 1, 1).to(self.device)
+        then = timesteps[after.clamp(max=len(timesteps) - 1)].to(self.device)
+        with self.full_precision():
+            x0 = guided(self.denoiser, noisy, now, batch.conditions, self.teacher.unconditional, guidance)
+            solved = ddim_step(noisy, x0, *(self.levels.alpha_bar(each, x0) for each in (levels, after)))
+            return torch.where(reached, solved, self.target(solved, timesteps=then, **batch.conditions))

@@ -1,39 +1,43 @@
 """Progressive distillation (Salimans & Ho 2022; with guidance, Meng et al. 2023): students with ever fewer steps.
 
-A chain of runs: the first learns guidance into one network, each other learns two DDIM steps of the run before as one.
+A chain of runs. The first trains a network to predict the guided estimate. Each later run trains one DDIM step to match
+two steps of the previous run.
 """
 
 import copy
 
 import torch
 
+from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
-from diffusion2gan.methods.denoising import Denoiser, NoiseLevels, ddim_step, guided, random_levels, random_noise
+from diffusion2gan.methods.denoising import NoiseLevels, ddim_step, guided, random_levels, random_noise
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import Fitting, ProgressiveSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training.regression import RegressionTraining
 from diffusion2gan.training.student import MicroBatch
 
+LEVEL, NOISE = range(2)  # mixed into the seed, one for each random draw
+
 
 def progressive_target(
-    noisy: torch.Tensor, solved: torch.Tensor, alpha_bar: torch.Tensor, nearer: torch.Tensor
+    noisy: torch.Tensor, solved: torch.Tensor, alpha_bar: torch.Tensor, alpha_bar_next: torch.Tensor
 ) -> torch.Tensor:
     """The x̃ (N, C, h, w) with which one DDIM step from `noisy` ends at `solved` (Salimans & Ho 2022, App. G).
 
-    `alpha_bar` and `nearer` are ᾱ before and after this step, (N, 1, 1, 1).
+    `alpha_bar` and `alpha_bar_next` are ᾱ before and after this step, (N, 1, 1, 1).
     """
-    ratio = ((1 - nearer) / (1 - alpha_bar)).sqrt()
-    return (solved - ratio * noisy) / (nearer.sqrt() - ratio * alpha_bar.sqrt())
+    ratio = ((1 - alpha_bar_next) / (1 - alpha_bar)).sqrt()
+    return (solved - ratio * noisy) / (alpha_bar_next.sqrt() - ratio * alpha_bar.sqrt())
 
 
 class ProgressiveTraining(RegressionTraining):
-    """Fit x̂ of the student to x̃, so that one of its N steps does what `substeps` steps of the run before do.
+    """Fit x̂ of the student to x̃: each of its steps ends where `substeps` DDIM steps of the previous network end.
 
-    The latents x of the pairs are the data. `student` starts as the network that it learns from. With `substeps` 1 and
-    guidance it learns the guided estimate itself.
+    The latents x of the pairs are the data. `student` starts as the previous network. With `substeps` 1 and guidance it
+    learns the guided estimate itself. Raises UserError if `shard` is set.
     """
 
     def __init__(
@@ -45,9 +49,11 @@ class ProgressiveTraining(RegressionTraining):
         settings: ProgressiveSettings,
         fitting: Fitting | None = None,
     ):
-        before = Denoiser(copy.deepcopy(student.unet), student.scheduler)
+        if fitting and fitting.shard:
+            raise UserError("progressive distillation keeps whole networks: leave out --shard")
+        previous = copy.deepcopy(student)
         super().__init__(student, teacher, pairs, loss, settings, fitting)
-        self.before = before.to(self.device).requires_grad_(False).eval()
+        self.previous = self.frozen(previous)
         self.levels = NoiseLevels(student.scheduler, settings.steps * settings.substeps)
 
     @property
@@ -58,10 +64,9 @@ class ProgressiveTraining(RegressionTraining):
         return Evaluations(teacher_forward=solved, student_forward=n, student_backward=n)
 
     def loss_of(self, batch: MicroBatch) -> torch.Tensor:
-        """d(√w x̂, √w x̃) with w = max(1, ᾱ / (1 - ᾱ)), the truncated SNR weighting (Salimans & Ho 2022, Eq. 9)."""
-        generator = torch.Generator().manual_seed(batch.part.seed)
-        levels = self.settings.substeps * random_levels(batch, self.settings.steps, generator)
-        noisy = self.levels.noised(batch.x, random_noise(batch, generator), levels)
+        """w |x̂ - x̃|² with w = max(1, ᾱ / (1 - ᾱ)), the truncated SNR weighting (Salimans & Ho 2022, Sec. 4)."""
+        levels = self.settings.substeps * random_levels(batch, self.settings.steps, LEVEL)
+        noisy = self.levels.noised(batch.x, random_noise(batch, NOISE), levels)
         target, alpha_bar = self.target(batch, noisy, levels), self.levels.alpha_bar(levels, noisy)
         timesteps = self.levels.timesteps[levels].to(self.device)
         estimated = self.student(noisy, timesteps=timesteps, **batch.conditions)
@@ -70,12 +75,13 @@ class ProgressiveTraining(RegressionTraining):
 
     @torch.no_grad()
     def target(self, batch: MicroBatch, noisy: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-        """x̃ (N, C, h, w) after `substeps` DDIM steps of the network before, from noisy latents at levels (N,)."""
-        solved, unconditional = noisy, self.teacher.unconditional
-        for level in (levels + step for step in range(self.settings.substeps)):
-            timesteps = self.levels.timesteps[level].to(self.device)
-            x0 = guided(self.before, solved, timesteps, batch.conditions, unconditional, self.settings.guidance)
-            solved = ddim_step(solved, x0, *(self.levels.alpha_bar(each, x0) for each in (level, level + 1)))
+        """x̃ (N, C, h, w) after `substeps` DDIM steps of the previous network, from noisy latents at levels (N,)."""
+        solved, guidance = noisy, self.settings.guidance
+        with self.full_precision():
+            for level in (levels + step for step in range(self.settings.substeps)):
+                timesteps, unconditional = self.levels.timesteps[level].to(self.device), self.teacher.unconditional
+                x0 = guided(self.previous, solved, timesteps, batch.conditions, unconditional, guidance)
+                solved = ddim_step(solved, x0, *(self.levels.alpha_bar(each, x0) for each in (level, level + 1)))
         first, last = (self.levels.alpha_bar(each, noisy) for each in (levels, levels + self.settings.substeps))
         return progressive_target(noisy, solved, first, last)
 

@@ -15,22 +15,21 @@ from diffusion2gan.losses import Loss
 from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss
 from diffusion2gan.methods.denoising import NoiseLevels, random_levels, random_noise
 from diffusion2gan.pairs.dataset import PairDataset
-from diffusion2gan.seeds import mix
 from diffusion2gan.settings import Fitting, UFOGenSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
 from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining, adamw
 
-NOISY, REAL, FAKE = range(3)  # numbers that separate what is random in a step
+LEVEL, NOISE, REAL, FAKE = range(4)  # mixed into the seed, one for each random draw
 
 
 @dataclass
 class Diffused:
-    """Noisy latents xₜ (N, C, h, w) for G and their timesteps (N,), and the level s < t at which D compares (N,)."""
+    """Noisy latents xₜ (N, C, h, w) for G, their timesteps (N,), and the next level s of D's inputs (N,)."""
 
     latents: torch.Tensor
     timesteps: torch.Tensor
-    nearer: torch.Tensor
+    next_levels: torch.Tensor
 
 
 class UFOGenTraining(StudentTraining):
@@ -72,14 +71,14 @@ class UFOGenTraining(StudentTraining):
         return {name: number.item() for name, number in numbers.items()} | self.speed(step, start)
 
     def discriminator_step(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
-        """Improve D once: real xₛ against generated x̂ₛ (Xu et al. 2024, Eq. 7). Returns its loss."""
+        """Improve D once: real xₛ against generated x̂ₛ (Xu et al. 2024, Sec. 4). Returns its loss."""
         optimizer, mean_loss = self.optimizers["discriminator"], 0.0
 
         optimizer.zero_grad()
         for batch in batches:
             given = self.diffused(batch)
             with torch.no_grad():  # G's graph would not fit beside D's
-                generated = self.renoised(batch, self.clean(batch, given), given, FAKE)
+                generated = self.renoised(batch, self.estimate(batch, given), given, FAKE)
             real = self.renoised(batch, batch.x, given, REAL)
             with distributed.no_sync(self.discriminator, batch is not batches[-1]):
                 with self.precision():
@@ -92,7 +91,7 @@ class UFOGenTraining(StudentTraining):
         return {"discriminator_loss": mean_loss}
 
     def generator_step(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
-        """Improve G once on D's score of x̂ₛ and on λ d(x̂₀, x) (Xu et al. 2024, Eq. 7). Returns its losses."""
+        """Improve G once on D's score of x̂ₛ and on λ d(x̂₀, x) (Xu et al. 2024, Sec. 4). Returns its losses."""
         optimizer, numbers = self.optimizers["student"], Counter()
         # not wrapped: its weights get no gradient, so there is nothing to average
         discriminator = self.modules["discriminator"].requires_grad_(False)
@@ -101,7 +100,7 @@ class UFOGenTraining(StudentTraining):
         for batch in batches:
             given = self.diffused(batch)
             with distributed.no_sync(self.student, batch is not batches[-1]):
-                x = self.clean(batch, given)
+                x = self.estimate(batch, given)
                 generated = self.renoised(batch, x, given, FAKE)
                 with self.precision():
                     reconstruction_loss = self.loss(x, batch.x, batch.part)
@@ -118,30 +117,22 @@ class UFOGenTraining(StudentTraining):
 
     def diffused(self, batch: MicroBatch) -> Diffused:
         """What G starts from: the data with noise of a random level, the first of which is pure noise."""
-        generator = _generator(batch, NOISY)
-        levels = random_levels(batch, self.settings.noise_levels, generator)
-        noisy = self.levels.noised(batch.x, random_noise(batch, generator), levels)
+        levels = random_levels(batch, self.settings.noise_levels, LEVEL)
+        noisy = self.levels.noised(batch.x, random_noise(batch, NOISE), levels)
         return Diffused(noisy, self.levels.timesteps[levels].to(self.device), levels + 1)
 
-    def clean(self, batch: MicroBatch, given: Diffused) -> torch.Tensor:
+    def estimate(self, batch: MicroBatch, given: Diffused) -> torch.Tensor:
         """G's estimate x̂₀ (N, C, h, w)."""
         with self.precision():
             return self.student(given.latents, timesteps=given.timesteps, **batch.conditions)
 
     def renoised(self, batch: MicroBatch, x: torch.Tensor, given: Diffused, number: int) -> torch.Tensor:
-        """√ᾱₛ x + √(1 - ᾱₛ) ε (N, C, h, w) with fresh noise; x itself at the last level."""
-        alpha_bar = self.levels.alpha_bar(given.nearer, x)
-        noise = random_noise(batch, _generator(batch, number)).to(x)
-        return alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise
+        """√ᾱₛ x + √(1 - ᾱₛ) ε (N, C, h, w) with fresh noise, drawn by its `number`; x itself at the last level."""
+        return self.levels.noised(x, random_noise(batch, number).to(x), given.next_levels)
 
     def score(
         self, discriminator: nn.Module, batch: MicroBatch, latents: torch.Tensor, given: Diffused
     ) -> list[torch.Tensor]:
-        """D's logits of latents with noise of level s, given s."""
-        clean = torch.tensor([TIMESTEP])
-        timesteps = torch.cat([self.levels.timesteps, clean])[given.nearer].to(self.device)
+        """D's logit maps (N, 1, h', w') of latents (N, C, h, w) with noise of level s, given s."""
+        timesteps = torch.cat([self.levels.timesteps, torch.tensor([TIMESTEP])])[given.next_levels].to(self.device)
         return discriminator(latents, batch.z, timesteps=timesteps, **batch.conditions)
-
-
-def _generator(batch: MicroBatch, number: int) -> torch.Generator:
-    return torch.Generator().manual_seed(mix(batch.part.seed, number))

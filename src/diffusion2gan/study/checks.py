@@ -7,17 +7,21 @@ from diffusion2gan.study.entries import DatasetEntry, TableEntry
 from diffusion2gan.study.names import known
 from diffusion2gan.study.runs import Run
 
+WHOLE = {"progressive", "lcm", "add"}  # stages whose networks cannot be sharded
+
 if TYPE_CHECKING:
     from diffusion2gan.study.study import Study
 
 
 def check(study: "Study") -> None:
     """Raise UserError for a name that refers to nothing, or to something that does not fit."""
+    for data in study.datasets.values():
+        _check_dataset(study, data)
     for run in study.runs.values():
         _check_data(study, run)
         _check_init(study, run)
-    for data in study.datasets.values():
-        _check_dataset(study, data)
+        if run.stage == "progressive":
+            _check_progressive(study, run)
     for model in study.models.values():
         if model.teacher is not None:
             known("teacher", model.teacher, study.teachers, f"models.{model.name}")
@@ -42,6 +46,10 @@ def _check_data(study: "Study", run: Run) -> None:
         known("dataset", run.dataset, study.datasets, where)
         if run.teacher or run.images:
             raise UserError(f"config.yaml: {where} learns from pairs: it takes no teacher and no images")
+        if run.stage != "regression" and study.teacher_of(run.name).space == "pixel":
+            raise UserError(f"config.yaml: {where} is a {run.stage} run, which needs latents: choose another dataset")
+        if run.stage in WHOLE and run.batch.shard:
+            raise UserError(f"config.yaml: {where} keeps whole networks: choose a batch without `shard`")
         return
     if run.dataset or not (run.teacher and run.images):
         raise UserError(f"config.yaml: {where} learns without pairs: give it teacher and images, and no dataset")
@@ -49,6 +57,21 @@ def _check_data(study: "Study", run: Run) -> None:
     if space != "pixel" or loss not in ("lpips", "mse"):
         raise UserError(f"config.yaml: {where} works in pixels: give it a pixel teacher, and the loss lpips or mse")
     study.benchmark(run.images, f"{where}.images")
+
+
+def _check_progressive(study: "Study", run: Run) -> None:
+    """A progressive run halves the steps of another one, or learns the guidance of its teacher."""
+    settings, where = run.settings, f"config.yaml: runs.{run.name}"
+    if run.init is None:
+        return
+    init, before = study.runs[run.init], settings.steps * settings.substeps
+    if getattr(init.settings, "steps", None) != before:
+        raise UserError(
+            f"{where} replaces {before} steps (steps × substeps), and {run.init} is no progressive run with {before}: "
+            "change `init` or `steps`"
+        )
+    if settings.guidance > 1:
+        raise UserError(f"{where} starts from {run.init}, which has learnt the guidance: leave out `guidance`")
 
 
 def _check_init(study: "Study", run: Run) -> None:
@@ -63,6 +86,12 @@ def _check_init(study: "Study", run: Run) -> None:
         if init in seen:
             raise UserError(f"{where} starts from itself: {' -> '.join([*seen, init])}; change an `init`")
         seen.append(init)
+    if run.init is None:
+        return
+    if (teacher := study.teacher_of(run.init).name) != study.teacher_of(run.name).name:
+        raise UserError(f"{where} starts from {run.init}, a student of another teacher, {teacher}: change an `init`")
+    if gan and getattr(study.runs[run.init].settings, "steps", 1) > 1:
+        raise UserError(f"{where} needs a student of one step, and {run.init} has several: change `init`")
 
 
 def _check_dataset(study: "Study", data: DatasetEntry) -> None:

@@ -91,7 +91,7 @@ def kind(study: Study, job: Job) -> tuple[str, str]:
 
 
 def units(study: Study, job: Job) -> float:
-    """The units of work of a job: pairs, training samples or images; 1 for any other job."""
+    """The units of work of a job: pairs, training samples, images, or a student's steps; 1 for any other job."""
     if job.rule == "generate_pairs":
         data = study.datasets[job.wildcards["dataset"]]
         return data.made / data.shards
@@ -99,7 +99,9 @@ def units(study: Study, job: Job) -> float:
         run = study.runs[job.wildcards["run"]]
         return run.settings.iterations * run.batch.size
     if job.rule in SAMPLINGS:
-        return pictures(study, job.rule, job.wildcards)
+        row = job.wildcards["run"]
+        steps = study.sampling(row)["steps"] if row in study.runs else 1
+        return steps * pictures(study, job.rule, job.wildcards)
     return 1
 
 

@@ -42,6 +42,8 @@ def build(config: Configuration, name: str) -> Run:
     if stray := sizes.said().keys() - kind.model_fields - set(StageEntry.__annotations__):
         raise UserError(f"scales/{config.scale}.yaml: {stage} has no setting '{min(stray)}': leave it out")
     given = {each: value for each, value in (sizes.said() | said).items() if each in kind.model_fields}
+    if "guidance" in kind.model_fields and said.get("init") is None and said.get("dataset") in config.datasets:
+        given.setdefault("guidance", config.datasets[said["dataset"]].guidance or 1.0)  # as in the data
     batch, iterations = _sizes(config, stage, said)
     try:
         settings = kind(**given | {"batch_size": batch.size, "iterations": iterations})

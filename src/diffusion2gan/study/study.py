@@ -144,7 +144,7 @@ class Study:
         return self.teachers[source.teacher or self.datasets[source.dataset].teacher]
 
     def sampling(self, row: str) -> dict:
-        """How a row is sampled: a student in its own steps, a teacher with its solver, a baseline as its entry says."""
+        """How a row is sampled: a student in its steps, a teacher with its solver, a baseline as its entry says."""
         if row in self.runs:
             return {"scheduler": "student", "steps": getattr(self.runs[row].settings, "steps", 1), "guidance": 0}
         model = self.models[row]

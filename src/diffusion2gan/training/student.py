@@ -66,6 +66,8 @@ class StudentTraining:
         self.reader = ReadAhead(pairs, pin=self.device.type == "cuda")
         self.text = TextEmbeddings(teacher, pairs.captions)
         self.precision = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=settings.autocast)
+        # for targets: bfloat16 would be magnified 15-fold where the teacher predicts ε
+        self.full_precision = partial(torch.autocast, self.device.type, enabled=False)
         if self.fitting.gradient_checkpointing and hasattr(teacher, "vae"):
             teacher.vae.enable_gradient_checkpointing()
         self.modules = {}
@@ -83,6 +85,11 @@ class StudentTraining:
         layout = torch.channels_last if fast else torch.contiguous_format
         self.modules[name] = module.to(self.device, memory_format=layout).train()
         return distributed.wrap(module, self.fitting.shard, half=self.settings.autocast)
+
+    def frozen(self, module: nn.Module) -> nn.Module:
+        """A network of the training that it does not train, on its device and in the faster layout."""
+        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+        return module.to(self.device, memory_format=layout).requires_grad_(False).eval()
 
     def generate(self, batch: MicroBatch) -> torch.Tensor:
         """G(z, c): latents (N, C, h, w)."""
