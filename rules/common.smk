@@ -81,6 +81,7 @@ FID_AGAINST = {
     "fid_seconds": ("table3", "inference_seconds"),
     "fid_cost": ("table7", "device_days"),
     "nfe": ("table6", "nfe_million"),
+    "methods": ("table8", "nfe_total_million"),
 }
 TABLES_OF_FIGURES = ["figure2", "figure3", *([] if STUDY.lacks(STUDY.human_study) else ["human_study"])]
 

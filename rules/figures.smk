@@ -236,7 +236,7 @@ rule make_figure5:
 
 
 rule make_figure_fid:
-    """Table 3, 6 or 7 as a figure: FID against seconds per image, network evaluations, or days of training."""
+    """Table 3, 6, 7 or 8 as a figure: FID against seconds per image, network evaluations, or days of training."""
     input:
         "src/scripts/report/make_figure_fid.py",
         table=lambda w: f"results/{FID_AGAINST[w.figure][0]}.csv",

@@ -1,8 +1,8 @@
-"""Tables 1–7 and single runs: measured numbers beside the paper's.
+"""Tables 1–8 and single runs: measured numbers beside the paper's.
 
 `results/` holds the scale that ran last. The scale is a parameter, so another scale rebuilds the tables.
 
-Needs: metrics. Makes: results/table1.csv … table7.csv, results/seeds/ (the same seed by seed), results/runs/{run}.csv,
+Needs: metrics. Makes: results/table1.csv … table8.csv, results/seeds/ (the same seed by seed), results/runs/{run}.csv,
 results/claims.csv, results/pages/ (tables and claims in Markdown)
 """
 

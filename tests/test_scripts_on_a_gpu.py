@@ -1,6 +1,7 @@
 """Every script that runs a network runs it on the GPU if there is one. None is needed here: each script is stopped
 where it first hands its device on."""
 
+import importlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from built import pairs
+from methods.made import METHODS
 
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.prompts import choose_prompts
@@ -91,12 +93,22 @@ def play(folder):
     return train_gan, "Teacher", train_gan.Arguments(**TRAINING, pairs=FILE, init=FILE)
 
 
+def distil(name):
+    def method(folder):
+        script = importlib.import_module(f"scripts.distill.train_{name}")
+        own = {"steps": 4} if name == "progressive" else {}
+        return script, "Teacher", script.Arguments(**TRAINING, **own, pairs=FILE)
+
+    method.__name__ = name
+    return method
+
+
 def be_consistent(folder):
     return train_consistency, "PixelTeacher", train_consistency.Arguments(**TRAINING, images=FILE)
 
 
 SCRIPTS = [encode, draw, calibrate, calibrate_latents, descend, time, solve, rate, inspect]
-SCRIPTS += [regress, play, be_consistent]
+SCRIPTS += [regress, play, be_consistent, *map(distil, METHODS)]
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["gpu", "cpu"])

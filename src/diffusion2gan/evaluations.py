@@ -38,6 +38,7 @@ class Evaluations:
         The paper counts 35 per pair and one per example for regression, and two per example for Consistency
         Distillation (819.2 M = 800,000 × 512 × 2). Consistency Distillation evaluates four networks per example; we
         count student and target, and leave out the two teacher evaluations of Heun's step.                  # ours
+        `nfe_total_million` counts all forward passes, and each backward pass as two of them.                # ours
         """
         trained = self.student_forward + self.fake_forward + self.discriminator_forward
         forward = self.pairs_forward + trained + self.target_forward
@@ -46,6 +47,7 @@ class Evaluations:
             "nfe_million": forward / MILLION,
             "nfe_forward_million": (forward + self.teacher_forward) / MILLION,
             "nfe_backward_million": backward / MILLION,
+            "nfe_total_million": (forward + self.teacher_forward + 2 * backward) / MILLION,
         }
 
     def times(self, steps: int) -> "Evaluations":

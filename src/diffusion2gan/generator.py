@@ -1,4 +1,4 @@
-"""The one-step student G(z, c): the teacher's U-Net at a fixed timestep, its prediction converted to x₀ (Sec. 3)."""
+"""The student G(z, c): the teacher's U-Net at a fixed timestep, its prediction converted to x₀ (Sec. 3)."""
 
 from pathlib import Path
 

@@ -50,6 +50,7 @@ CostMetric = Literal[  # of training a run
     "nfe_million",
     "nfe_forward_million",
     "nfe_backward_million",
+    "nfe_total_million",
 ]
 METRICS, SPEED, COST = get_args(PictureMetric), get_args(SpeedMetric), get_args(CostMetric)
 ENCODED = 64  # images or judgements that are encoded together

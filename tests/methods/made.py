@@ -1,5 +1,8 @@
 """Trainings of each method on few pairs, in double precision."""
 
+import copy
+from functools import cache
+
 import torch
 from built import InMemory
 from training.small_gan import squared
@@ -29,9 +32,10 @@ def training(method, folder, fitting=None, double=True, **changes):
     """A training whose student and teacher are the pipeline in `folder`, in double precision unless `double` is off."""
     kind, settings, own = METHODS[method]
     dtype = torch.float64 if double else torch.float32
-    teacher, pairs = Teacher(folder, "cpu", dtype), InMemory()
+    teacher, pairs = loaded(folder, dtype), InMemory()
     pairs.x = pairs.x.to(dtype)
-    given = {"student": Generator.from_teacher(folder).to(dtype), "teacher": teacher, "pairs": pairs, "loss": squared}
+    student = Generator(copy.deepcopy(teacher.unet).requires_grad_(True), teacher.scheduler)
+    given = {"student": student, "teacher": teacher, "pairs": pairs, "loss": squared}
     torch.manual_seed(0)  # the weights of heads and readouts
     if method == "ufogen":
         discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=False, multi_scale=False)
@@ -41,6 +45,12 @@ def training(method, folder, fitting=None, double=True, **changes):
         width = teacher.unet.config.cross_attention_dim
         given["discriminator"] = FeatureHeads(given["features"].widths, width).to(dtype)
     return kind(**given, settings=settings(**SETTINGS | own | changes), fitting=fitting)
+
+
+@cache
+def loaded(folder, dtype=torch.float64):
+    """A teacher that is read once, because no training changes it."""
+    return Teacher(folder, "cpu", dtype)
 
 
 def gradients(made, name):

@@ -53,9 +53,12 @@ def test_a_number_of_each_table_is_as_printed(table, row, metric, value):
     assert numbers[row, metric] == value
 
 
-def test_a_table_the_paper_lacks_is_named():
-    with pytest.raises(UserError, match="table8"):
-        inputs.read_paper("table8")
+def test_a_table_that_the_paper_lacks_has_measured_numbers_alone(tmp_path):
+    assert inputs.read_paper("table8").empty
+    frame = tables.aggregate_table("table8", ["a"], [record("a", fid=3.0)], inputs.read_paper("table8"), "toy", ["fid"])
+    (line,) = lines(frame, tmp_path / "table8.csv")
+    assert (line["label"], line["source"], float(line["fid"]), line["fid_paper"]) == ("a", "measured", 3.0, "")
+    assert "a" in display.for_terminal(frame)
 
 
 def test_measured_and_reported_never_mix(tmp_path):

@@ -9,7 +9,7 @@ from diffusion2gan.study.paths import Paths
 
 SECOND = ("kid", "fid_second", "kid_second")
 TABLE8 = [
-    "steps", "clip_score", "precision", "recall", "held_out_error", "nfe_forward_million", "nfe_backward_million",
+    "steps", "clip_score", "precision", "recall", "held_out_error", "nfe_total_million",
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import torch
 from forked import in_processes
+from methods.made import METHODS
 from training import worker
 
 from diffusion2gan.errors import UserError
@@ -99,11 +100,12 @@ def test_two_processes_are_one(expected, together, fitting, kind):
     check(result, expected(kind, 2, 2))
 
 
-def test_two_processes_of_dmd_are_one(files, together):
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_of_a_method_are_one(method, files, together):
     *given, folder = files
-    result = torch.load(together / "accumulated-dmd.pt", weights_only=True)
+    result = torch.load(together / f"method-{method}.pt", weights_only=True)
     assert result["processes"] == 2
-    check(result, worker.outcome("dmd", *given, folder / "alone-dmd", Fitting()))
+    check(result, worker.outcome(method, *given, folder / f"alone-{method}", Fitting()))
 
 
 def test_two_nodes_shard_within_and_replicate_across(expected, nodes):

@@ -135,6 +135,6 @@ def test_a_resumed_average_has_its_decay_by_name(tmp_path):
         def step(self, step):
             return {"loss": 0.0}
 
-    train(Still(), Schedule(2), tmp_path, {}, seed=0, ema_decay=0.5)
+    train(Still(), Schedule(2), tmp_path, {}, seed=0, ema_decay=0.5, checkpoint_minutes=0)
     with pytest.raises(UserError, match=r"\(ema_decay was 0.5 and is 0.25\)"):
         train(Still(), Schedule(2), tmp_path, {}, seed=0, ema_decay=0.25)

@@ -3,12 +3,15 @@
 In double precision, because Adam makes whole steps of gradients that are nothing but rounding.
 """
 
-from contextlib import contextmanager, nullcontext
+import copy
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from built import InMemory
+from methods import made
+from methods.made import METHODS
 from torch import distributed as dist
 from torch.distributed.tensor import DTensor
 
@@ -17,11 +20,9 @@ from diffusion2gan.discriminators.r1 import single_sample_r1
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import regression_loss
-from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.networks.vgg import VGG
-from diffusion2gan.settings import DMDSettings, Fitting, GANSettings, LossSettings, RegressionSettings, VGGSettings
-from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import checkpoint, distributed
+from diffusion2gan.settings import Fitting, GANSettings, LossSettings, RegressionSettings, VGGSettings
+from diffusion2gan.training import distributed
 from diffusion2gan.training.adversarial import AdversarialTraining
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.lpips.classification import LatentBatches, VGGTraining
@@ -32,24 +33,25 @@ PAIRS = 20
 
 
 def training_of(kind: str, teacher_folder: str, metric: str, fitting: Fitting) -> RegressionTraining | VGGTraining:
-    """A regression, a GAN with either discriminator, DMD, or a VGG without batch statistics, on batches of 8."""
+    """A regression, a GAN with either discriminator, a method, or a VGG without batch statistics, on batches of 8."""
     torch.manual_seed(0)
     if kind == "vgg":
         batches = LatentBatches(torch.randn(20, 4, 16, 16), torch.arange(20) % 3, 8, 0, *distributed.parts(8))
         network = VGG("latent", 4, 3, width=0.125, batch_norm=False).float()
         settings = {"classes": 3, "iterations": STEPS, "batch_size": 8, "learning_rate": 1e-3, "label_smoothing": 0.1}
         return VGGTraining(network, batches, VGGSettings(**settings))
-    teacher, pairs = Teacher(teacher_folder, "cpu", torch.float64), InMemory(count=PAIRS)
+    if kind in METHODS:
+        return made.training(kind, teacher_folder, fitting, batch_size=8, learning_rate=1e-3, seed=5)
+    teacher, pairs = made.loaded(teacher_folder), InMemory(count=PAIRS)
     pairs.held_out = range(17, PAIRS)  # not a multiple of the rows of a process
     common = {
-        "student": Generator.from_teacher(teacher_folder).double(), "teacher": teacher, "pairs": pairs,
+        "student": Generator(copy.deepcopy(teacher.unet).requires_grad_(True), teacher.scheduler),
+        "teacher": teacher, "pairs": pairs,
         "loss": regression_loss(LossSettings(loss="e_latent_lpips"), Path(metric)), "fitting": fitting,
     }  # fmt: skip
     settings = {"loss": "e_latent_lpips", "iterations": STEPS, "batch_size": 8, "learning_rate": 1e-3, "seed": 5}
     if kind == "regression":
         return RegressionTraining(**common, settings=RegressionSettings(**settings))
-    if kind == "dmd":
-        return DMDTraining(**common, settings=DMDSettings(**settings, fake_learning_rate=1e-3))
     settings |= {"d_learning_rate": 1e-3, "lambda_gan": 0.5}
     if kind == "gigagan":
         discriminator = GigaGANDiscriminator(teacher.latent_shape, 64, width=8, max_width=16)
@@ -78,7 +80,6 @@ def outcome(
     reduce-scatters of a step.
     """
     torch.set_default_dtype(torch.float64)
-    saves = cut_at is not None  # nobody reads the checkpoint at the end, which takes as long as the steps
     try:
         while True:
             training, sums = training_of(kind, teacher, metric, fitting), []
@@ -99,8 +100,7 @@ def outcome(
             errors = getattr(training, "errors", dict)  # a VGG has none
             saving |= {"show": lambda _, errors=errors: errors(), "show_every": 2}
             try:
-                with nullcontext() if saves else no_checkpoint():
-                    history = train(training, Schedule(STEPS), folder, {}, 0, 0.5, **saving, log_every=1)
+                history = train(training, Schedule(STEPS), folder, {}, 0, 0.5, **saving, log_every=1)
             except KeyboardInterrupt:
                 if not goes_on:
                     return parts
@@ -125,15 +125,7 @@ def r1_in_parts(counts):
     return r1
 
 
-FIRST = dict.fromkeys(("regression", "gan", "gigagan", "dmd"), "unet.conv_in.weight") | {"vgg": "blocks.0.0.weight"}
-
-
-@contextmanager
-def no_checkpoint():
-    """Trainings save nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "save", lambda *_: None)
-        yield
+FIRST = dict.fromkeys(("regression", "gan", "gigagan", *METHODS), "unet.conv_in.weight") | {"vgg": "blocks.0.0.weight"}
 
 
 @contextmanager
@@ -173,7 +165,8 @@ def two_processes(teacher: str, metric: str, out: Path) -> None:
             cut_at = 2 if fitting.shard and kind == "gan" else None
             folder = out / f"{name}-{kind}"
             keep(outcome(kind, teacher, metric, folder, fitting, cut_at), folder)
-    keep(outcome("dmd", teacher, metric, out / "accumulated-dmd", fittings["accumulated"]), out / "accumulated-dmd")
+    for kind in METHODS:
+        keep(outcome(kind, teacher, metric, out / f"method-{kind}", fittings["accumulated"]), out / f"method-{kind}")
     keep(outcome("gan", teacher, metric, out / "moved-gan", Fitting(shard=True)), out / "moved-gan")
     keep(outcome("vgg", teacher, metric, out / "ddp-vgg", Fitting()), out / "ddp-vgg")
 

@@ -56,7 +56,7 @@ def test_the_whole_study(real):
     assert ran.returncode == 0, ran.stdout
     assert not real.plan(*STUDY)
 
-    for number in range(1, 8):
+    for number in range(1, 9):
         table = pd.read_csv(results / f"table{number}.csv")
         measured = table[table["source"] == "measured"]
         assert len(measured) and (measured["fid"] > 0).all() and set(measured["scale"]) == {"smoke"}, f"table {number}"

@@ -132,7 +132,7 @@ def test_the_default_is_every_table_and_figure_that_the_scale_can_make(workflow)
     assert jobs["make_table"] == 8 and jobs["make_report"] == 1 and "unavailable" not in jobs
     figures = {rule: count for rule, count in jobs.items() if rule.startswith("make_figure")}
     assert figures == {f"make_figure{number}": 1 for number in range(1, 7)} | {
-        "make_figure_fid": 3,
+        "make_figure_fid": 4,
     }
     assert workflow.plan("--config", "scale=paper")["make_table"] == 8
 

@@ -60,7 +60,7 @@ class DiffusionDiscriminator(nn.Module):
         timesteps: int | torch.Tensor = TIMESTEP,
         **added: torch.Tensor,
     ) -> list[torch.Tensor]:
-        """Logit maps (N, 1, h', w'), coarse to fine; positive means real. Noisy x have other `timesteps` (N,)."""
+        """Logit maps (N, 1, h', w'), coarse to fine; positive means real. `timesteps` (N,) are those of noisy x."""
         scales = self.features(x, z, text_embeddings, timesteps, **added)
         read = [feature for scale in scales for feature in scale] if self.multi_scale else [scales[-1][-1]]
         return [readout(feature) for readout, feature in zip(self.readouts, read, strict=True)]

@@ -25,6 +25,7 @@ COST_AXES = {
     "inference_seconds": ("inference_seconds_paper", "seconds per image"),
     "device_days": ("a100_days_paper", "days of training on one device (in the paper, an A100)"),
     "nfe_million": ("nfe_million_paper", "network evaluations, millions"),
+    "nfe_total_million": ("nfe_total_million_paper", "network evaluations, millions; a backward pass counts as two"),
 }
 
 
@@ -116,16 +117,21 @@ def against(series: Iterable[tuple[str, pd.DataFrame]], cost: str) -> Figure:
     """FID against a cost, one line per series: its name and its rows of a table (`report.tables`).
 
     One panel has the measured numbers with their intervals, the other the paper's. The two never share a panel: their
-    FIDs use different features, and their costs come from different machines. `cost` is a name in `COST_AXES`.
+    FIDs use different features, and their costs come from different machines. `cost` is a name in `COST_AXES`. A table
+    that is not in the paper has one panel.
     """
     (reported, words), series = COST_AXES[cost], list(series)
-    panels = {"measured": (cost, "fid", "fid_interval"), "reported by the paper": (reported, "fid_paper", "")}
+    panels = {"measured": (cost, "fid", "fid_interval")}
+    if any(reported in rows and rows[reported].notna().any() for _, rows in series):
+        panels["reported by the paper"] = (reported, "fid_paper", "")
     with matplotlib.style.context(STYLE):
         longest = max(len(name) for name, _ in series)
         beside = max(1, int(WIDTH / (0.45 + 0.055 * longest)))  # number of legend names per line
         height = 2.3 + 0.16 * -(-len(series) // beside)
         figure, lines = Figure(figsize=(WIDTH, height), layout="constrained"), {}
-        for axes, (title, columns) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        for axes, (title, columns) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+        ):
             axes.set(title=title, ylabel="FID", xscale="log")
             axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())

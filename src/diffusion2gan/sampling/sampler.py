@@ -1,4 +1,4 @@
-"""How the models of a table sample: a teacher with its solver, a student in one step, a baseline as published."""
+"""How the models of a table sample: a teacher with its solver, a student, a baseline as published."""
 
 from collections.abc import Callable, Iterator, Sequence
 

@@ -82,7 +82,7 @@ def train(
     `settings` are compared on resume, together with the other arguments that the result depends on. The history has a
     row for every `log_every`-th step, for the last one, and for every step after which `show` returned numbers: `step`,
     `seconds`, and the numbers that `step` and `show` returned.
-    A checkpoint is saved when `checkpoint_minutes` have passed since the last one, and at the end. With `ema_decay` > 0
+    A checkpoint is saved when `checkpoint_minutes` have passed since the last one. With `ema_decay` > 0
     the averaged module ends as the exponential moving average of its weights. `show` is called every `show_every`
     steps and at the end with the number of finished steps; during the call the module has its averaged weights. After
     sharded training only the main process has whole weights.
@@ -131,7 +131,7 @@ def train(
                 shown = _show_average(show, step + 1, averaged, ema)
             if step % log_every == 0 or last or shown:
                 history.append({"step": step, "seconds": time.monotonic() - start, **numbers, **shown})
-            if stop or due or last:
+            if stop or due:
                 saved = checkpoint.save(folder, step + 1, history, modules, optimizers, settings)
                 saved_at = time.monotonic()
             if stop:
