@@ -78,6 +78,15 @@ def undisturbed(request, on_the_cpu, files, tmp_path_factory):
     return request.param, folder
 
 
+@pytest.fixture(scope="module")
+def interrupted(undisturbed, files, tmp_path_factory):
+    """A stage, and the folder of a run of it that was killed after its first checkpoint."""
+    stage, _ = undisturbed
+    folder = tmp_path_factory.mktemp(f"interrupted-{stage}")
+    run(stage, files, folder, killed_at=4)
+    return stage, folder
+
+
 def test_a_training_killed_three_times_gives_the_same_student_to_the_byte(undisturbed, files, tmp_path):
     stage, whole = undisturbed
     steps = sorted(random.Random(stage).sample(range(1, STEPS), 3))
@@ -134,8 +143,8 @@ def test_speed_memory_and_sample_grids_are_written(undisturbed, files):
 
 
 @pytest.mark.parametrize("change", ["learning_rate", "ensemble", "loss", "batch_size"])
-def test_a_checkpoint_of_other_settings_is_refused(undisturbed, files, change):
-    stage, folder = undisturbed
+def test_a_checkpoint_of_other_settings_is_refused(interrupted, files, change):
+    stage, folder = interrupted
     value = {"learning_rate": 2e-3, "ensemble": "bg", "loss": "latent_lpips", "batch_size": 2}[change]
     main, options = arguments(stage, files, folder, **{change: value})
     with pytest.raises(UserError, match=f"{change} was .* and is {value!r}.*delete"):

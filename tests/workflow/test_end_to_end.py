@@ -61,7 +61,7 @@ def test_the_whole_study(real):
         measured = table[table["source"] == "measured"]
         assert len(measured) and (measured["fid"] > 0).all() and set(measured["scale"]) == {"smoke"}, f"table {number}"
     drawn = {path.name for path in (results / "figures").iterdir()}
-    names = {f"figure{number}" for number in range(1, 7)} | {"fid_seconds", "fid_cost", "nfe"}
+    names = {f"figure{number}" for number in range(1, 7)} | {"fid_seconds", "fid_cost", "nfe", "methods"}
     assert drawn == {f"{name}.{kind}" for name in names for kind in ("png", "pdf")}
     claims = pd.read_csv(results / "claims.csv")
     assert (
