@@ -157,9 +157,8 @@ class ADDTraining(StudentTraining):
         """The teacher's guided estimate (N, C, h, w) of the latents x with noise at any timestep t, and c(t) = αₜ."""
         count = self.denoiser.scheduler.config.num_train_timesteps
         timesteps = random_levels(batch, count, TIMESTEP).to(self.device)
-        alpha_bar = self.denoiser.alpha_bar_at(timesteps).to(x)
-        noisy = alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * random_noise(batch, FRESH).to(x)
+        noisy = self.denoiser.scheduler.add_noise(x, random_noise(batch, FRESH).to(x), timesteps)
         unconditional, guidance = self.teacher.unconditional, self.settings.guidance
         with self.full_precision():
             estimated = guided(self.denoiser, noisy, timesteps, batch.conditions, unconditional, guidance)
-        return estimated, alpha_bar.sqrt()
+        return estimated, self.denoiser.alpha_bar_at(timesteps).to(x).sqrt()

@@ -52,9 +52,7 @@ class LCMTraining(RegressionTraining):
 
     def step(self, step: int) -> dict[str, float]:
         numbers = super().step(step)
-        target, student = (list(self.modules[name].parameters()) for name in ("target", "student"))
-        with torch.no_grad():
-            torch._foreach_lerp_(target, student, 1 - self.settings.target_decay)  # θ⁻ ← μ θ⁻ + (1 - μ) θ
+        self.average_target()
         return numbers
 
     def loss_of(self, batch: MicroBatch) -> torch.Tensor:

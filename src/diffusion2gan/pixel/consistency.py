@@ -71,9 +71,7 @@ class ConsistencyTraining(StudentTraining):
             mean_loss += loss.detach()
         optimizer.step()  # gradients are not clipped, as in the official training
 
-        target, student = (list(self.modules[name].parameters()) for name in ("target", "student"))
-        with torch.no_grad():
-            torch._foreach_lerp_(target, student, 1 - self.settings.target_decay)  # θ⁻ ← μ θ⁻ + (1 - μ) θ
+        self.average_target()
         return {"loss": mean_loss.item()} | self.speed(step, start)
 
     def read(self, indices: torch.Tensor, part: BatchPart) -> MicroBatch:

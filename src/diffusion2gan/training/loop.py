@@ -82,10 +82,10 @@ def train(
     `settings` are compared on resume, together with the other arguments that the result depends on. The history has a
     row for every `log_every`-th step, for the last one, and for every step after which `show` returned numbers: `step`,
     `seconds`, and the numbers that `step` and `show` returned.
-    A checkpoint is saved when `checkpoint_minutes` have passed since the last one. With `ema_decay` > 0
-    the averaged module ends as the exponential moving average of its weights. `show` is called every `show_every`
-    steps and at the end with the number of finished steps; during the call the module has its averaged weights. After
-    sharded training only the main process has whole weights.
+    A checkpoint is saved when `checkpoint_minutes` have passed since the last one. With `ema_decay` > 0 the averaged
+    module ends as the exponential moving average of its weights. `show` is called every `show_every` steps and at the
+    end with the number of finished steps; during the call the module has its averaged weights. After sharded training
+    only the main process has whole weights.
     Raises Diverged when a loss is not finite, UserError when the checkpoint in `folder` was made under
     other settings, and SystemExit(143) after saving on SIGTERM or SIGUSR2.
     """

@@ -91,6 +91,12 @@ class StudentTraining:
         layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         return module.to(self.device, memory_format=layout).requires_grad_(False).eval()
 
+    @torch.no_grad()
+    def average_target(self) -> None:
+        """Move the target network of a consistency distillation: θ⁻ ← μ θ⁻ + (1 - μ) θ, μ = `settings.target_decay`."""
+        target, student = (list(self.modules[name].parameters()) for name in ("target", "student"))
+        torch._foreach_lerp_(target, student, 1 - self.settings.target_decay)
+
     def generate(self, batch: MicroBatch) -> torch.Tensor:
         """G(z, c): latents (N, C, h, w)."""
         with self.precision():
