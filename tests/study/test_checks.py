@@ -25,6 +25,10 @@ def test_an_unknown_row():
         ({"runs": {"x": GAN | {"init": "regression-mce"}}}, "runs.x.init: no run 'regression-mce', did you mean 'regr"),
         ({"runs": {"x": GAN}}, "runs.x has no `init`: name the run it starts from"),
         (
+            {"models": {"lcm": {"teacher": "sd15", "solver": "ddim", "guidance": 3}}},
+            "models.lcm has the name of a run: rename it",
+        ),
+        (
             {"runs": {"x": GAN | {"init": "sdxl-regression-elatentlpips"}}},
             "runs.x starts from sdxl-regression-elatentlpips, a student of another teacher, sdxl: change an `init`",
         ),

@@ -57,7 +57,7 @@ def dmd2_unet(small_teacher_folder, tmp_path):
         ("sdxl-turbo", "xl_folder", None, {}),
         ("sdxl-lightning", "xl_folder", "x0_unet", {}),
         ("pixart-alpha", "pixart_folder", None, {"steps": 2}),
-        ("lcm", "lcm_folder", None, {"scheduler": "own", "steps": 2, "guidance": 8.5}),
+        ("lcm-dreamshaper", "lcm_folder", None, {"scheduler": "own", "steps": 2, "guidance": 8.5}),
     ],
 )
 def test_an_entry_is_all_that_a_model_needs(row, folder, unet, entry, request, benchmark, tmp_path, monkeypatch):

@@ -23,6 +23,8 @@ def check(study: "Study") -> None:
         if run.stage == "progressive":
             _check_progressive(study, run)
     for model in study.models.values():
+        if model.name in study.runs:
+            raise UserError(f"config.yaml: models.{model.name} has the name of a run: rename it")
         if model.teacher is not None:
             known("teacher", model.teacher, study.teachers, f"models.{model.name}")
             study.steps(model.teacher, model.solver)
