@@ -55,6 +55,7 @@ def folder(tmp_path):
     (package / "__init__.py").write_text("SAYS = 'before'\n")
     (scripts / "kind/script.py").write_text(SCRIPT)
     library = "import os\nprocess, threads = os.getpid(), os.environ['OMP_NUM_THREADS']\nos.environ['ADDED'] = 'more'\n"
+    library += "asked = os.environ.get('PYTORCH_NVML_BASED_CUDA_CHECK')\n"
     (tmp_path / "library.py").write_text(library)
     return tmp_path
 
@@ -237,3 +238,13 @@ def test_snakemake_runs_its_jobs_in_the_server(tmp_path):
     assert ran.returncode == 0, ran.stdout
     (log,) = (folder / "work/smoke/logs").rglob("make_benchmark/*.log")
     assert log.read_text() == "True\n"
+
+
+def test_libraries_may_ask_for_gpus_before_the_fork(folder):
+    """A process that has asked CUDA itself would leave its forks without CUDA."""
+    with serving(folder) as (path, _):
+        (folder / "src/scripts/kind/asks.py").write_text(
+            "import library, os\nprint(library.asked, os.environ.get('X'))\n"
+        )
+        program = client(folder, "src/scripts/kind/asks.py", PREFORK=path, X="y")
+        assert program.communicate(timeout=20)[0] == "1 y\n"

@@ -99,6 +99,8 @@ def serve(listener: socket.socket, parent: int, scripts: Path) -> dict:
 
     signal.signal(signal.SIGTERM, leave)
     end_with_parent(parent, signal.SIGTERM)
+    # diffusers looks for GPUs when it is imported. A process that asks CUDA itself leaves its forks without CUDA
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     before = dict(os.environ)
     try:
         os.close(os.pidfd_open(os.getpid()))  # Linux 5.3
