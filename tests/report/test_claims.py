@@ -107,6 +107,19 @@ def test_a_factor_and_several_rows(verdicts, judge):
     assert verdicts(["fid", "a", "<", "b"], ["fid", "a", "<", "d"]) == ["holds", "not measured"]
 
 
+def test_a_comparison_of_fids_counts_in_both_feature_spaces(judge, table):
+    """It is undecided where they disagree."""
+    second = table.assign(fid_second=[1.0, 1.1, 0.5, 0.61, 9.0, 9.1, None])  # b is better than a here, c worse
+    lines = judge(["fid", 2, "a", "<", "b"], table=second)
+    assert [line["check"] for line in lines] == ["2 * fid(a) < fid(b)", "2 * fid_second(a) < fid_second(b)"]
+    assert [line["verdict"] for line in lines] == ["holds", "fails"] and claims.verdict(lines) == "undecided"
+    assert claims.verdict(judge(["fid", "a", "<", "b"], ["fid", "a", "<", "d"], table=second)) == "not measured"
+    agree = table.assign(fid_second=2 * table["fid"])
+    assert claims.verdict(judge(["fid", "a", "<", "b"], table=agree)) == "holds"
+    assert claims.verdict(judge(["fid", "a", ">", "b"], table=agree)) == "fails"
+    assert claims.verdict(judge(["fid", "a", "<", "b"], ["fid", "b", "<", "a"], table=second)) == "undecided"
+
+
 def test_a_claim_holds_where_all_of_it_does(judge):
     def verdict(*checks):
         return claims.verdict(judge(*checks))

@@ -2,13 +2,15 @@
 
 A check is a list: a metric, then rows of one table with "<" or ">" between them. A number multiplies the row after it.
 `[fid, a, "<", b, "<", c]` means fid(a) < fid(b) < fid(c), and `[fid, 9, a, "<", b]` means 9 * fid(a) < fid(b).
+A comparison of FIDs is made in the second feature space too, where it was measured. Both spaces count the same.  # ours
 Only `judge` imports pandas, because every job of the workflow reads the claims.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +78,7 @@ def judge(claim: dict, table: pd.DataFrame) -> list[dict]:
     from diffusion2gan.report.tables import half_width, seeds_needed  # imports pandas
 
     judged = []
-    for comparison in claim["comparisons"]:
+    for comparison in _in_both_spaces(claim["comparisons"], table):
         line = {"check": str(comparison), "verdict": "not measured"}
         left, right = _numbers(comparison.left, table), _numbers(comparison.right, table)
         differences = (left - right).dropna()
@@ -100,8 +102,26 @@ def judge(claim: dict, table: pd.DataFrame) -> list[dict]:
 
 
 def verdict(judged: list[dict]) -> str:
-    """The verdict of a claim: it holds if all its comparisons hold, and fails if one fails."""
-    return min((line["verdict"] for line in judged), key=VERDICTS.index)
+    """The verdict of a claim: it holds if all its comparisons hold, and fails if one fails.
+
+    A comparison is undecided if its verdicts in the two feature spaces differ.
+    """
+    verdicts = defaultdict(set)
+    for line in judged:
+        verdicts[line["check"].replace("fid_second(", "fid(")].add(line["verdict"])
+    return min((each.pop() if len(each) == 1 else "undecided" for each in verdicts.values()), key=VERDICTS.index)
+
+
+def _in_both_spaces(comparisons: list[Comparison], table: pd.DataFrame) -> list[Comparison]:
+    """The comparisons, each of FIDs followed by the same one of `fid_second` if the table has numbers for it."""
+    both = []
+    for comparison in comparisons:
+        both.append(comparison)
+        if comparison.left.metric == "fid":
+            left, right = (replace(term, metric="fid_second") for term in (comparison.left, comparison.right))
+            if (_numbers(left, table) - _numbers(right, table)).notna().any():
+                both.append(Comparison(left, comparison.sign, right))
+    return both
 
 
 def _comparisons(check: object) -> list[Comparison]:
