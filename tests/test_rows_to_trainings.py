@@ -29,6 +29,7 @@ from diffusion2gan.methods.add import ADDTraining
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
+from diffusion2gan.methods.reflow import InstaFlowTraining, ReflowTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
 from diffusion2gan.pixel.consistency import ConsistencyTraining
 from diffusion2gan.pixel.model import PixelGenerator
@@ -72,6 +73,10 @@ CHANGED = {
     "lcm": {
         "learning_rate": 1.3e-4, "warmup": 5, "decay": "steps", "ema_decay": 0.1, "noise_levels": 6,
         "target_decay": 0.7, "guidance": 4.0,
+    },
+    "reflow": {"learning_rate": 1.6e-4, "warmup": 1, "decay": "cosine", "ema_decay": 0.65},
+    "instaflow": {
+        "learning_rate": 1.7e-4, "warmup": 10, "decay": "steps", "ema_decay": 0.55, "flow_steps": 11,
     },
     "consistency": {"learning_rate": 6.0e-4, "warmup": 8, "ema_decay": 0.5, "noise_levels": 7, "target_decay": 0.4},
 }  # fmt: skip
@@ -120,7 +125,7 @@ GANS = {
 CONSISTENCY = {"consistency-distillation": 800_000, "consistency-distillation-equal": 109_180}  # iterations
 
 # rows whose micro-batches keep few activations, and whose weights may be cut among processes
-CHECKPOINTED = {"regression-lpips", XL, "sdxl-diffusion2gan", "dmd", "ufogen"}
+CHECKPOINTED = {"regression-lpips", XL, "sdxl-diffusion2gan", "dmd", "ufogen", "instaflow"}
 SHARDED = {XL, "sdxl-diffusion2gan"}
 
 # row: the steps of the student, the steps that each replaces, guidance, the run whose student it starts from
@@ -227,7 +232,8 @@ def same_weights(student, unet):
 
 
 def test_every_run_of_the_study_is_here(commands):
-    assert set(commands) == {*REGRESSIONS, *GANS, "dmd", *PROGRESSIVE, "ufogen", "add-m", "lcm", *CONSISTENCY}
+    others = {"dmd", "ufogen", "add-m", "lcm", "reflow", "instaflow"}
+    assert set(commands) == {*REGRESSIONS, *GANS, *PROGRESSIVE, *others, *CONSISTENCY}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(commands) == set(config["runs"])
     base = Study(load(config, ROOT)).runs["gan-diffusion-z-r1"].settings  # what CHANGED hides
@@ -363,6 +369,28 @@ def test_lcm_is_built_as_its_row_says(commands, files):
     assert (training.batch_size, training.micro_batches) == (72, 1)
     assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (100_000, 5, "steps")
     assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 1.3e-4}, 0.1, True)
+
+
+def test_reflow_is_built_as_its_row_says(commands, files):
+    given = {"pairs": Path("work/smoke/pairs/sd-cfg-3")}
+    training = build("reflow", commands, files, "train_reflow", "sd15", "mse", **given)
+    assert type(training.training) is ReflowTraining and training.training.averaged == "student"
+    assert same_weights(training.student, Generator.from_teacher(files["teachers"]["sd15"]))
+    assert (training.batch_size, training.micro_batches) == (64, 1)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (70_000, 1, "cosine")
+    assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 1.6e-4}, 0.65, True)
+
+
+def test_instaflow_is_built_as_its_row_says(commands, files):
+    given = {"pairs": Path("work/smoke/pairs/sd-cfg-3"), "init": Path("work/smoke/runs/reflow/student")}
+    training = build("instaflow", commands, files, "train_instaflow", "sd15", "lpips", **given)
+    assert type(training.training) is InstaFlowTraining and training.training.averaged == "student"
+    begun = Generator.from_teacher(files["students"]["sd15"])
+    assert same_weights(training.student, begun) and same_weights(training.training.flow, begun)
+    assert training.training.settings.flow_steps == 11
+    assert (training.batch_size, training.micro_batches) == (1024, 8)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (18_000, 10, "steps")
+    assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 1.7e-4}, 0.55, True)
 
 
 @pytest.mark.parametrize("row", CONSISTENCY)

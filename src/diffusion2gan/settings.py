@@ -204,6 +204,22 @@ class ADDSettings(DistillationSettings):
     guidance: Guidance = 3.0  # ours: they do not state the teacher's
 
 
+class ReflowSettings(DistillationSettings):
+    """ReFlow, the first half of InstaFlow (Liu et al. 2024)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ReflowSettings":
+        if self.loss != "mse":
+            raise ValueError(f"ReFlow averages velocities by squared errors: set loss: mse instead of {self.loss}")
+        return self
+
+
+class InstaFlowSettings(DistillationSettings):
+    """InstaFlow (Liu et al. 2024), a baseline of Tables 3, 4 and 7: a rectified flow distilled into one step."""
+
+    flow_steps: Count = Field(25, description="steps of Euler's method that solve the rectified flow")  # ours
+
+
 class ConsistencySettings(DistillationSettings):
     """Consistency Distillation (Song et al. 2023), the baseline of Table 6."""
 

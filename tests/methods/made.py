@@ -13,9 +13,18 @@ from diffusion2gan.methods.add import ADDTraining, FeatureHeads
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
+from diffusion2gan.methods.reflow import InstaFlowTraining, ReflowTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
 from diffusion2gan.networks.vgg import VGG
-from diffusion2gan.settings import ADDSettings, DMDSettings, LCMSettings, ProgressiveSettings, UFOGenSettings
+from diffusion2gan.settings import (
+    ADDSettings,
+    DMDSettings,
+    InstaFlowSettings,
+    LCMSettings,
+    ProgressiveSettings,
+    ReflowSettings,
+    UFOGenSettings,
+)
 from diffusion2gan.teacher import Teacher
 
 SETTINGS = {"loss": "mse", "iterations": 3, "batch_size": 4, "learning_rate": 1e-4}
@@ -23,6 +32,8 @@ METHODS = {
     "dmd": (DMDTraining, DMDSettings, {"fake_learning_rate": 1e-3}),
     "progressive": (ProgressiveTraining, ProgressiveSettings, {"steps": 4}),
     "lcm": (LCMTraining, LCMSettings, {"noise_levels": 5, "target_decay": 0.8}),
+    "reflow": (ReflowTraining, ReflowSettings, {}),
+    "instaflow": (InstaFlowTraining, InstaFlowSettings, {"flow_steps": 3}),
     "add": (ADDTraining, ADDSettings, {"d_learning_rate": 1e-3}),
     "ufogen": (UFOGenTraining, UFOGenSettings, {"d_learning_rate": 1e-3, "lambda_reconstruction": 0.5}),
 }

@@ -18,6 +18,8 @@ NETWORKS = {  # by method: the networks that are evaluated, each with the name o
     "progressive": {"teacher": "previous", "student": "modules.student"},
     "lcm": {"teacher": "teacher.unet", "student": "modules.student", "target": "target"},
     "add": {"teacher": "teacher.unet", "student": "modules.student"},
+    "reflow": {"student": "modules.student"},
+    "instaflow": {"teacher": "flow", "student": "modules.student"},
     "ufogen": {"student": "modules.student", "discriminator": "modules.discriminator"},
 }
 
@@ -32,8 +34,8 @@ def network(made, path):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("guidance", [{}, {"guidance": 1}])
 def test_the_teacher_stays_and_every_evaluation_is_counted(method, guidance, small_teacher_folder):
-    if guidance and method == "ufogen":
-        pytest.skip("UFOGen has no guidance")
+    if guidance and "guidance" not in METHODS[method][1].model_fields:
+        pytest.skip("this method has no guidance")
     made = training(method, small_teacher_folder, **guidance)
     frozen = network(made, NETWORKS[method].get("teacher", "teacher.unet"))
     before = {name: weight.clone() for name, weight in frozen.state_dict().items()}
@@ -69,7 +71,9 @@ def test_two_micro_batches_make_the_step_of_the_whole_batch(method, small_teache
 @pytest.mark.parametrize("method", METHODS)
 def test_each_draw_of_each_step_is_another(method, small_teacher_folder, monkeypatch):
     """Whatever is random in two steps, by the networks' inputs: no noise appears twice."""
-    module, drawn = importlib.import_module(f"diffusion2gan.methods.{method}"), []
+    module, drawn = importlib.import_module(METHODS[method][0].__module__), []
+    if not hasattr(module, "random_noise"):
+        pytest.skip("this method has the noise of its pairs alone")
 
     def remember(batch, number):
         drawn.append((batch.part.seed, number, random_noise(batch, number)))
@@ -122,7 +126,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(method, small_teacher_fol
     torch.testing.assert_close(run(tmp_path / "cut"), whole, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("method", ["progressive", "lcm", "add"])
+@pytest.mark.parametrize("method", ["progressive", "lcm", "add", "instaflow"])
 def test_a_method_that_keeps_whole_networks_is_not_sharded(method, small_teacher_folder):
     with pytest.raises(UserError, match="leave out --shard"):
         training(method, small_teacher_folder, Fitting(shard=True))

@@ -19,6 +19,7 @@ from diffusion2gan.methods.add import ADDTraining, FeatureHeads
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
+from diffusion2gan.methods.reflow import InstaFlowTraining, ReflowTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.consistency import ConsistencyTraining
@@ -29,8 +30,10 @@ from diffusion2gan.settings import (
     DMDSettings,
     Fitting,
     GANSettings,
+    InstaFlowSettings,
     LCMSettings,
     ProgressiveSettings,
+    ReflowSettings,
     UFOGenSettings,
 )
 from diffusion2gan.training.adversarial import AdversarialTraining, discriminator_of
@@ -42,8 +45,10 @@ FLOAT32, BFLOAT16 = 4, 2
 KINDS = {
     ConsistencySettings: ConsistencyTraining,
     DMDSettings: DMDTraining,
+    InstaFlowSettings: InstaFlowTraining,
     LCMSettings: LCMTraining,
     ProgressiveSettings: ProgressiveTraining,
+    ReflowSettings: ReflowTraining,
 }
 GATHERED = 2  # blocks of weights that FSDP holds at once: the one that runs, and the next
 

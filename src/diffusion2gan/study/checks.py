@@ -7,7 +7,7 @@ from diffusion2gan.study.entries import DatasetEntry, TableEntry
 from diffusion2gan.study.names import known
 from diffusion2gan.study.runs import Run
 
-WHOLE = {"progressive", "lcm", "add"}  # stages whose networks cannot be sharded
+WHOLE = {"progressive", "lcm", "add", "instaflow"}  # stages whose networks cannot be sharded
 
 if TYPE_CHECKING:
     from diffusion2gan.study.study import Study
@@ -77,11 +77,11 @@ def _check_progressive(study: "Study", run: Run) -> None:
 
 
 def _check_init(study: "Study", run: Run) -> None:
-    """A GAN starts from another run, and a progressive student may; the other stages do not."""
-    where, gan = f"config.yaml: runs.{run.name}", run.stage == "gan"
-    if gan != (run.init is not None) and run.stage != "progressive":
-        problem = "has no `init`: name the run it starts from" if gan else f"is a {run.stage} run: it takes no `init`"
-        raise UserError(f"{where} {problem}")
+    """A GAN and InstaFlow start from another run, and a progressive student may; the other stages do not."""
+    where, starts = f"config.yaml: runs.{run.name}", run.stage in ("gan", "instaflow")
+    if starts != (run.init is not None) and run.stage != "progressive":
+        problem = "has no `init`: name the run it starts from"
+        raise UserError(f"{where} {problem if starts else f'is a {run.stage} run: it takes no `init`'}")
     seen = [run.name]
     while (init := study.runs[seen[-1]].init) is not None:
         known("run", init, study.runs, f"runs.{seen[-1]}.init")
@@ -92,7 +92,9 @@ def _check_init(study: "Study", run: Run) -> None:
         return
     if (teacher := study.teacher_of(run.init).name) != study.teacher_of(run.name).name:
         raise UserError(f"{where} starts from {run.init}, a student of another teacher, {teacher}: change an `init`")
-    if gan and getattr(study.runs[run.init].settings, "steps", 1) > 1:
+    if run.stage == "instaflow" and study.runs[run.init].stage != "reflow":
+        raise UserError(f"{where} distils a rectified flow, and {run.init} is no reflow run: change `init`")
+    if run.stage == "gan" and getattr(study.runs[run.init].settings, "steps", 1) > 1:
         raise UserError(f"{where} needs a student of one step, and {run.init} has several: change `init`")
 
 

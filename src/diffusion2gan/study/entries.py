@@ -29,6 +29,7 @@ from diffusion2gan.settings import (
     GANSettings,
     Guidance,
     HeldOut,
+    InstaFlowSettings,
     LCMSettings,
     LossSettings,
     LossTimingSettings,
@@ -39,6 +40,7 @@ from diffusion2gan.settings import (
     ProgressiveSettings,
     PromptFilter,
     ReconstructionSettings,
+    ReflowSettings,
     RegressionSettings,
     Resizing,
     Sampled,
@@ -66,6 +68,8 @@ STAGES = {
     "ufogen": UFOGenSettings,
     "lcm": LCMSettings,
     "add": ADDSettings,
+    "reflow": ReflowSettings,
+    "instaflow": InstaFlowSettings,
     "consistency": ConsistencySettings,
 }
 
@@ -221,7 +225,7 @@ class RunEntry(optional(*STAGES.values(), without=("iterations", "batch_size")))
     dataset: Name | None = Field(None, description="dataset of pairs to train on")
     teacher: Name | None = Field(None, description="teacher of Consistency Distillation, which needs no pairs")
     images: Name | None = Field(None, description="benchmark whose images Consistency Distillation trains on")
-    init: Name | None = Field(None, description="the run that a GAN or a progressive student starts from")
+    init: Name | None = Field(None, description="the run that a GAN, a progressive student or InstaFlow starts from")
     batch: Name | None = Field(None, description="a name under `batch` of the stage")
     iterations: Name | None = Field(None, description="a name under `iterations` of the stage")
 
@@ -415,6 +419,8 @@ class Configuration(Entry):
     ufogen: StageEntry
     lcm: StageEntry
     add: StageEntry
+    reflow: StageEntry
+    instaflow: StageEntry
     consistency: StageEntry
     models: dict[str, ModelEntry]
     gpu_memory: float = Field(0, ge=0, description="GiB of a GPU, which every job has to fit; 0: not checked")
