@@ -68,7 +68,7 @@ CHANGED = {
     },
     "add": {
         "learning_rate": 1.4e-4, "d_learning_rate": 1.5e-4, "warmup": 2, "decay": "linear", "ema_decay": 0.8,
-        "lambda_distillation": 0.45, "r1_gamma_features": 0.2, "noise_levels": 3, "guidance": 5.0,
+        "lambda_gan": 0.85, "lambda_distillation": 0.45, "r1_gamma_features": 0.2, "noise_levels": 3, "guidance": 5.0,
     },
     "lcm": {
         "learning_rate": 1.3e-4, "warmup": 5, "decay": "steps", "ema_decay": 0.1, "noise_levels": 6,
@@ -125,8 +125,8 @@ GANS = {
 CONSISTENCY = {"consistency-distillation": 800_000, "consistency-distillation-equal": 109_180}  # iterations
 
 # rows whose micro-batches keep few activations, and whose weights may be cut among processes
-CHECKPOINTED = {"regression-lpips", XL, "sdxl-diffusion2gan", "dmd", "ufogen", "instaflow"}
-SHARDED = {XL, "sdxl-diffusion2gan"}
+CHECKPOINTED = {"regression-lpips", XL, "sdxl-diffusion2gan", "dmd", "ufogen", "instaflow", "sdxl-turbo"}
+SHARDED = {XL, "sdxl-diffusion2gan", "sdxl-turbo"}
 
 # row: the steps of the student, the steps that each replaces, guidance, the run whose student it starts from
 PROGRESSIVE = {
@@ -145,7 +145,8 @@ def commands(tmp_path_factory):
     paper = yaml.safe_load((ROOT / "scales/paper.yaml").read_text())
     sizes = {name: paper[name] for name in (*STAGES, "runs")}
     (workflow.folder / "sizes.yaml").write_text(yaml.safe_dump(merge(sizes, CHANGED)))
-    targets = [*(f"results/table{number}.csv" for number in range(1, 9)), "results/figures/figure6.png"]
+    tables = [*(f"table{number}" for number in range(1, 9)), "table8-ablations"]
+    targets = [*(f"results/{table}.csv" for table in tables), "results/figures/figure6.png"]
     ran = workflow.run("-n", "-p", "--configfile", "sizes.yaml", "--", *targets)
     assert ran.returncode == 0, ran.stdout
     planned = {}
@@ -232,7 +233,7 @@ def same_weights(student, unet):
 
 
 def test_every_run_of_the_study_is_here(commands):
-    others = {"dmd", "ufogen", "add-m", "lcm", "reflow", "instaflow"}
+    others = {"dmd", "ufogen", *ADD, "lcm", "reflow", "instaflow"}
     assert set(commands) == {*REGRESSIONS, *GANS, *PROGRESSIVE, *others, *CONSISTENCY}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(commands) == set(config["runs"])
@@ -340,19 +341,32 @@ def test_ufogen_is_built_as_its_row_says(commands, files):
     assert (training.ema_decay, training.autocast) == (0.2, True)
 
 
-def test_add_is_built_as_its_row_says(commands, files):
-    features = Path("work/smoke/latentlpips/latent-sd15/lpips.safetensors")
-    given = {"pairs": Path("work/smoke/pairs/sd-cfg-3"), "features": features}
-    training = build("add-m", commands, files, "train_add", "sd15", "mse", **given)
+# row: the weights of the adversarial and of the distillation loss, the pairs, the micro-batches
+ADD = {
+    "add-m": (0.85, 0.45, "sd-cfg-3", 1),
+    "add-adversarial-only": (0.85, 0.0, "sd-cfg-3", 1),
+    "add-distillation-only": (0.0, 0.45, "sd-cfg-3", 1),
+    "sdxl-turbo": (0.85, 0.45, "sdxl-cfg-7", 2),
+}
+
+
+@pytest.mark.parametrize("row", ADD)
+def test_add_is_built_as_its_row_says(row, commands, files):
+    lambda_gan, lambda_distillation, dataset, micro_batches = ADD[row]
+    teacher = TEACHER_OF[dataset]
+    features = Path(f"work/smoke/latentlpips/latent-{teacher}/lpips.safetensors")
+    given = {"pairs": Path("work/smoke/pairs") / dataset, "features": features}
+    training = build(row, commands, files, "train_add", teacher, "mse", **given)
     assert type(training.training) is ADDTraining and training.training.averaged == "student"
-    assert same_weights(training.student, Generator.from_teacher(files["teachers"]["sd15"]))
+    assert same_weights(training.student, Generator.from_teacher(files["teachers"][teacher]))
     trunk = LPIPS.load(files["metrics"]["latent"]).trunk
     assert same_weights(training.training.features, trunk)
     assert len(training.training.modules["discriminator"].heads) == len(trunk.widths)
     settings = training.training.settings
-    assert (settings.lambda_distillation, settings.r1_gamma_features, settings.guidance) == (0.45, 0.2, 5.0)
+    assert (settings.lambda_gan, settings.lambda_distillation) == (lambda_gan, lambda_distillation)
+    assert (settings.r1_gamma_features, settings.guidance) == (0.2, 5.0)
     assert len(training.training.levels.timesteps) == 3
-    assert (training.batch_size, training.micro_batches) == (128, 1)
+    assert (training.batch_size, training.micro_batches) == (128, micro_batches)
     assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (4000, 2, "linear")
     assert training.learning_rates == {"student": 1.4e-4, "discriminator": 1.5e-4}
     assert (training.ema_decay, training.autocast) == (0.8, True)

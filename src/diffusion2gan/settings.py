@@ -195,13 +195,20 @@ class UFOGenSettings(DistillationSettings):
 
 
 class ADDSettings(DistillationSettings):
-    """Adversarial Diffusion Distillation (Sauer et al. 2023), ADD-M of Table 4."""
+    """Adversarial Diffusion Distillation (Sauer et al. 2023), ADD-M of Table 4 and SDXL-Turbo of Table 5."""
 
     d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
+    lambda_gan: float = Field(1.0, ge=0, description="weight of the adversarial loss")
     lambda_distillation: float = Field(2.5, ge=0, description="weight of the distance to the teacher's estimate")
     r1_gamma_features: float = Field(1e-5, ge=0, description="weight γ of R1 on the features that D sees")
     noise_levels: Several = Field(4, description="number of noise levels; the student samples from the first")
     guidance: Guidance = 3.0  # ours: they do not state the teacher's
+
+    @model_validator(mode="after")
+    def _check(self) -> "ADDSettings":
+        if self.loss != "mse":
+            raise ValueError(f"ADD weighs squared errors: set loss: mse instead of {self.loss}")
+        return self
 
 
 class ReflowSettings(DistillationSettings):

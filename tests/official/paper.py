@@ -44,12 +44,13 @@ SMALLER = {
     "progressive": {"batch": {"base": {"size": 4, "accumulation": 1}}, "iterations": {"base": 2}},
     "ufogen": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "lcm": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2}},
-    "add": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2}},
+    "add": {"batch": {"base": {"size": 4}, "sdxl": {"size": 8}}, "iterations": {"base": 2}},
     "reflow": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2}},
     "instaflow": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "consistency": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2, "equal": 2}},
     "models": {
-        **{name: {"resolution": 64} for name in ("pixart-alpha", "instaflow-published", "dmd2", "sdxl-turbo")},
+        **{name: {"resolution": 64} for name in ("pixart-alpha", "dmd2")},
+        **{f"{name}-published": {"resolution": 64} for name in ("instaflow", "sdxl-turbo")},
         "sdxl-lightning": {"resolution": 128},
     },
     "benchmarks": {

@@ -27,8 +27,8 @@ from official.worker import run
 
 REGRESSION, GAN = "regression-elatentlpips-large-batch", "gan-diffusion-z-r1-multiscale-mixmatch"
 XL_GAN = "sdxl-diffusion2gan"
-METHODS = ["dmd", "progressive-guided", "ufogen", "add-m", "lcm", "reflow", "instaflow", "consistency-distillation"]
-TRAINED = [REGRESSION, GAN, XL_GAN, *METHODS]
+METHODS = ["dmd", "progressive-guided", "ufogen", "sdxl-turbo", "lcm", "reflow", "instaflow"]
+TRAINED = [REGRESSION, GAN, XL_GAN, *METHODS, "consistency-distillation"]
 WORKER = Path(__file__).with_name("worker.py")
 pytestmark = pytest.mark.xdist_group("official")  # every stage runs once for all tests
 

@@ -48,6 +48,10 @@ def test_an_unknown_row():
             {"runs": {"x": LCM}, "lcm": {"batch": {"base": {"shard": True}}}},
             "keeps whole networks: choose a batch without `shard`",
         ),
+        (
+            {"runs": {"x": {"stage": "add", "loss": "lpips"}}},
+            "runs.x: ADD weighs squared errors: set loss: mse instead of lpips",
+        ),
         ({"runs": {"x": INSTAFLOW}}, "runs.x has no `init`: name the run it starts from"),
         (
             {"runs": {"x": INSTAFLOW | {"init": "regression-mse"}}},

@@ -68,7 +68,7 @@ def test_what_a_scale_lacks():
 
 def test_the_rows_that_a_scale_measures():
     """At small scales teachers and students; at the paper's, all whose weights are public."""
-    public = {"pixart-alpha", "instaflow-published", "dmd2", "sdxl-turbo", "sdxl-lightning"}
+    public = {"pixart-alpha", "instaflow-published", "dmd2", "sdxl-turbo-published", "sdxl-lightning"}
     assert not public & set(study("toy").measured) and public < set(study("paper").measured)
     assert "gigagan" not in study("paper").measured
     assert "dmd2" not in study("toy").rows("table3") and "dmd2" in study("paper").rows("table3")
@@ -106,7 +106,7 @@ def test_the_human_study_leaves_out_what_the_scale_does_not_draw():
     of_paper = set(zip(reported["row"], reported["against"], strict=True))
     assert set(study("paper").human_study.pairs) == of_paper | ours
     drawn = ours | {("diffusion2gan", row) for row in ("teacher-sd15", "instaflow")}
-    drawn |= {("sdxl-diffusion2gan", "teacher-sdxl")}
+    drawn |= {("sdxl-diffusion2gan", row) for row in ("teacher-sdxl", "sdxl-turbo")}
     assert set(study("toy").human_study.pairs) == drawn
     misspelt = complaint(human_study={"comparisons": {"diffusion2gan": ["teacher-sd51"]}})
     assert misspelt == (

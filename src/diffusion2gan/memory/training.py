@@ -136,7 +136,7 @@ class Training:
         if isinstance(settings, ADDSettings):
             features = self.source.metric("latent").trunk
             width = teacher.unet.config.cross_attention_dim
-            discriminator = sharded(self.source.make(lambda: FeatureHeads(features.widths, width)))
+            discriminator = self.source.make(lambda: FeatureHeads(features.widths, width))
             return ADDTraining(**arguments, features=features, discriminator=discriminator)
         return KINDS.get(type(settings), RegressionTraining)(**arguments)
 

@@ -8,7 +8,6 @@ import copy
 
 import torch
 
-from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
@@ -37,7 +36,7 @@ class ProgressiveTraining(RegressionTraining):
     """Fit x̂ of the student to x̃: each of its steps ends where `substeps` DDIM steps of the previous network end.
 
     The latents x of the pairs are the data. `student` starts as the previous network. With `substeps` 1 and guidance it
-    learns the guided estimate itself. Raises UserError if `shard` is set.
+    learns the guided estimate itself.
     """
 
     def __init__(
@@ -49,8 +48,6 @@ class ProgressiveTraining(RegressionTraining):
         settings: ProgressiveSettings,
         fitting: Fitting | None = None,
     ):
-        if fitting and fitting.shard:
-            raise UserError("progressive distillation keeps whole networks: leave out --shard")
         previous = copy.deepcopy(student)
         super().__init__(student, teacher, pairs, loss, settings, fitting)
         self.previous = self.frozen(previous)

@@ -9,7 +9,6 @@ import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
-from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
@@ -86,7 +85,7 @@ class InstaFlowTraining(RegressionTraining):
     """Fit one step G(z, c) to the end of the rectified flow's solution from the same z (Liu et al. 2024).
 
     `student` starts as the rectified flow, which is kept frozen and solved in each step: the second set of pairs is
-    not stored. It has no guidance, because its own pairs had it. Raises UserError if `shard` is set.
+    not stored. It has no guidance, because its own pairs had it.
     """
 
     def __init__(
@@ -98,8 +97,6 @@ class InstaFlowTraining(RegressionTraining):
         settings: InstaFlowSettings,
         fitting: Fitting | None = None,
     ):
-        if fitting and fitting.shard:
-            raise UserError("InstaFlow keeps whole networks: leave out --shard")
         flow = copy.deepcopy(student)
         super().__init__(student, teacher, pairs, loss, settings, fitting)
         self.flow, self.paths = self.frozen(flow), StraightPaths(student.scheduler)

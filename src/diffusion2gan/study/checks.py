@@ -7,7 +7,7 @@ from diffusion2gan.study.entries import DatasetEntry, TableEntry
 from diffusion2gan.study.names import known
 from diffusion2gan.study.runs import Run
 
-WHOLE = {"progressive", "lcm", "add", "instaflow"}  # stages whose networks cannot be sharded
+WHOLE = {"lcm"}  # stages whose networks cannot be sharded
 
 if TYPE_CHECKING:
     from diffusion2gan.study.study import Study
