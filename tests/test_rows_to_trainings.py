@@ -22,12 +22,13 @@ from workflow.conftest import pretend
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.mix_and_match import Fractions
-from diffusion2gan.discriminators.unet import DiffusionDiscriminator
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator, EncoderDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.methods.add import ADDTraining
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.lcm import LCMTraining
+from diffusion2gan.methods.lightning import LightningTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
 from diffusion2gan.methods.reflow import InstaFlowTraining, ReflowTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
@@ -73,6 +74,10 @@ CHANGED = {
     "lcm": {
         "learning_rate": 1.3e-4, "warmup": 5, "decay": "steps", "ema_decay": 0.1, "noise_levels": 6,
         "target_decay": 0.7, "guidance": 4.0,
+    },
+    "lightning": {
+        "learning_rate": 1.8e-4, "d_learning_rate": 1.9e-4, "warmup": 11, "decay": "linear", "ema_decay": 0.45,
+        "conditional_share": 0.35,
     },
     "reflow": {"learning_rate": 1.6e-4, "warmup": 1, "decay": "cosine", "ema_decay": 0.65},
     "instaflow": {
@@ -125,16 +130,19 @@ GANS = {
 CONSISTENCY = {"consistency-distillation": 800_000, "consistency-distillation-equal": 109_180}  # iterations
 
 # rows whose micro-batches keep few activations, and whose weights may be cut among processes
-CHECKPOINTED = {"regression-lpips", XL, "sdxl-diffusion2gan", "dmd", "ufogen", "instaflow", "sdxl-turbo"}
-SHARDED = {XL, "sdxl-diffusion2gan", "sdxl-turbo"}
+LIGHT = {"sdxl-progressive-guided", "sdxl-progressive-8", "sdxl-lightning-4", "sdxl-lightning-2", "sdxl-lightning"}
+SHARDED = {XL, "sdxl-diffusion2gan", "sdxl-turbo", *LIGHT}
+CHECKPOINTED = {"regression-lpips", "dmd", "ufogen", "instaflow", *SHARDED}
 
-# row: the steps of the student, the steps that each replaces, guidance, the run whose student it starts from
+# row: the steps of the student, the steps that each replaces, guidance, the run whose student it starts from, the pairs
 PROGRESSIVE = {
-    "progressive-guided": (16, 1, 3.0, None),
-    "progressive-8": (8, 2, 1.0, "progressive-guided"),
-    "progressive-distillation": (4, 2, 1.0, "progressive-8"),
-    "progressive-2": (2, 2, 1.0, "progressive-distillation"),
-    "progressive-1": (1, 2, 1.0, "progressive-2"),
+    "progressive-guided": (16, 1, 3.0, None, "sd-cfg-3"),
+    "progressive-8": (8, 2, 1.0, "progressive-guided", "sd-cfg-3"),
+    "progressive-distillation": (4, 2, 1.0, "progressive-8", "sd-cfg-3"),
+    "progressive-2": (2, 2, 1.0, "progressive-distillation", "sd-cfg-3"),
+    "progressive-1": (1, 2, 1.0, "progressive-2", "sd-cfg-3"),
+    "sdxl-progressive-guided": (16, 1, 7.0, None, "sdxl-cfg-7"),
+    "sdxl-progressive-8": (8, 2, 1.0, "sdxl-progressive-guided", "sdxl-cfg-7"),
 }
 
 
@@ -233,7 +241,7 @@ def same_weights(student, unet):
 
 
 def test_every_run_of_the_study_is_here(commands):
-    others = {"dmd", "ufogen", *ADD, "lcm", "reflow", "instaflow"}
+    others = {"dmd", "ufogen", *ADD, *LIGHTNING, "lcm", "reflow", "instaflow"}
     assert set(commands) == {*REGRESSIONS, *GANS, *PROGRESSIVE, *others, *CONSISTENCY}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(commands) == set(config["runs"])
@@ -309,13 +317,13 @@ def test_dmd_is_built_as_its_row_says(commands, files):
 
 @pytest.mark.parametrize("row", PROGRESSIVE)
 def test_a_progressive_student_is_built_as_its_row_says(row, commands, files):
-    steps, substeps, guidance, init = PROGRESSIVE[row]
-    given = {"pairs": Path("work/smoke/pairs/sd-cfg-3")}
+    steps, substeps, guidance, init, dataset = PROGRESSIVE[row]
+    teacher, given = TEACHER_OF[dataset], {"pairs": Path("work/smoke/pairs") / dataset}
     if init:
         given["init"] = Path(f"work/smoke/runs/{init}/student")
-    training = build(row, commands, files, "train_progressive", "sd15", "mse", **given)
+    training = build(row, commands, files, "train_progressive", teacher, "mse", **given)
     assert type(training.training) is ProgressiveTraining and training.training.averaged == "student"
-    begun = Generator.from_teacher(files["students"]["sd15"] if init else files["teachers"]["sd15"])
+    begun = Generator.from_teacher(files["students"][teacher] if init else files["teachers"][teacher])
     assert same_weights(training.student, begun) and same_weights(training.training.previous.unet, begun.unet)
     settings = training.training.settings
     assert (settings.steps, settings.substeps, settings.guidance) == (steps, substeps, guidance)
@@ -383,6 +391,34 @@ def test_lcm_is_built_as_its_row_says(commands, files):
     assert (training.batch_size, training.micro_batches) == (72, 1)
     assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (100_000, 5, "steps")
     assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 1.3e-4}, 0.1, True)
+
+
+# row: the steps of the student, the run whose student it starts from
+LIGHTNING = {
+    "sdxl-lightning-4": (4, "sdxl-progressive-8"),
+    "sdxl-lightning-2": (2, "sdxl-lightning-4"),
+    "sdxl-lightning": (1, "sdxl-lightning-2"),
+}
+
+
+@pytest.mark.parametrize("row", LIGHTNING)
+def test_lightning_is_built_as_its_row_says(row, commands, files):
+    steps, init = LIGHTNING[row]
+    given = {"pairs": Path("work/smoke/pairs/sdxl-cfg-7"), "init": Path(f"work/smoke/runs/{init}/student")}
+    training = build(row, commands, files, "train_lightning", "sdxl", "mse", **given)
+    assert type(training.training) is LightningTraining and training.training.averaged == "student"
+    begun, teacher = (Generator.from_teacher(files[kind]["sdxl"]) for kind in ("students", "teachers"))
+    assert same_weights(training.student, begun) and same_weights(training.training.previous.unet, begun.unet)
+    discriminator = training.training.modules["discriminator"]
+    assert type(discriminator) is EncoderDiscriminator
+    assert same_weights(discriminator.unet.down_blocks, teacher.unet.down_blocks)
+    settings = training.training.settings
+    assert (settings.steps, settings.substeps, settings.conditional_share) == (steps, 2, 0.35)
+    assert len(training.training.levels.timesteps) == steps * 2
+    assert (training.batch_size, training.micro_batches) == (512, 4)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (10_000, 11, "linear")
+    assert training.learning_rates == {"student": 1.8e-4, "discriminator": 1.9e-4}
+    assert (training.ema_decay, training.autocast) == (0.45, True)
 
 
 def test_reflow_is_built_as_its_row_says(commands, files):

@@ -211,6 +211,21 @@ class ADDSettings(DistillationSettings):
         return self
 
 
+class LightningSettings(DistillationSettings):
+    """SDXL-Lightning (Lin et al. 2024), a baseline of Table 5: progressive distillation with a discriminator."""
+
+    steps: Count = Field(description="N: steps in which the student samples")
+    substeps: Count = Field(2, description="steps of the previous network that one step of the student replaces")
+    d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
+    conditional_share: Fraction = Field(0.64, description="share of the iterations in which D sees x_t, too")  # ours
+
+    @model_validator(mode="after")
+    def _check(self) -> "LightningSettings":
+        if self.loss != "mse":
+            raise ValueError(f"SDXL-Lightning has the loss of D alone: set loss: mse instead of {self.loss}")
+        return self
+
+
 class ReflowSettings(DistillationSettings):
     """ReFlow, the first half of InstaFlow (Liu et al. 2024)."""
 

@@ -41,17 +41,21 @@ SMALLER = {
     },
     "gan": {"batch": {"base": {"size": 4}, "leading": {"size": 4}, "sdxl": {"size": 8}}, "iterations": {"base": 2}},
     "dmd": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
-    "progressive": {"batch": {"base": {"size": 4, "accumulation": 1}}, "iterations": {"base": 2}},
+    "progressive": {
+        "batch": {"base": {"size": 4, "accumulation": 1}, "sdxl": {"size": 4, "accumulation": 2}},
+        "iterations": {"base": 2},
+    },
     "ufogen": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "lcm": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2}},
     "add": {"batch": {"base": {"size": 4}, "sdxl": {"size": 8}}, "iterations": {"base": 2}},
+    "lightning": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "reflow": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2}},
     "instaflow": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "consistency": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2, "equal": 2}},
     "models": {
         **{name: {"resolution": 64} for name in ("pixart-alpha", "dmd2")},
         **{f"{name}-published": {"resolution": 64} for name in ("instaflow", "sdxl-turbo")},
-        "sdxl-lightning": {"resolution": 128},
+        "sdxl-lightning-published": {"resolution": 128},
     },
     "benchmarks": {
         "coco2014": {"pictures": 4}, "coco2017": {"pictures": 4}, "cifar10": {"pictures": 4, "references": 8},

@@ -8,6 +8,7 @@ CD = {"stage": "consistency", "loss": "lpips", "teacher": "edm-cifar10", "images
 
 LCM = {"stage": "lcm", "loss": "mse"}
 PROGRESSIVE = {"stage": "progressive", "loss": "mse"}
+LIGHTNING = {"stage": "lightning", "loss": "mse", "dataset": "sdxl-cfg-7"}
 INSTAFLOW = {"stage": "instaflow", "loss": "lpips"}
 GAN = {"stage": "gan", "discriminator": "diffusion"}
 
@@ -51,6 +52,19 @@ def test_an_unknown_row():
         (
             {"runs": {"x": {"stage": "add", "loss": "lpips"}}},
             "runs.x: ADD weighs squared errors: set loss: mse instead of lpips",
+        ),
+        ({"runs": {"x": LIGHTNING | {"steps": 4}}}, "runs.x has no `init`: name the run it starts from"),
+        (
+            {"runs": {"x": LIGHTNING | {"init": "sdxl-progressive-8", "steps": 2}}},
+            "runs.x replaces 4 steps (steps × substeps), and sdxl-progressive-8 is no progressive run with 4: change",
+        ),
+        (
+            {"runs": {"x": LIGHTNING | {"init": "progressive-8", "steps": 4}}},
+            "runs.x starts from progressive-8, a student of another teacher, sd15: change an `init`",
+        ),
+        (
+            {"runs": {"x": LIGHTNING | {"init": "sdxl-progressive-8", "steps": 4, "loss": "lpips"}}},
+            "runs.x: SDXL-Lightning has the loss of D alone: set loss: mse instead of lpips",
         ),
         ({"runs": {"x": INSTAFLOW}}, "runs.x has no `init`: name the run it starts from"),
         (

@@ -22,6 +22,7 @@ def test_the_rows_of_each_table_are_the_papers(scale):
             "dmd2",
             "instaflow-published",
             "sdxl-turbo-published",
+            "sdxl-lightning-published",
             "dpm-solver-4",
             "ddim-1",
             "ddim-2",

@@ -11,13 +11,14 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from diffusion2gan.discriminators.unet import DiffusionDiscriminator
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator, EncoderDiscriminator
 from diffusion2gan.losses import PERCEPTUAL, regression_loss
 from diffusion2gan.memory.count import Count, counting
 from diffusion2gan.memory.networks import Source
 from diffusion2gan.methods.add import ADDTraining, FeatureHeads
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.lcm import LCMTraining
+from diffusion2gan.methods.lightning import LightningTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
 from diffusion2gan.methods.reflow import InstaFlowTraining, ReflowTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
@@ -32,6 +33,7 @@ from diffusion2gan.settings import (
     GANSettings,
     InstaFlowSettings,
     LCMSettings,
+    LightningSettings,
     ProgressiveSettings,
     ReflowSettings,
     UFOGenSettings,
@@ -99,6 +101,7 @@ class Training:
         with counting() as memory:
             account = Account(memory, self)
             training = self.build(settings, fitting, account.sharded)
+            account.sharded(training.modules["student"])  # now that a method has copied it
             if isinstance(settings, GANSettings):
                 training.replicated_discriminator = account.whole(training.discriminator)
             account.prepare(training)
@@ -113,9 +116,9 @@ class Training:
         fitting: Fitting,
         sharded: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> StudentTraining:
-        """The training with networks of the source. `sharded` makes what one GPU sees of a network that it trains."""
+        """The training with networks of the source. `sharded` makes what one GPU sees of a discriminator."""
         uses_teacher = isinstance(settings, ADDSettings | ConsistencySettings | DMDSettings | LCMSettings)
-        teacher, student = self.source.teacher(idle=not uses_teacher), sharded(self.source.student())
+        teacher, student = self.source.teacher(idle=not uses_teacher), self.source.student()
         space = PERCEPTUAL.get(settings.loss)
         metric = self.source.metric(space) if space else None
         arguments = {
@@ -133,6 +136,9 @@ class Training:
             wanted = {"z_conditioning": False, "multi_scale": False}
             make = partial(DiffusionDiscriminator.from_teacher, teacher.unet, **wanted)
             return UFOGenTraining(**arguments, discriminator=sharded(self.source.make(make)))
+        if isinstance(settings, LightningSettings):
+            discriminator = sharded(self.source.make(lambda: EncoderDiscriminator.from_teacher(teacher.unet)))
+            return LightningTraining(**arguments, discriminator=discriminator)
         if isinstance(settings, ADDSettings):
             features = self.source.metric("latent").trunk
             width = teacher.unet.config.cross_attention_dim

@@ -73,14 +73,19 @@ class ProgressiveTraining(RegressionTraining):
     @torch.no_grad()
     def target(self, batch: MicroBatch, noisy: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         """x̃ (N, C, h, w) after `substeps` DDIM steps of the previous network, from noisy latents at levels (N,)."""
-        solved, guidance = noisy, self.settings.guidance
+        solved = self.solved(batch, noisy, levels, self.settings.guidance)
+        first, last = (self.levels.alpha_bar(each, noisy) for each in (levels, levels + self.settings.substeps))
+        return progressive_target(noisy, solved, first, last)
+
+    @torch.no_grad()
+    def solved(self, batch: MicroBatch, noisy: torch.Tensor, levels: torch.Tensor, guidance: float) -> torch.Tensor:
+        """The latents (N, C, h, w) after `substeps` DDIM steps of the previous network from levels (N,)."""
         with self.full_precision():
             for level in (levels + step for step in range(self.settings.substeps)):
                 timesteps, unconditional = self.levels.timesteps[level].to(self.device), self.teacher.unconditional
-                x0 = guided(self.previous, solved, timesteps, batch.conditions, unconditional, guidance)
-                solved = ddim_step(solved, x0, *(self.levels.alpha_bar(each, x0) for each in (level, level + 1)))
-        first, last = (self.levels.alpha_bar(each, noisy) for each in (levels, levels + self.settings.substeps))
-        return progressive_target(noisy, solved, first, last)
+                x0 = guided(self.previous, noisy, timesteps, batch.conditions, unconditional, guidance)
+                noisy = ddim_step(noisy, x0, *(self.levels.alpha_bar(each, x0) for each in (level, level + 1)))
+        return noisy
 
     def generate(self, batch: MicroBatch) -> torch.Tensor:
         """Latents (N, C, h, w) of all steps of the student, for the errors and the sample grids."""

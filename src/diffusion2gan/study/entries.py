@@ -31,6 +31,7 @@ from diffusion2gan.settings import (
     HeldOut,
     InstaFlowSettings,
     LCMSettings,
+    LightningSettings,
     LossSettings,
     LossTimingSettings,
     LPIPSSide,
@@ -68,6 +69,7 @@ STAGES = {
     "ufogen": UFOGenSettings,
     "lcm": LCMSettings,
     "add": ADDSettings,
+    "lightning": LightningSettings,
     "reflow": ReflowSettings,
     "instaflow": InstaFlowSettings,
     "consistency": ConsistencySettings,
@@ -225,7 +227,7 @@ class RunEntry(optional(*STAGES.values(), without=("iterations", "batch_size")))
     dataset: Name | None = Field(None, description="dataset of pairs to train on")
     teacher: Name | None = Field(None, description="teacher of Consistency Distillation, which needs no pairs")
     images: Name | None = Field(None, description="benchmark whose images Consistency Distillation trains on")
-    init: Name | None = Field(None, description="the run that a GAN, a progressive student or InstaFlow starts from")
+    init: Name | None = Field(None, description="the run that a student starts from, instead of the teacher")
     batch: Name | None = Field(None, description="a name under `batch` of the stage")
     iterations: Name | None = Field(None, description="a name under `iterations` of the stage")
 
@@ -419,6 +421,7 @@ class Configuration(Entry):
     ufogen: StageEntry
     lcm: StageEntry
     add: StageEntry
+    lightning: StageEntry
     reflow: StageEntry
     instaflow: StageEntry
     consistency: StageEntry
