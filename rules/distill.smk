@@ -1,7 +1,7 @@
 """The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3).
 
-Also the baselines that are trained here: DMD, UFOGen, ADD and progressive distillation of Tables 3 and 4, a
-latent consistency model, and Consistency Distillation of Table 6.
+Also the baselines that are trained here: DMD, UFOGen, ADD, InstaFlow and progressive distillation of Tables 3 and 4,
+a latent consistency model, SDXL-Lightning of Table 5, and Consistency Distillation of Table 6.
 
 Checkpoints are written beside the student. They are not declared as output, because Snakemake deletes the outputs of a
 job before it starts the job again, and a killed training must be able to resume.
@@ -124,6 +124,37 @@ use rule train_regression as train_add with:
     wildcard_constraints:
         run=runs_of("add"),
     priority: 0
+
+
+use rule train_gan as train_lightning with:
+    # SDXL-Lightning, which continues a progressive student (Table 5)
+    log:
+        f"{WORK}/logs/train_lightning/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_lightning/{{run}}.tsv"
+    wildcard_constraints:
+        run=runs_of("lightning"),
+
+
+use rule train_regression as train_reflow with:
+    # ReFlow, the first half of InstaFlow
+    log:
+        f"{WORK}/logs/train_reflow/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_reflow/{{run}}.tsv"
+    wildcard_constraints:
+        run=runs_of("reflow"),
+    priority: 0
+
+
+use rule train_gan as train_instaflow with:
+    # InstaFlow, which distils the rectified flow (Tables 3, 4 and 7)
+    log:
+        f"{WORK}/logs/train_instaflow/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_instaflow/{{run}}.tsv"
+    wildcard_constraints:
+        run=runs_of("instaflow"),
 
 
 use rule train_regression as train_consistency with:

@@ -22,13 +22,15 @@ from workflow.conftest import pretend
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.mix_and_match import Fractions
-from diffusion2gan.discriminators.unet import DiffusionDiscriminator
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator, EncoderDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.methods.add import ADDTraining
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.lcm import LCMTraining
+from diffusion2gan.methods.lightning import LightningTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
+from diffusion2gan.methods.reflow import InstaFlowTraining, ReflowTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
 from diffusion2gan.pixel.consistency import ConsistencyTraining
 from diffusion2gan.pixel.model import PixelGenerator
@@ -67,11 +69,19 @@ CHANGED = {
     },
     "add": {
         "learning_rate": 1.4e-4, "d_learning_rate": 1.5e-4, "warmup": 2, "decay": "linear", "ema_decay": 0.8,
-        "lambda_distillation": 0.45, "r1_gamma_features": 0.2, "noise_levels": 3, "guidance": 5.0,
+        "lambda_gan": 0.85, "lambda_distillation": 0.45, "r1_gamma_features": 0.2, "noise_levels": 3, "guidance": 5.0,
     },
     "lcm": {
         "learning_rate": 1.3e-4, "warmup": 5, "decay": "steps", "ema_decay": 0.1, "noise_levels": 6,
         "target_decay": 0.7, "guidance": 4.0,
+    },
+    "lightning": {
+        "learning_rate": 1.8e-4, "d_learning_rate": 1.9e-4, "warmup": 11, "decay": "linear", "ema_decay": 0.45,
+        "conditional_share": 0.35,
+    },
+    "reflow": {"learning_rate": 1.6e-4, "warmup": 1, "decay": "cosine", "ema_decay": 0.65},
+    "instaflow": {
+        "learning_rate": 1.7e-4, "warmup": 10, "decay": "steps", "ema_decay": 0.55, "flow_steps": 11,
     },
     "consistency": {"learning_rate": 6.0e-4, "warmup": 8, "ema_decay": 0.5, "noise_levels": 7, "target_decay": 0.4},
 }  # fmt: skip
@@ -120,16 +130,19 @@ GANS = {
 CONSISTENCY = {"consistency-distillation": 800_000, "consistency-distillation-equal": 109_180}  # iterations
 
 # rows whose micro-batches keep few activations, and whose weights may be cut among processes
-CHECKPOINTED = {"regression-lpips", XL, "sdxl-diffusion2gan", "dmd", "ufogen"}
-SHARDED = {XL, "sdxl-diffusion2gan"}
+LIGHT = {"sdxl-progressive-guided", "sdxl-progressive-8", "sdxl-lightning-4", "sdxl-lightning-2", "sdxl-lightning"}
+SHARDED = {XL, "sdxl-diffusion2gan", "sdxl-turbo", *LIGHT}
+CHECKPOINTED = {"regression-lpips", "dmd", "ufogen", "instaflow", *SHARDED}
 
-# row: the steps of the student, the steps that each replaces, guidance, the run whose student it starts from
+# row: the steps of the student, the steps that each replaces, guidance, the run whose student it starts from, the pairs
 PROGRESSIVE = {
-    "progressive-guided": (16, 1, 3.0, None),
-    "progressive-8": (8, 2, 1.0, "progressive-guided"),
-    "progressive-distillation": (4, 2, 1.0, "progressive-8"),
-    "progressive-2": (2, 2, 1.0, "progressive-distillation"),
-    "progressive-1": (1, 2, 1.0, "progressive-2"),
+    "progressive-guided": (16, 1, 3.0, None, "sd-cfg-3"),
+    "progressive-8": (8, 2, 1.0, "progressive-guided", "sd-cfg-3"),
+    "progressive-distillation": (4, 2, 1.0, "progressive-8", "sd-cfg-3"),
+    "progressive-2": (2, 2, 1.0, "progressive-distillation", "sd-cfg-3"),
+    "progressive-1": (1, 2, 1.0, "progressive-2", "sd-cfg-3"),
+    "sdxl-progressive-guided": (16, 1, 7.0, None, "sdxl-cfg-7"),
+    "sdxl-progressive-8": (8, 2, 1.0, "sdxl-progressive-guided", "sdxl-cfg-7"),
 }
 
 
@@ -140,7 +153,8 @@ def commands(tmp_path_factory):
     paper = yaml.safe_load((ROOT / "scales/paper.yaml").read_text())
     sizes = {name: paper[name] for name in (*STAGES, "runs")}
     (workflow.folder / "sizes.yaml").write_text(yaml.safe_dump(merge(sizes, CHANGED)))
-    targets = [*(f"results/table{number}.csv" for number in range(1, 9)), "results/figures/figure6.png"]
+    tables = [*(f"table{number}" for number in range(1, 9)), "table8-ablations"]
+    targets = [*(f"results/{table}.csv" for table in tables), "results/figures/figure6.png"]
     ran = workflow.run("-n", "-p", "--configfile", "sizes.yaml", "--", *targets)
     assert ran.returncode == 0, ran.stdout
     planned = {}
@@ -227,7 +241,8 @@ def same_weights(student, unet):
 
 
 def test_every_run_of_the_study_is_here(commands):
-    assert set(commands) == {*REGRESSIONS, *GANS, "dmd", *PROGRESSIVE, "ufogen", "add-m", "lcm", *CONSISTENCY}
+    others = {"dmd", "ufogen", *ADD, *LIGHTNING, "lcm", "reflow", "instaflow"}
+    assert set(commands) == {*REGRESSIONS, *GANS, *PROGRESSIVE, *others, *CONSISTENCY}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(commands) == set(config["runs"])
     base = Study(load(config, ROOT)).runs["gan-diffusion-z-r1"].settings  # what CHANGED hides
@@ -302,13 +317,13 @@ def test_dmd_is_built_as_its_row_says(commands, files):
 
 @pytest.mark.parametrize("row", PROGRESSIVE)
 def test_a_progressive_student_is_built_as_its_row_says(row, commands, files):
-    steps, substeps, guidance, init = PROGRESSIVE[row]
-    given = {"pairs": Path("work/smoke/pairs/sd-cfg-3")}
+    steps, substeps, guidance, init, dataset = PROGRESSIVE[row]
+    teacher, given = TEACHER_OF[dataset], {"pairs": Path("work/smoke/pairs") / dataset}
     if init:
         given["init"] = Path(f"work/smoke/runs/{init}/student")
-    training = build(row, commands, files, "train_progressive", "sd15", "mse", **given)
+    training = build(row, commands, files, "train_progressive", teacher, "mse", **given)
     assert type(training.training) is ProgressiveTraining and training.training.averaged == "student"
-    begun = Generator.from_teacher(files["students"]["sd15"] if init else files["teachers"]["sd15"])
+    begun = Generator.from_teacher(files["students"][teacher] if init else files["teachers"][teacher])
     assert same_weights(training.student, begun) and same_weights(training.training.previous.unet, begun.unet)
     settings = training.training.settings
     assert (settings.steps, settings.substeps, settings.guidance) == (steps, substeps, guidance)
@@ -334,19 +349,32 @@ def test_ufogen_is_built_as_its_row_says(commands, files):
     assert (training.ema_decay, training.autocast) == (0.2, True)
 
 
-def test_add_is_built_as_its_row_says(commands, files):
-    features = Path("work/smoke/latentlpips/latent-sd15/lpips.safetensors")
-    given = {"pairs": Path("work/smoke/pairs/sd-cfg-3"), "features": features}
-    training = build("add-m", commands, files, "train_add", "sd15", "mse", **given)
+# row: the weights of the adversarial and of the distillation loss, the pairs, the micro-batches
+ADD = {
+    "add-m": (0.85, 0.45, "sd-cfg-3", 1),
+    "add-adversarial-only": (0.85, 0.0, "sd-cfg-3", 1),
+    "add-distillation-only": (0.0, 0.45, "sd-cfg-3", 1),
+    "sdxl-turbo": (0.85, 0.45, "sdxl-cfg-7", 2),
+}
+
+
+@pytest.mark.parametrize("row", ADD)
+def test_add_is_built_as_its_row_says(row, commands, files):
+    lambda_gan, lambda_distillation, dataset, micro_batches = ADD[row]
+    teacher = TEACHER_OF[dataset]
+    features = Path(f"work/smoke/latentlpips/latent-{teacher}/lpips.safetensors")
+    given = {"pairs": Path("work/smoke/pairs") / dataset, "features": features}
+    training = build(row, commands, files, "train_add", teacher, "mse", **given)
     assert type(training.training) is ADDTraining and training.training.averaged == "student"
-    assert same_weights(training.student, Generator.from_teacher(files["teachers"]["sd15"]))
+    assert same_weights(training.student, Generator.from_teacher(files["teachers"][teacher]))
     trunk = LPIPS.load(files["metrics"]["latent"]).trunk
     assert same_weights(training.training.features, trunk)
     assert len(training.training.modules["discriminator"].heads) == len(trunk.widths)
     settings = training.training.settings
-    assert (settings.lambda_distillation, settings.r1_gamma_features, settings.guidance) == (0.45, 0.2, 5.0)
+    assert (settings.lambda_gan, settings.lambda_distillation) == (lambda_gan, lambda_distillation)
+    assert (settings.r1_gamma_features, settings.guidance) == (0.2, 5.0)
     assert len(training.training.levels.timesteps) == 3
-    assert (training.batch_size, training.micro_batches) == (128, 1)
+    assert (training.batch_size, training.micro_batches) == (128, micro_batches)
     assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (4000, 2, "linear")
     assert training.learning_rates == {"student": 1.4e-4, "discriminator": 1.5e-4}
     assert (training.ema_decay, training.autocast) == (0.8, True)
@@ -363,6 +391,56 @@ def test_lcm_is_built_as_its_row_says(commands, files):
     assert (training.batch_size, training.micro_batches) == (72, 1)
     assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (100_000, 5, "steps")
     assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 1.3e-4}, 0.1, True)
+
+
+# row: the steps of the student, the run whose student it starts from
+LIGHTNING = {
+    "sdxl-lightning-4": (4, "sdxl-progressive-8"),
+    "sdxl-lightning-2": (2, "sdxl-lightning-4"),
+    "sdxl-lightning": (1, "sdxl-lightning-2"),
+}
+
+
+@pytest.mark.parametrize("row", LIGHTNING)
+def test_lightning_is_built_as_its_row_says(row, commands, files):
+    steps, init = LIGHTNING[row]
+    given = {"pairs": Path("work/smoke/pairs/sdxl-cfg-7"), "init": Path(f"work/smoke/runs/{init}/student")}
+    training = build(row, commands, files, "train_lightning", "sdxl", "mse", **given)
+    assert type(training.training) is LightningTraining and training.training.averaged == "student"
+    begun, teacher = (Generator.from_teacher(files[kind]["sdxl"]) for kind in ("students", "teachers"))
+    assert same_weights(training.student, begun) and same_weights(training.training.previous.unet, begun.unet)
+    discriminator = training.training.modules["discriminator"]
+    assert type(discriminator) is EncoderDiscriminator
+    assert same_weights(discriminator.unet.down_blocks, teacher.unet.down_blocks)
+    settings = training.training.settings
+    assert (settings.steps, settings.substeps, settings.conditional_share) == (steps, 2, 0.35)
+    assert len(training.training.levels.timesteps) == steps * 2
+    assert (training.batch_size, training.micro_batches) == (512, 4)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (10_000, 11, "linear")
+    assert training.learning_rates == {"student": 1.8e-4, "discriminator": 1.9e-4}
+    assert (training.ema_decay, training.autocast) == (0.45, True)
+
+
+def test_reflow_is_built_as_its_row_says(commands, files):
+    given = {"pairs": Path("work/smoke/pairs/sd-cfg-3")}
+    training = build("reflow", commands, files, "train_reflow", "sd15", "mse", **given)
+    assert type(training.training) is ReflowTraining and training.training.averaged == "student"
+    assert same_weights(training.student, Generator.from_teacher(files["teachers"]["sd15"]))
+    assert (training.batch_size, training.micro_batches) == (64, 1)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (70_000, 1, "cosine")
+    assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 1.6e-4}, 0.65, True)
+
+
+def test_instaflow_is_built_as_its_row_says(commands, files):
+    given = {"pairs": Path("work/smoke/pairs/sd-cfg-3"), "init": Path("work/smoke/runs/reflow/student")}
+    training = build("instaflow", commands, files, "train_instaflow", "sd15", "lpips", **given)
+    assert type(training.training) is InstaFlowTraining and training.training.averaged == "student"
+    begun = Generator.from_teacher(files["students"]["sd15"])
+    assert same_weights(training.student, begun) and same_weights(training.training.flow, begun)
+    assert training.training.settings.flow_steps == 11
+    assert (training.batch_size, training.micro_batches) == (1024, 8)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (18_000, 10, "steps")
+    assert (training.learning_rates, training.ema_decay, training.autocast) == ({"student": 1.7e-4}, 0.55, True)
 
 
 @pytest.mark.parametrize("row", CONSISTENCY)

@@ -195,13 +195,51 @@ class UFOGenSettings(DistillationSettings):
 
 
 class ADDSettings(DistillationSettings):
-    """Adversarial Diffusion Distillation (Sauer et al. 2023), ADD-M of Table 4."""
+    """Adversarial Diffusion Distillation (Sauer et al. 2023), ADD-M of Table 4 and SDXL-Turbo of Table 5."""
 
     d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
+    lambda_gan: float = Field(1.0, ge=0, description="weight of the adversarial loss")
     lambda_distillation: float = Field(2.5, ge=0, description="weight of the distance to the teacher's estimate")
     r1_gamma_features: float = Field(1e-5, ge=0, description="weight γ of R1 on the features that D sees")
     noise_levels: Several = Field(4, description="number of noise levels; the student samples from the first")
     guidance: Guidance = 3.0  # ours: they do not state the teacher's
+
+    @model_validator(mode="after")
+    def _check(self) -> "ADDSettings":
+        if self.loss != "mse":
+            raise ValueError(f"ADD weighs squared errors: set loss: mse instead of {self.loss}")
+        return self
+
+
+class LightningSettings(DistillationSettings):
+    """SDXL-Lightning (Lin et al. 2024), a baseline of Table 5: progressive distillation with a discriminator."""
+
+    steps: Count = Field(description="N: steps in which the student samples")
+    substeps: Count = Field(2, description="steps of the previous network that one step of the student replaces")
+    d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
+    conditional_share: Fraction = Field(0.64, description="share of the iterations in which D sees x_t, too")  # ours
+
+    @model_validator(mode="after")
+    def _check(self) -> "LightningSettings":
+        if self.loss != "mse":
+            raise ValueError(f"SDXL-Lightning has the loss of D alone: set loss: mse instead of {self.loss}")
+        return self
+
+
+class ReflowSettings(DistillationSettings):
+    """ReFlow, the first half of InstaFlow (Liu et al. 2024)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ReflowSettings":
+        if self.loss != "mse":
+            raise ValueError(f"ReFlow averages velocities by squared errors: set loss: mse instead of {self.loss}")
+        return self
+
+
+class InstaFlowSettings(DistillationSettings):
+    """InstaFlow (Liu et al. 2024), a baseline of Tables 3, 4 and 7: a rectified flow distilled into one step."""
+
+    flow_steps: Count = Field(25, description="steps of Euler's method that solve the rectified flow")  # ours
 
 
 class ConsistencySettings(DistillationSettings):

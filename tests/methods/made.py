@@ -7,15 +7,26 @@ import torch
 from built import InMemory
 from training.small_gan import squared
 
-from diffusion2gan.discriminators.unet import DiffusionDiscriminator
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator, EncoderDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.methods.add import ADDTraining, FeatureHeads
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.lcm import LCMTraining
+from diffusion2gan.methods.lightning import LightningTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
+from diffusion2gan.methods.reflow import InstaFlowTraining, ReflowTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
 from diffusion2gan.networks.vgg import VGG
-from diffusion2gan.settings import ADDSettings, DMDSettings, LCMSettings, ProgressiveSettings, UFOGenSettings
+from diffusion2gan.settings import (
+    ADDSettings,
+    DMDSettings,
+    InstaFlowSettings,
+    LCMSettings,
+    LightningSettings,
+    ProgressiveSettings,
+    ReflowSettings,
+    UFOGenSettings,
+)
 from diffusion2gan.teacher import Teacher
 
 SETTINGS = {"loss": "mse", "iterations": 3, "batch_size": 4, "learning_rate": 1e-4}
@@ -23,6 +34,9 @@ METHODS = {
     "dmd": (DMDTraining, DMDSettings, {"fake_learning_rate": 1e-3}),
     "progressive": (ProgressiveTraining, ProgressiveSettings, {"steps": 4}),
     "lcm": (LCMTraining, LCMSettings, {"noise_levels": 5, "target_decay": 0.8}),
+    "reflow": (ReflowTraining, ReflowSettings, {}),
+    "instaflow": (InstaFlowTraining, InstaFlowSettings, {"flow_steps": 3}),
+    "lightning": (LightningTraining, LightningSettings, {"steps": 2, "d_learning_rate": 1e-3}),
     "add": (ADDTraining, ADDSettings, {"d_learning_rate": 1e-3}),
     "ufogen": (UFOGenTraining, UFOGenSettings, {"d_learning_rate": 1e-3, "lambda_reconstruction": 0.5}),
 }
@@ -40,6 +54,8 @@ def training(method, folder, fitting=None, double=True, **changes):
     if method == "ufogen":
         discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=False, multi_scale=False)
         given["discriminator"] = discriminator.to(dtype)
+    if method == "lightning":
+        given["discriminator"] = EncoderDiscriminator.from_teacher(teacher.unet).to(dtype)
     if method == "add":
         given["features"] = VGG("latent", 4, 0, width=0.125, batch_norm=False).to(dtype)
         width = teacher.unet.config.cross_attention_dim

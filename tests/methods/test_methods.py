@@ -5,12 +5,14 @@ import math
 
 import pytest
 import torch
+from forked import in_processes
 from methods.made import METHODS, gradients, training
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
 from diffusion2gan.methods.denoising import random_noise
 from diffusion2gan.settings import Fitting
+from diffusion2gan.training import distributed
 from diffusion2gan.training.loop import Schedule, train
 
 NETWORKS = {  # by method: the networks that are evaluated, each with the name of its count
@@ -18,6 +20,9 @@ NETWORKS = {  # by method: the networks that are evaluated, each with the name o
     "progressive": {"teacher": "previous", "student": "modules.student"},
     "lcm": {"teacher": "teacher.unet", "student": "modules.student", "target": "target"},
     "add": {"teacher": "teacher.unet", "student": "modules.student"},
+    "reflow": {"student": "modules.student"},
+    "instaflow": {"teacher": "flow", "student": "modules.student"},
+    "lightning": {"teacher": "previous", "student": "modules.student", "discriminator": "modules.discriminator"},
     "ufogen": {"student": "modules.student", "discriminator": "modules.discriminator"},
 }
 
@@ -32,8 +37,8 @@ def network(made, path):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("guidance", [{}, {"guidance": 1}])
 def test_the_teacher_stays_and_every_evaluation_is_counted(method, guidance, small_teacher_folder):
-    if guidance and method == "ufogen":
-        pytest.skip("UFOGen has no guidance")
+    if guidance and "guidance" not in METHODS[method][1].model_fields:
+        pytest.skip("this method has no guidance")
     made = training(method, small_teacher_folder, **guidance)
     frozen = network(made, NETWORKS[method].get("teacher", "teacher.unet"))
     before = {name: weight.clone() for name, weight in frozen.state_dict().items()}
@@ -63,13 +68,15 @@ def test_two_micro_batches_make_the_step_of_the_whole_batch(method, small_teache
         assert numbers[1][name] == pytest.approx(numbers[0][name]), name
     for name in kept[0]:
         for gradient, other in zip(kept[0][name], kept[1][name], strict=True):
-            torch.testing.assert_close(other, gradient, rtol=1e-6, atol=1e-9 * gradient.abs().max().item() + 1e-14)
+            torch.testing.assert_close(other, gradient, rtol=1e-6, atol=1e-7 * gradient.abs().max().item() + 1e-14)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_each_draw_of_each_step_is_another(method, small_teacher_folder, monkeypatch):
     """Whatever is random in two steps, by the networks' inputs: no noise appears twice."""
-    module, drawn = importlib.import_module(f"diffusion2gan.methods.{method}"), []
+    module, drawn = importlib.import_module(METHODS[method][0].__module__), []
+    if not hasattr(module, "random_noise"):
+        pytest.skip("this method has the noise of its pairs alone")
 
     def remember(batch, number):
         drawn.append((batch.part.seed, number, random_noise(batch, number)))
@@ -122,7 +129,26 @@ def test_an_interrupted_training_ends_in_the_same_bits(method, small_teacher_fol
     torch.testing.assert_close(run(tmp_path / "cut"), whole, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("method", ["progressive", "lcm", "add"])
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"lcm"}))
+def test_two_processes_with_sharded_networks_make_the_step_of_one(method, small_teacher_folder, tmp_path):
+    def run():
+        made = training(method, small_teacher_folder, Fitting(shard=True))
+        made.step(0)
+        for module in made.modules.values():
+            distributed.unshard(module)
+        if distributed.is_main():
+            torch.save({name: module.state_dict() for name, module in made.modules.items()}, tmp_path / "sharded.pt")
+
+    whole = training(method, small_teacher_folder)
+    whole.step(0)
+    in_processes(run, gpus=2)
+    sharded = torch.load(tmp_path / "sharded.pt")
+    for name, module in whole.modules.items():
+        for weight, other in zip(module.state_dict().values(), sharded[name].values(), strict=True):
+            torch.testing.assert_close(other, weight, rtol=0, atol=1e-7)  # Adam's first step is the learning rate, 1e-4
+
+
+@pytest.mark.parametrize("method", ["lcm"])
 def test_a_method_that_keeps_whole_networks_is_not_sharded(method, small_teacher_folder):
     with pytest.raises(UserError, match="leave out --shard"):
         training(method, small_teacher_folder, Fitting(shard=True))

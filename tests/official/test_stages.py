@@ -27,7 +27,9 @@ from official.worker import run
 
 REGRESSION, GAN = "regression-elatentlpips-large-batch", "gan-diffusion-z-r1-multiscale-mixmatch"
 XL_GAN = "sdxl-diffusion2gan"
-TRAINED = [REGRESSION, GAN, XL_GAN, "dmd", "progressive-guided", "ufogen", "add-m", "lcm", "consistency-distillation"]
+METHODS = ["dmd", "ufogen", "sdxl-turbo", "lcm", "reflow", "instaflow"]
+LIGHTNING = ["sdxl-progressive-guided", "sdxl-progressive-8", "sdxl-lightning-4"]
+TRAINED = [REGRESSION, GAN, XL_GAN, *METHODS, *LIGHTNING, "consistency-distillation"]
 WORKER = Path(__file__).with_name("worker.py")
 pytestmark = pytest.mark.xdist_group("official")  # every stage runs once for all tests
 

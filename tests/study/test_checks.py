@@ -8,6 +8,8 @@ CD = {"stage": "consistency", "loss": "lpips", "teacher": "edm-cifar10", "images
 
 LCM = {"stage": "lcm", "loss": "mse"}
 PROGRESSIVE = {"stage": "progressive", "loss": "mse"}
+LIGHTNING = {"stage": "lightning", "loss": "mse", "dataset": "sdxl-cfg-7"}
+INSTAFLOW = {"stage": "instaflow", "loss": "lpips"}
 GAN = {"stage": "gan", "discriminator": "diffusion"}
 
 
@@ -41,11 +43,41 @@ def test_an_unknown_row():
                 {"runs": {"x": {"stage": stage, "loss": "mse", "dataset": "cifar10-50k"}}},
                 f"runs.x is a {stage} run, which needs latents: choose another dataset",
             )
-            for stage in ("dmd", "ufogen", "lcm", "add")
+            for stage in ("dmd", "ufogen", "lcm", "add", "reflow")
         ),
         (
             {"runs": {"x": LCM}, "lcm": {"batch": {"base": {"shard": True}}}},
             "keeps whole networks: choose a batch without `shard`",
+        ),
+        (
+            {"runs": {"x": {"stage": "add", "loss": "lpips"}}},
+            "runs.x: ADD weighs squared errors: set loss: mse instead of lpips",
+        ),
+        ({"runs": {"x": LIGHTNING | {"steps": 4}}}, "runs.x has no `init`: name the run it starts from"),
+        (
+            {"runs": {"x": LIGHTNING | {"init": "sdxl-progressive-8", "steps": 2}}},
+            "runs.x replaces 4 steps (steps × substeps), and sdxl-progressive-8 is no progressive run with 4: change",
+        ),
+        (
+            {"runs": {"x": LIGHTNING | {"init": "progressive-8", "steps": 4}}},
+            "runs.x starts from progressive-8, a student of another teacher, sd15: change an `init`",
+        ),
+        (
+            {"runs": {"x": LIGHTNING | {"init": "sdxl-progressive-8", "steps": 4, "loss": "lpips"}}},
+            "runs.x: SDXL-Lightning has the loss of D alone: set loss: mse instead of lpips",
+        ),
+        ({"runs": {"x": INSTAFLOW}}, "runs.x has no `init`: name the run it starts from"),
+        (
+            {"runs": {"x": INSTAFLOW | {"init": "regression-mse"}}},
+            "runs.x distils a rectified flow, and regression-mse is no reflow run: change `init`",
+        ),
+        (
+            {"runs": {"x": INSTAFLOW | {"init": "reflow", "dataset": "sdxl-cfg-7"}}},
+            "runs.x starts from reflow, a student of another teacher, sd15: change an `init`",
+        ),
+        (
+            {"runs": {"x": {"stage": "reflow", "loss": "lpips"}}},
+            "runs.x: ReFlow averages velocities by squared errors: set loss: mse instead of lpips",
         ),
         (
             {"runs": {"x": PROGRESSIVE | {"init": "progressive-2", "steps": 4}}},

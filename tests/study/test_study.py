@@ -68,16 +68,16 @@ def test_what_a_scale_lacks():
 
 def test_the_rows_that_a_scale_measures():
     """At small scales teachers and students; at the paper's, all whose weights are public."""
-    public = {"pixart-alpha", "instaflow", "dmd2", "sdxl-turbo", "sdxl-lightning"}
+    public = {"pixart-alpha", "instaflow-published", "dmd2", "sdxl-turbo-published", "sdxl-lightning-published"}
     assert not public & set(study("toy").measured) and public < set(study("paper").measured)
     assert "gigagan" not in study("paper").measured
     assert "dmd2" not in study("toy").rows("table3") and "dmd2" in study("paper").rows("table3")
-    assert "instaflow" in study("toy").rows("table3")  # a reported row stays
+    assert "gigagan" in study("toy").rows("table3")  # a reported row stays
 
 
 def test_a_baseline_is_sampled_as_its_entry_says():
     paper = study("paper")
-    lightning = paper.sampling("sdxl-lightning")
+    lightning = paper.sampling("sdxl-lightning-published")
     assert lightning.pop("unet").endswith("sdxl_lightning_1step_unet_x0.safetensors")
     assert lightning == {
         "scheduler": "euler", "spacing": "trailing", "prediction": "sample", "steps": 1, "guidance": 0,
@@ -85,6 +85,7 @@ def test_a_baseline_is_sampled_as_its_entry_says():
     }  # fmt: skip
     assert paper.sampling("dmd2")["timesteps"] == [999]
     assert paper.sampling("diffusion2gan") == {"scheduler": "student", "steps": 1, "guidance": 0}
+    assert paper.sampling("sdxl-lightning-4") == {"scheduler": "student", "steps": 4, "guidance": 0}
     assert paper.sampling("progressive-distillation") == {"scheduler": "student", "steps": 4, "guidance": 0}
     assert paper.sampling("teacher-sd15")["steps"] == 50 and paper.sampling("dpm-solver")["steps"] == 25
     assert study("toy").sampling("ddim-2")["steps"] == 2
@@ -105,7 +106,8 @@ def test_the_human_study_leaves_out_what_the_scale_does_not_draw():
     }
     of_paper = set(zip(reported["row"], reported["against"], strict=True))
     assert set(study("paper").human_study.pairs) == of_paper | ours
-    drawn = {("diffusion2gan", "teacher-sd15"), *ours, ("sdxl-diffusion2gan", "teacher-sdxl")}
+    drawn = ours | {("diffusion2gan", row) for row in ("teacher-sd15", "instaflow")}
+    drawn |= {("sdxl-diffusion2gan", row) for row in ("teacher-sdxl", "sdxl-turbo", "sdxl-lightning")}
     assert set(study("toy").human_study.pairs) == drawn
     misspelt = complaint(human_study={"comparisons": {"diffusion2gan": ["teacher-sd51"]}})
     assert misspelt == (

@@ -52,10 +52,10 @@ def dmd2_unet(small_teacher_folder, tmp_path):
 @pytest.mark.parametrize(
     ("row", "folder", "unet", "entry"),
     [
-        ("instaflow", "small_teacher_folder", None, {}),
+        ("instaflow-published", "small_teacher_folder", None, {}),
         ("dmd2", "small_teacher_folder", "dmd2_unet", {}),
-        ("sdxl-turbo", "xl_folder", None, {}),
-        ("sdxl-lightning", "xl_folder", "x0_unet", {}),
+        ("sdxl-turbo-published", "xl_folder", None, {}),
+        ("sdxl-lightning-published", "xl_folder", "x0_unet", {}),
         ("pixart-alpha", "pixart_folder", None, {"steps": 2}),
         ("lcm-dreamshaper", "lcm_folder", None, {"scheduler": "own", "steps": 2, "guidance": 8.5}),
     ],

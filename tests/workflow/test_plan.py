@@ -92,16 +92,16 @@ def test_table5_trains_the_teacher_that_it_distils_if_none_is_given(workflow):
     training = "{scenes: 64, iterations: 4, batch_size: 8, learning_rate: 1.0e-3}"
     given = ("--config", "scale=smoke", f"teachers={{sdxl: {{path: null, training: {training}}}}}", "--")
     jobs = workflow.plan(*given, "results/table5.csv")
-    assert (jobs["train_small_teacher"], jobs["sample"], jobs["sample_diversity"], jobs["score"]) == (1, 2, 2, 2)
+    assert (jobs["train_small_teacher"], jobs["sample"], jobs["sample_diversity"], jobs["score"]) == (1, 4, 4, 4)
     assert "train_small_teacher" not in workflow.plan(*given, "results/table4.csv")
     assert "train_small_teacher" not in workflow.plan("--config", "scale=smoke", "--", "results/table5.csv")
 
 
 def test_at_the_papers_scale_every_model_with_public_weights_is_measured(workflow):
     jobs = workflow.plan("--config", "scale=paper", "--", "results/table5.csv")
-    assert jobs["score"] == 4
-    assert (jobs["sample"], jobs["sample_diversity"]) == (3 + 3, 3 + 20)  # the teacher in several jobs
-    assert workflow.plan("--config", "scale=paper", "--", "results/table3.csv")["score"] == 7
+    assert jobs["score"] == 6
+    assert (jobs["sample"], jobs["sample_diversity"]) == (5 + 3, 5 + 20)  # the teacher in several jobs
+    assert workflow.plan("--config", "scale=paper", "--", "results/table3.csv")["score"] == 8
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_one_run_alone(workflow):
 
 def test_the_default_is_every_table_and_figure_that_the_scale_can_make(workflow):
     jobs = workflow.plan()
-    assert jobs["make_table"] == 8 and jobs["make_report"] == 1 and "unavailable" not in jobs
+    assert jobs["make_table"] == 9 and jobs["make_report"] == 1 and "unavailable" not in jobs
     figures = {rule: count for rule, count in jobs.items() if rule.startswith("make_figure")}
     assert figures == {f"make_figure{number}": 1 for number in range(1, 7)} | {
         "make_figure_fid": 4,

@@ -75,7 +75,7 @@ class DiffusionDiscriminator(nn.Module):
     ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """For each decoder scale, coarse to fine: skip feature, feature before the block, output of the block."""
         unet = self.unet
-        time = self._time_embedding(x, text_embeddings, timesteps, added)
+        time = _time_embedding(unet, x, text_embeddings, timesteps, added)
         h = unet.conv_in(x)
         if self.z_in is not None:
             h = h + self.z_in(z)
@@ -101,13 +101,72 @@ class DiffusionDiscriminator(nn.Module):
                 h = upsampler(h, skips[-1].shape[-2:])
         return scales
 
-    def _time_embedding(
-        self, x: torch.Tensor, text: torch.Tensor, timesteps: int | torch.Tensor, added: dict[str, torch.Tensor]
+
+class EncoderDiscriminator(nn.Module):
+    """D(x_s, x_t, c) of SDXL-Lightning (Lin et al. 2024): the teacher's encoder and middle block, and a small head.
+
+    The latent x_s, and x_t that it was made from, pass through the same weights. The head takes both features. Without
+    x_t, zeros take their place, so that one network serves both phases of a training.                     # ours
+    """
+
+    def __init__(self, unet: UNet2DConditionModel):
+        super().__init__()
+        self.unet = unet
+        unet.conv_norm_out = unet.conv_out = None
+        unet.up_blocks = nn.ModuleList()
+        width = unet.mid_block.resnets[-1].out_channels
+        self.head = nn.Sequential(
+            nn.Conv2d(2 * width, width, 4, stride=2, padding=1),
+            nn.GroupNorm(unet.config.norm_num_groups, width),
+            nn.SiLU(),
+            nn.Conv2d(width, 1, 1),  # a logit at each location                                          # ours
+        )
+
+    @classmethod
+    def from_teacher(cls, teacher_unet: UNet2DConditionModel) -> "EncoderDiscriminator":
+        """A trainable float32 discriminator with a copy of the teacher's weights."""
+        return cls(copy.deepcopy(teacher_unet).float()).requires_grad_(True).train()
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        origin: tuple[torch.Tensor, torch.Tensor] | None,
+        text_embeddings: torch.Tensor,
+        **added: torch.Tensor,
+    ) -> list[torch.Tensor]:
+        """A logit map (N, 1, h', w'), in a list; positive means real. `origin` is x_t and its timesteps, or None."""
+        conditions = {"text_embeddings": text_embeddings, **added}
+        if origin is None:
+            features = self.features(x, timesteps, **conditions)
+            return [self.head(torch.cat([features, torch.zeros_like(features)], 1))]
+        both = {name: torch.cat([each, each]) for name, each in conditions.items()}
+        features = self.features(torch.cat([x, origin[0]]), torch.cat([timesteps, origin[1]]), **both)
+        return [self.head(torch.cat(features.chunk(2), 1))]
+
+    def features(
+        self, x: torch.Tensor, timesteps: torch.Tensor, text_embeddings: torch.Tensor, **added: torch.Tensor
     ) -> torch.Tensor:
-        """The embedding of the timesteps and, for SDXL, of the added conditions."""
-        time = self.unet.time_embedding(self.unet.get_time_embed(sample=x, timestep=timesteps))
-        added = self.unet.get_aug_embed(emb=time, encoder_hidden_states=text, added_cond_kwargs=added)
-        return time if added is None else time + added
+        """The output of the teacher's middle block (N, C', h, w) for latents x (N, C, h, w) at timesteps (N,)."""
+        unet = self.unet
+        time = _time_embedding(unet, x, text_embeddings, timesteps, added)
+        h = unet.conv_in(x)
+        for block in unet.down_blocks:
+            h, _ = block(h, temb=time, **_attended(block, text_embeddings))
+        return unet.mid_block(h, temb=time, **_attended(unet.mid_block, text_embeddings))
+
+
+def _time_embedding(
+    unet: UNet2DConditionModel,
+    x: torch.Tensor,
+    text: torch.Tensor,
+    timesteps: int | torch.Tensor,
+    added: dict[str, torch.Tensor],
+) -> torch.Tensor:
+    """The embedding of the timesteps and, for SDXL, of the added conditions."""
+    time = unet.time_embedding(unet.get_time_embed(sample=x, timestep=timesteps))
+    added = unet.get_aug_embed(emb=time, encoder_hidden_states=text, added_cond_kwargs=added)
+    return time if added is None else time + added
 
 
 def _attended(block: nn.Module, text: torch.Tensor) -> dict[str, torch.Tensor]:

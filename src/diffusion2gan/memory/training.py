@@ -11,14 +11,16 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from diffusion2gan.discriminators.unet import DiffusionDiscriminator
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator, EncoderDiscriminator
 from diffusion2gan.losses import PERCEPTUAL, regression_loss
 from diffusion2gan.memory.count import Count, counting
 from diffusion2gan.memory.networks import Source
 from diffusion2gan.methods.add import ADDTraining, FeatureHeads
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.lcm import LCMTraining
+from diffusion2gan.methods.lightning import LightningTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
+from diffusion2gan.methods.reflow import InstaFlowTraining, ReflowTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
 from diffusion2gan.pairs.dataset import Pairs
 from diffusion2gan.pixel.consistency import ConsistencyTraining
@@ -29,8 +31,11 @@ from diffusion2gan.settings import (
     DMDSettings,
     Fitting,
     GANSettings,
+    InstaFlowSettings,
     LCMSettings,
+    LightningSettings,
     ProgressiveSettings,
+    ReflowSettings,
     UFOGenSettings,
 )
 from diffusion2gan.training.adversarial import AdversarialTraining, discriminator_of
@@ -42,8 +47,10 @@ FLOAT32, BFLOAT16 = 4, 2
 KINDS = {
     ConsistencySettings: ConsistencyTraining,
     DMDSettings: DMDTraining,
+    InstaFlowSettings: InstaFlowTraining,
     LCMSettings: LCMTraining,
     ProgressiveSettings: ProgressiveTraining,
+    ReflowSettings: ReflowTraining,
 }
 GATHERED = 2  # blocks of weights that FSDP holds at once: the one that runs, and the next
 
@@ -94,6 +101,7 @@ class Training:
         with counting() as memory:
             account = Account(memory, self)
             training = self.build(settings, fitting, account.sharded)
+            account.sharded(training.modules["student"])  # now that a method has copied it
             if isinstance(settings, GANSettings):
                 training.replicated_discriminator = account.whole(training.discriminator)
             account.prepare(training)
@@ -108,9 +116,9 @@ class Training:
         fitting: Fitting,
         sharded: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> StudentTraining:
-        """The training with networks of the source. `sharded` makes what one GPU sees of a network that it trains."""
+        """The training with networks of the source. `sharded` makes what one GPU sees of a discriminator."""
         uses_teacher = isinstance(settings, ADDSettings | ConsistencySettings | DMDSettings | LCMSettings)
-        teacher, student = self.source.teacher(idle=not uses_teacher), sharded(self.source.student())
+        teacher, student = self.source.teacher(idle=not uses_teacher), self.source.student()
         space = PERCEPTUAL.get(settings.loss)
         metric = self.source.metric(space) if space else None
         arguments = {
@@ -128,10 +136,13 @@ class Training:
             wanted = {"z_conditioning": False, "multi_scale": False}
             make = partial(DiffusionDiscriminator.from_teacher, teacher.unet, **wanted)
             return UFOGenTraining(**arguments, discriminator=sharded(self.source.make(make)))
+        if isinstance(settings, LightningSettings):
+            discriminator = sharded(self.source.make(lambda: EncoderDiscriminator.from_teacher(teacher.unet)))
+            return LightningTraining(**arguments, discriminator=discriminator)
         if isinstance(settings, ADDSettings):
             features = self.source.metric("latent").trunk
             width = teacher.unet.config.cross_attention_dim
-            discriminator = sharded(self.source.make(lambda: FeatureHeads(features.widths, width)))
+            discriminator = self.source.make(lambda: FeatureHeads(features.widths, width))
             return ADDTraining(**arguments, features=features, discriminator=discriminator)
         return KINDS.get(type(settings), RegressionTraining)(**arguments)
 

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from diffusion2gan.discriminators.gigagan import Predictor
-from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
@@ -54,7 +53,7 @@ class ADDTraining(StudentTraining):
     G estimates x̂ of latents with noise of one of a few levels, the first of which is pure noise. The teacher estimates
     the latent behind x̂ with new noise. The latents x of the pairs are the data. `features` is the network whose taps D
     sees, the VGG of LatentLPIPS; the authors have DINOv2 in pixels.                                        # ours
-    Raises UserError if `shard` is set, because FSDP has no second derivatives for R1.
+    With `shard`, D stays whole: it is small, and FSDP has no second derivatives for R1.
     """
 
     def __init__(
@@ -68,12 +67,10 @@ class ADDTraining(StudentTraining):
         settings: ADDSettings,
         fitting: Fitting | None = None,
     ):
-        if fitting and fitting.shard:
-            raise UserError("ADD keeps whole networks: leave out --shard")
         super().__init__(student, teacher, pairs, loss, settings, fitting)
         self.denoiser = Generator(teacher.unet, student.scheduler)
         self.features = self.frozen(features)
-        self.discriminator = self.add("discriminator", discriminator)
+        self.discriminator = self.add("discriminator", discriminator, whole=True)
         self.optimizers["discriminator"] = adamw(discriminator, settings.d_learning_rate)
         self.levels = NoiseLevels(student.scheduler, settings.noise_levels)
 
@@ -116,7 +113,7 @@ class ADDTraining(StudentTraining):
         return dict(numbers)
 
     def generator_step(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
-        """Improve G once on -Σ Dₖ + λ c(t) d(x̂, x̂_φ) (Sauer et al. 2023, Eq. 1, 2 and 4). Returns its losses."""
+        """Improve G once on -w Σ Dₖ + λ c(t) d(x̂, x̂_φ) (Sauer et al. 2023, Eq. 1, 2 and 4). Returns its losses."""
         optimizer, numbers = self.optimizers["student"], Counter()
         # not wrapped: its weights get no gradient, so there is nothing to average
         discriminator = self.modules["discriminator"].requires_grad_(False)
@@ -130,7 +127,8 @@ class ADDTraining(StudentTraining):
                 estimated, weight = self.estimate(batch, x.detach())
                 with self.precision():
                     distillation_loss = self.loss(weight.sqrt() * x, weight.sqrt() * estimated, batch.part)
-                loss = gan_loss + self.settings.lambda_distillation * distillation_loss
+                loss = self.settings.lambda_gan * gan_loss
+                loss = loss + self.settings.lambda_distillation * distillation_loss
                 (loss / len(batches)).backward()
             losses = {"loss": loss, "distillation_loss": distillation_loss, "gan_loss": gan_loss}
             numbers.update({name: each.detach() / len(batches) for name, each in losses.items()})

@@ -85,3 +85,9 @@ def random_levels(batch: MicroBatch, count: int, number: int) -> torch.Tensor:
     """Uniform integers (N,) below `count` for the rows of a micro-batch, on the CPU."""
     generator = torch.Generator().manual_seed(mix(batch.part.seed, number))
     return torch.randint(count, (batch.part.whole,), generator=generator)[batch.part.rows]
+
+
+def random_times(batch: MicroBatch, number: int) -> torch.Tensor:
+    """Uniform numbers (N,) in [0, 1) for the rows of a micro-batch, on the CPU."""
+    generator = torch.Generator().manual_seed(mix(batch.part.seed, number))
+    return torch.rand(batch.part.whole, generator=generator)[batch.part.rows]

@@ -8,7 +8,6 @@ import copy
 
 import torch
 
-from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
@@ -37,7 +36,7 @@ class ProgressiveTraining(RegressionTraining):
     """Fit x̂ of the student to x̃: each of its steps ends where `substeps` DDIM steps of the previous network end.
 
     The latents x of the pairs are the data. `student` starts as the previous network. With `substeps` 1 and guidance it
-    learns the guided estimate itself. Raises UserError if `shard` is set.
+    learns the guided estimate itself.
     """
 
     def __init__(
@@ -49,8 +48,6 @@ class ProgressiveTraining(RegressionTraining):
         settings: ProgressiveSettings,
         fitting: Fitting | None = None,
     ):
-        if fitting and fitting.shard:
-            raise UserError("progressive distillation keeps whole networks: leave out --shard")
         previous = copy.deepcopy(student)
         super().__init__(student, teacher, pairs, loss, settings, fitting)
         self.previous = self.frozen(previous)
@@ -76,14 +73,19 @@ class ProgressiveTraining(RegressionTraining):
     @torch.no_grad()
     def target(self, batch: MicroBatch, noisy: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         """x̃ (N, C, h, w) after `substeps` DDIM steps of the previous network, from noisy latents at levels (N,)."""
-        solved, guidance = noisy, self.settings.guidance
+        solved = self.solved(batch, noisy, levels, self.settings.guidance)
+        first, last = (self.levels.alpha_bar(each, noisy) for each in (levels, levels + self.settings.substeps))
+        return progressive_target(noisy, solved, first, last)
+
+    @torch.no_grad()
+    def solved(self, batch: MicroBatch, noisy: torch.Tensor, levels: torch.Tensor, guidance: float) -> torch.Tensor:
+        """The latents (N, C, h, w) after `substeps` DDIM steps of the previous network from levels (N,)."""
         with self.full_precision():
             for level in (levels + step for step in range(self.settings.substeps)):
                 timesteps, unconditional = self.levels.timesteps[level].to(self.device), self.teacher.unconditional
-                x0 = guided(self.previous, solved, timesteps, batch.conditions, unconditional, guidance)
-                solved = ddim_step(solved, x0, *(self.levels.alpha_bar(each, x0) for each in (level, level + 1)))
-        first, last = (self.levels.alpha_bar(each, noisy) for each in (levels, levels + self.settings.substeps))
-        return progressive_target(noisy, solved, first, last)
+                x0 = guided(self.previous, noisy, timesteps, batch.conditions, unconditional, guidance)
+                noisy = ddim_step(noisy, x0, *(self.levels.alpha_bar(each, x0) for each in (level, level + 1)))
+        return noisy
 
     def generate(self, batch: MicroBatch) -> torch.Tensor:
         """Latents (N, C, h, w) of all steps of the student, for the errors and the sample grids."""

@@ -7,7 +7,8 @@ from diffusion2gan.study.entries import DatasetEntry, TableEntry
 from diffusion2gan.study.names import known
 from diffusion2gan.study.runs import Run
 
-WHOLE = {"progressive", "lcm", "add"}  # stages whose networks cannot be sharded
+STARTED = {"gan", "lightning", "instaflow"}  # stages that start from another run
+WHOLE = {"lcm"}  # stages whose networks cannot be sharded
 
 if TYPE_CHECKING:
     from diffusion2gan.study.study import Study
@@ -20,7 +21,7 @@ def check(study: "Study") -> None:
     for run in study.runs.values():
         _check_data(study, run)
         _check_init(study, run)
-        if run.stage == "progressive":
+        if run.stage in ("progressive", "lightning"):
             _check_progressive(study, run)
     for model in study.models.values():
         if model.name in study.runs:
@@ -62,7 +63,7 @@ def _check_data(study: "Study", run: Run) -> None:
 
 
 def _check_progressive(study: "Study", run: Run) -> None:
-    """A progressive run halves the steps of another one, or learns the guidance of its teacher."""
+    """A progressive run or SDXL-Lightning halves the steps of another one, or learns the guidance of its teacher."""
     settings, where = run.settings, f"config.yaml: runs.{run.name}"
     if run.init is None:
         return
@@ -72,16 +73,16 @@ def _check_progressive(study: "Study", run: Run) -> None:
             f"{where} replaces {before} steps (steps × substeps), and {run.init} is no progressive run with {before}: "
             "change `init` or `steps`"
         )
-    if settings.guidance > 1:
+    if getattr(settings, "guidance", 1) > 1:
         raise UserError(f"{where} starts from {run.init}, which has learnt the guidance: leave out `guidance`")
 
 
 def _check_init(study: "Study", run: Run) -> None:
-    """A GAN starts from another run, and a progressive student may; the other stages do not."""
-    where, gan = f"config.yaml: runs.{run.name}", run.stage == "gan"
-    if gan != (run.init is not None) and run.stage != "progressive":
-        problem = "has no `init`: name the run it starts from" if gan else f"is a {run.stage} run: it takes no `init`"
-        raise UserError(f"{where} {problem}")
+    """The stages of `STARTED` start from another run, and a progressive student may; the other stages do not."""
+    where, starts = f"config.yaml: runs.{run.name}", run.stage in STARTED
+    if starts != (run.init is not None) and run.stage != "progressive":
+        problem = "has no `init`: name the run it starts from"
+        raise UserError(f"{where} {problem if starts else f'is a {run.stage} run: it takes no `init`'}")
     seen = [run.name]
     while (init := study.runs[seen[-1]].init) is not None:
         known("run", init, study.runs, f"runs.{seen[-1]}.init")
@@ -92,7 +93,9 @@ def _check_init(study: "Study", run: Run) -> None:
         return
     if (teacher := study.teacher_of(run.init).name) != study.teacher_of(run.name).name:
         raise UserError(f"{where} starts from {run.init}, a student of another teacher, {teacher}: change an `init`")
-    if gan and getattr(study.runs[run.init].settings, "steps", 1) > 1:
+    if run.stage == "instaflow" and study.runs[run.init].stage != "reflow":
+        raise UserError(f"{where} distils a rectified flow, and {run.init} is no reflow run: change `init`")
+    if run.stage == "gan" and getattr(study.runs[run.init].settings, "steps", 1) > 1:
         raise UserError(f"{where} needs a student of one step, and {run.init} has several: change `init`")
 
 

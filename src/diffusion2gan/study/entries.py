@@ -29,7 +29,9 @@ from diffusion2gan.settings import (
     GANSettings,
     Guidance,
     HeldOut,
+    InstaFlowSettings,
     LCMSettings,
+    LightningSettings,
     LossSettings,
     LossTimingSettings,
     LPIPSSide,
@@ -39,6 +41,7 @@ from diffusion2gan.settings import (
     ProgressiveSettings,
     PromptFilter,
     ReconstructionSettings,
+    ReflowSettings,
     RegressionSettings,
     Resizing,
     Sampled,
@@ -66,6 +69,9 @@ STAGES = {
     "ufogen": UFOGenSettings,
     "lcm": LCMSettings,
     "add": ADDSettings,
+    "lightning": LightningSettings,
+    "reflow": ReflowSettings,
+    "instaflow": InstaFlowSettings,
     "consistency": ConsistencySettings,
 }
 
@@ -221,7 +227,7 @@ class RunEntry(optional(*STAGES.values(), without=("iterations", "batch_size")))
     dataset: Name | None = Field(None, description="dataset of pairs to train on")
     teacher: Name | None = Field(None, description="teacher of Consistency Distillation, which needs no pairs")
     images: Name | None = Field(None, description="benchmark whose images Consistency Distillation trains on")
-    init: Name | None = Field(None, description="the run that a GAN or a progressive student starts from")
+    init: Name | None = Field(None, description="the run that a student starts from, instead of the teacher")
     batch: Name | None = Field(None, description="a name under `batch` of the stage")
     iterations: Name | None = Field(None, description="a name under `iterations` of the stage")
 
@@ -415,6 +421,9 @@ class Configuration(Entry):
     ufogen: StageEntry
     lcm: StageEntry
     add: StageEntry
+    lightning: StageEntry
+    reflow: StageEntry
+    instaflow: StageEntry
     consistency: StageEntry
     models: dict[str, ModelEntry]
     gpu_memory: float = Field(0, ge=0, description="GiB of a GPU, which every job has to fit; 0: not checked")

@@ -33,7 +33,8 @@ IRRELEVANT = {
     "iterations": 1, "seed": 0, "learning_rate": 1.0, "d_learning_rate": 1.0, "warmup": 0, "decay": "constant",
     "lambda_gan": 1.0, "fake_learning_rate": 1.0, "lambda_regression": 1.0,
     "lambda_reconstruction": 1.0, "lambda_distillation": 1.0, "r1_gamma_features": 1.0,
-    "steps": 1, "noise_levels": 2, "target_decay": 0.5,
+    "steps": 1, "flow_steps": 1, "noise_levels": 2, "target_decay": 0.5,
+    "conditional_share": 1.0,
     "r1_gamma": 1.0, "r1_every": 1, "mix_fraction_latent": 0.25, "mix_fraction_text": 0.25, "mix_fraction_noise": 0.25,
     "ensemble": "bgco", "resampling": "wavelet",
 }  # fmt: skip

@@ -74,8 +74,11 @@ class StudentTraining:
         self.student = self.add("student", student)
         self.optimizers = {"student": adamw(student, settings.learning_rate)}
 
-    def add(self, name: str, module: nn.Module) -> nn.Module:
-        """Add a network to train; returns it wrapped for all processes. Create its optimizer afterwards."""
+    def add(self, name: str, module: nn.Module, whole: bool = False) -> nn.Module:
+        """Add a network to train; returns it wrapped for all processes. Create its optimizer afterwards.
+
+        A network that is `whole` is not sharded.
+        """
         if self.fitting.gradient_checkpointing and hasattr(module, "unet"):
             module.unet.enable_gradient_checkpointing()
         if self.fitting.compile and name == "student":  # not D: R1 needs second derivatives, which compiling removes
@@ -84,7 +87,7 @@ class StudentTraining:
         fast = self.device.type == "cuda" and not self.fitting.shard
         layout = torch.channels_last if fast else torch.contiguous_format
         self.modules[name] = module.to(self.device, memory_format=layout).train()
-        return distributed.wrap(module, self.fitting.shard, half=self.settings.autocast)
+        return distributed.wrap(module, self.fitting.shard and not whole, half=self.settings.autocast)
 
     def frozen(self, module: nn.Module) -> nn.Module:
         """A network of the training that it does not train, on its device and in the faster layout."""
