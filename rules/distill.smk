@@ -1,6 +1,6 @@
 """The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3).
 
-Also the baselines that are trained here: DMD, UFOGen, ADD and progressive distillation of Tables 3 and 4, a
+Also the baselines that are trained here: DMD, UFOGen, ADD and progressive distillation of Tables 3 and 4, DMD2, a
 latent consistency model, and Consistency Distillation of Table 6.
 
 Checkpoints are written beside the student. They are not declared as output, because Snakemake deletes the outputs of a
@@ -74,6 +74,17 @@ use rule train_regression as train_dmd with:
         f"{WORK}/timings/train_dmd/{{run}}.tsv"
     wildcard_constraints:
         run=runs_of("dmd"),
+    priority: 0
+
+
+use rule train_regression as train_dmd2 with:
+    # DMD2, beyond the paper
+    log:
+        f"{WORK}/logs/train_dmd2/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_dmd2/{{run}}.tsv"
+    wildcard_constraints:
+        run=runs_of("dmd2"),
     priority: 0
 
 

@@ -27,6 +27,7 @@ from diffusion2gan.generator import Generator
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.methods.add import ADDTraining
 from diffusion2gan.methods.dmd import DMDTraining
+from diffusion2gan.methods.dmd2 import DMD2Training, ScoredDenoiser
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
@@ -59,6 +60,10 @@ CHANGED = {
     "dmd": {
         "learning_rate": 7.0e-4, "fake_learning_rate": 8.0e-4, "warmup": 9, "decay": "steps", "ema_decay": 0.4,
         "lambda_regression": 0.6, "guidance": 2.0,
+    },
+    "dmd2": {
+        "learning_rate": 7.1e-4, "fake_learning_rate": 8.1e-4, "warmup": 11, "decay": "steps", "ema_decay": 0.45,
+        "fake_updates": 4, "lambda_adversarial": 0.02, "lambda_head": 0.03, "guidance": 2.5,
     },
     "progressive": {"learning_rate": 2.0e-4, "warmup": 3, "decay": "cosine", "ema_decay": 0.3},
     "ufogen": {
@@ -120,8 +125,10 @@ GANS = {
 CONSISTENCY = {"consistency-distillation": 800_000, "consistency-distillation-equal": 109_180}  # iterations
 
 # rows whose micro-batches keep few activations, and whose weights may be cut among processes
-CHECKPOINTED = {"regression-lpips", XL, "sdxl-diffusion2gan", "dmd", "ufogen"}
+CHECKPOINTED = {"regression-lpips", XL, "sdxl-diffusion2gan", "dmd", "dmd-without-regression", "dmd2", "ufogen"}
 SHARDED = {XL, "sdxl-diffusion2gan"}
+
+DMDS = {"dmd": "lpips", "dmd-without-regression": "none"}  # the regression loss
 
 # row: the steps of the student, the steps that each replaces, guidance, the run whose student it starts from
 PROGRESSIVE = {
@@ -227,7 +234,8 @@ def same_weights(student, unet):
 
 
 def test_every_run_of_the_study_is_here(commands):
-    assert set(commands) == {*REGRESSIONS, *GANS, "dmd", *PROGRESSIVE, "ufogen", "add-m", "lcm", *CONSISTENCY}
+    methods = {*DMDS, "dmd2", *PROGRESSIVE, "ufogen", "add-m", "lcm"}
+    assert set(commands) == {*REGRESSIONS, *GANS, *methods, *CONSISTENCY}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(commands) == set(config["runs"])
     base = Study(load(config, ROOT)).runs["gan-diffusion-z-r1"].settings  # what CHANGED hides
@@ -285,8 +293,9 @@ def test_a_gan_is_built_as_its_row_says(row, commands, files):
     assert (training.ema_decay, training.autocast) == (0.6, True)
 
 
-def test_dmd_is_built_as_its_row_says(commands, files):
-    training = build("dmd", commands, files, "train_dmd", "sd15", "lpips", pairs=Path("work/smoke/pairs/sd-cfg-3"))
+@pytest.mark.parametrize("row", DMDS)
+def test_dmd_is_built_as_its_row_says(row, commands, files):
+    training = build(row, commands, files, "train_dmd", "sd15", DMDS[row], pairs=Path("work/smoke/pairs/sd-cfg-3"))
     assert type(training.training) is DMDTraining and training.training.averaged == "student"
     assert same_weights(training.student, Generator.from_teacher(files["teachers"]["sd15"]))
     assert same_weights(training.training.fake, training.training.teacher.unet)
@@ -298,6 +307,21 @@ def test_dmd_is_built_as_its_row_says(commands, files):
     settings = training.training.settings
     assert (settings.lambda_regression, settings.guidance) == (0.6, 2.0)
     assert (training.ema_decay, training.autocast) == (0.4, True)
+
+
+def test_dmd2_is_built_as_its_row_says(commands, files):
+    training = build("dmd2", commands, files, "train_dmd2", "sd15", "none", pairs=Path("work/smoke/pairs/sd-cfg-3"))
+    assert type(training.training) is DMD2Training and training.training.averaged == "student"
+    assert same_weights(training.student, Generator.from_teacher(files["teachers"]["sd15"]))
+    fake = training.training.modules["fake"]
+    assert type(fake) is ScoredDenoiser and same_weights(fake.unet, training.training.teacher.unet)
+    assert (training.batch_size, training.micro_batches) == (2048, 8)
+    assert training.pairs.folder.name == "sd-cfg-3" and training.pairs.held_out == range(64, 68)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (40_000, 11, "steps")
+    assert training.learning_rates == {"student": 7.1e-4, "fake": 8.1e-4}
+    settings = training.training.settings
+    assert (settings.fake_updates, settings.lambda_adversarial, settings.lambda_head) == (4, 0.02, 0.03)
+    assert (settings.guidance, training.ema_decay, training.autocast) == (2.5, 0.45, True)
 
 
 @pytest.mark.parametrize("row", PROGRESSIVE)

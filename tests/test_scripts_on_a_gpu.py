@@ -96,8 +96,8 @@ def play(folder):
 def distil(name):
     def method(folder):
         script = importlib.import_module(f"scripts.distill.train_{name}")
-        own = {"steps": 4} if name == "progressive" else {}
-        return script, "Teacher", script.Arguments(**TRAINING, **own, pairs=FILE)
+        own = {"progressive": {"steps": 4}, "dmd2": {"loss": "none"}}.get(name, {})
+        return script, "Teacher", script.Arguments(**TRAINING | own, pairs=FILE)
 
     method.__name__ = name
     return method

@@ -11,16 +11,25 @@ from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.methods.add import ADDTraining, FeatureHeads
 from diffusion2gan.methods.dmd import DMDTraining
+from diffusion2gan.methods.dmd2 import DMD2Training
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
 from diffusion2gan.networks.vgg import VGG
-from diffusion2gan.settings import ADDSettings, DMDSettings, LCMSettings, ProgressiveSettings, UFOGenSettings
+from diffusion2gan.settings import (
+    ADDSettings,
+    DMD2Settings,
+    DMDSettings,
+    LCMSettings,
+    ProgressiveSettings,
+    UFOGenSettings,
+)
 from diffusion2gan.teacher import Teacher
 
 SETTINGS = {"loss": "mse", "iterations": 3, "batch_size": 4, "learning_rate": 1e-4}
 METHODS = {
     "dmd": (DMDTraining, DMDSettings, {"fake_learning_rate": 1e-3}),
+    "dmd2": (DMD2Training, DMD2Settings, {"loss": "none", "fake_updates": 3, "fake_learning_rate": 1e-3}),
     "progressive": (ProgressiveTraining, ProgressiveSettings, {"steps": 4}),
     "lcm": (LCMTraining, LCMSettings, {"noise_levels": 5, "target_decay": 0.8}),
     "add": (ADDTraining, ADDSettings, {"d_learning_rate": 1e-3}),
@@ -31,11 +40,13 @@ METHODS = {
 def training(method, folder, fitting=None, double=True, **changes):
     """A training whose student and teacher are the pipeline in `folder`, in double precision unless `double` is off."""
     kind, settings, own = METHODS[method]
+    settings = settings(**SETTINGS | own | changes)
     dtype = torch.float64 if double else torch.float32
     teacher, pairs = loaded(folder, dtype), InMemory()
     pairs.x = pairs.x.to(dtype)
     student = Generator(copy.deepcopy(teacher.unet).requires_grad_(True), teacher.scheduler)
-    given = {"student": student, "teacher": teacher, "pairs": pairs, "loss": squared}
+    given = {"student": student, "teacher": teacher, "pairs": pairs}
+    given["loss"] = None if settings.loss == "none" else squared
     torch.manual_seed(0)  # the weights of heads and readouts
     if method == "ufogen":
         discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=False, multi_scale=False)
@@ -44,7 +55,7 @@ def training(method, folder, fitting=None, double=True, **changes):
         given["features"] = VGG("latent", 4, 0, width=0.125, batch_norm=False).to(dtype)
         width = teacher.unet.config.cross_attention_dim
         given["discriminator"] = FeatureHeads(given["features"].widths, width).to(dtype)
-    return kind(**given, settings=settings(**SETTINGS | own | changes), fitting=fitting)
+    return kind(**given, settings=settings, fitting=fitting)
 
 
 @cache

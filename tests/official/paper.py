@@ -41,13 +41,14 @@ SMALLER = {
     },
     "gan": {"batch": {"base": {"size": 4}, "leading": {"size": 4}, "sdxl": {"size": 8}}, "iterations": {"base": 2}},
     "dmd": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
+    "dmd2": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "progressive": {"batch": {"base": {"size": 4, "accumulation": 1}}, "iterations": {"base": 2}},
     "ufogen": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "lcm": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2}},
     "add": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2}},
     "consistency": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2, "equal": 2}},
     "models": {
-        **{name: {"resolution": 64} for name in ("pixart-alpha", "instaflow", "dmd2", "sdxl-turbo")},
+        **{name: {"resolution": 64} for name in ("pixart-alpha", "instaflow", "dmd2-published", "sdxl-turbo")},
         "sdxl-lightning": {"resolution": 128},
     },
     "benchmarks": {

@@ -38,10 +38,10 @@ def test_an_unknown_row():
         ),
         *(
             (
-                {"runs": {"x": {"stage": stage, "loss": "mse", "dataset": "cifar10-50k"}}},
+                {"runs": {"x": {"stage": stage, "loss": loss, "dataset": "cifar10-50k"}}},
                 f"runs.x is a {stage} run, which needs latents: choose another dataset",
             )
-            for stage in ("dmd", "ufogen", "lcm", "add")
+            for stage, loss in [("dmd2", "none"), *((each, "mse") for each in ("dmd", "ufogen", "lcm", "add"))]
         ),
         (
             {"runs": {"x": LCM}, "lcm": {"batch": {"base": {"shard": True}}}},
@@ -66,6 +66,18 @@ def test_an_unknown_row():
         (
             {"runs": {"x": PROGRESSIVE | {"init": "progressive-8", "steps": 8, "substeps": 1}}},
             "runs.x: one substep without guidance changes nothing: set substeps: 2, or guidance above 1",
+        ),
+        (
+            {"runs": {"x": {"stage": "dmd2", "loss": "mse"}}},
+            "runs.x: DMD2 has no regression loss: set loss: none instead of mse",
+        ),
+        (
+            {"runs": {"x": {"loss": "none"}}},
+            "runs.x: this stage has no other loss than `loss`: choose one instead of none",
+        ),
+        (
+            {"runs": {"x": {"stage": "dmd", "lambda_regression": 0}}},
+            "runs.x.lambda_regression is 0: input should be greater than 0",
         ),
         ({"runs": {"x": {"stage": "gan", "init": "regression-mse"}}}, "runs.x has no discriminator"),
         ({"runs": {"x": {"discriminator": "gigagan"}}}, "runs.x is a regression run with a discriminator: set"),

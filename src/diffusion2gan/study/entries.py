@@ -22,6 +22,7 @@ from diffusion2gan.settings import (
     ConsistencySettings,
     CostMetric,
     Count,
+    DMD2Settings,
     DMDSettings,
     FeatureNetwork,
     FeatureSettings,
@@ -62,6 +63,7 @@ STAGES = {
     "regression": RegressionSettings,
     "gan": GANSettings,
     "dmd": DMDSettings,
+    "dmd2": DMD2Settings,
     "progressive": ProgressiveSettings,
     "ufogen": UFOGenSettings,
     "lcm": LCMSettings,
@@ -411,6 +413,7 @@ class Configuration(Entry):
     regression: StageEntry
     gan: StageEntry
     dmd: StageEntry
+    dmd2: StageEntry
     progressive: StageEntry
     ufogen: StageEntry
     lcm: StageEntry
