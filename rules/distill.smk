@@ -51,12 +51,12 @@ rule train_regression:
 
 
 use rule train_regression as train_gan with:
-    # continue a student of the regression with a discriminator (Table 2)
+    # continue a student of the regression with a discriminator (Table 2), or train a GAN from scratch
     input:
         teacher=lambda w: PATHS.teacher(STUDY.teacher_of(w.run).name),
         pairs=lambda w: f"{PATHS.pairs(w.run)}/index.parquet",
         lpips=lambda w: PATHS.metric_of(w.run),
-        init=lambda w: PATHS.student(STUDY.runs[w.run].init),
+        init=lambda w: PATHS.student(STUDY.runs[w.run].init) if STUDY.runs[w.run].init else [],
     log:
         f"{WORK}/logs/train_gan/{{run}}.log",
     benchmark:

@@ -28,6 +28,7 @@ from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.methods.add import ADDTraining
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.dmd2 import DMD2Training, ScoredDenoiser
+from diffusion2gan.methods.gigagan import GigaGANTraining
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
@@ -235,7 +236,7 @@ def same_weights(student, unet):
 
 def test_every_run_of_the_study_is_here(commands):
     methods = {*DMDS, "dmd2", *PROGRESSIVE, "ufogen", "add-m", "lcm"}
-    assert set(commands) == {*REGRESSIONS, *GANS, *methods, *CONSISTENCY}
+    assert set(commands) == {*REGRESSIONS, *GANS, "gigagan", *methods, *CONSISTENCY}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(commands) == set(config["runs"])
     base = Study(load(config, ROOT)).runs["gan-diffusion-z-r1"].settings  # what CHANGED hides
@@ -291,6 +292,21 @@ def test_a_gan_is_built_as_its_row_says(row, commands, files):
     assert training.schedule.decay == "cosine"
     assert training.learning_rates == {"student": 4e-4, "discriminator": 5e-4}
     assert (training.ema_decay, training.autocast) == (0.6, True)
+
+
+def test_gigagan_is_built_as_its_row_says(commands, files):
+    training = build("gigagan", commands, files, "train_gan", "sd15", "none", pairs=Path("work/smoke/pairs/sd-cfg-3"))
+    assert type(training.training) is GigaGANTraining and type(training.discriminator) is GigaGANDiscriminator
+    teacher = Generator.from_teacher(files["teachers"]["sd15"])
+    torch.manual_seed(4)
+    assert same_weights(training.student.unet, UNet2DConditionModel.from_config(teacher.unet.config))
+    assert training.student.prediction_type == teacher.prediction_type
+    assert training.student.scheduler.config == teacher.scheduler.config
+    assert training.r1 == (2.3e-4, 5) and training.fractions is None and training.matching_aware
+    assert (training.lambda_gan, training.batch_size, training.micro_batches) == (1, 1024, 2)
+    assert (training.schedule.iterations, training.schedule.warmup) == (500_000, 7)
+    assert training.learning_rates == {"student": 4e-4, "discriminator": 5e-4}
+    assert (training.ema_decay, training.autocast, len(training.pairs)) == (0.6, True, 64)
 
 
 @pytest.mark.parametrize("row", DMDS)

@@ -113,9 +113,12 @@ class RegressionSettings(DistillationSettings):
 class GANSettings(DistillationSettings):
     """Regression and adversarial loss together (Sec. 3.3). The paper states only `r1_every` = 16."""
 
+    has_other_losses = True
+
+    from_scratch: bool = Field(False, description="G has random weights and fresh noise, as GigaGAN; only with no loss")
     discriminator: Literal["diffusion", "gigagan"] = Field("diffusion", description="architecture of D")
     d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
-    lambda_gan: float = Field(0.1, ge=0, description="weight of the GAN loss beside the regression loss")  # ours
+    lambda_gan: float = Field(0.1, ge=0, description="weight of the GAN loss beside any regression loss")  # ours
     z_conditioning: bool = Field(False, description="D sees the noise z")
     multi_scale: bool = Field(False, description="D takes resized latents and predicts logits at every scale")
     r1: bool = Field(False, description="penalise D's gradient on a single real sample")
@@ -145,6 +148,11 @@ class GANSettings(DistillationSettings):
             raise ValueError(
                 "the gigagan discriminator never sees z and is always multi-scale: set z_conditioning and "
                 "multi_scale only for the diffusion discriminator"
+            )
+        if self.from_scratch and (self.discriminator, self.loss) != ("gigagan", "none"):
+            raise ValueError(
+                "a GAN from scratch has neither a teacher nor pairs: set discriminator: gigagan and loss: none, or "
+                "from_scratch: false"
             )
         if self.mix_and_match:
             fractions = self.mix_fraction_latent, self.mix_fraction_text, self.mix_fraction_noise

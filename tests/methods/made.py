@@ -7,11 +7,13 @@ import torch
 from built import InMemory
 from training.small_gan import squared
 
+from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.generator import Generator
 from diffusion2gan.methods.add import ADDTraining, FeatureHeads
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.dmd2 import DMD2Training
+from diffusion2gan.methods.gigagan import GigaGANTraining
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
@@ -20,6 +22,7 @@ from diffusion2gan.settings import (
     ADDSettings,
     DMD2Settings,
     DMDSettings,
+    GANSettings,
     LCMSettings,
     ProgressiveSettings,
     UFOGenSettings,
@@ -27,9 +30,11 @@ from diffusion2gan.settings import (
 from diffusion2gan.teacher import Teacher
 
 SETTINGS = {"loss": "mse", "iterations": 3, "batch_size": 4, "learning_rate": 1e-4}
+SCRATCH = {"loss": "none", "from_scratch": True, "discriminator": "gigagan", "lambda_gan": 0.5}
 METHODS = {
     "dmd": (DMDTraining, DMDSettings, {"fake_learning_rate": 1e-3}),
     "dmd2": (DMD2Training, DMD2Settings, {"loss": "none", "fake_updates": 3, "fake_learning_rate": 1e-3}),
+    "gigagan-from-scratch": (GigaGANTraining, GANSettings, SCRATCH | {"d_learning_rate": 1e-3}),
     "progressive": (ProgressiveTraining, ProgressiveSettings, {"steps": 4}),
     "lcm": (LCMTraining, LCMSettings, {"noise_levels": 5, "target_decay": 0.8}),
     "add": (ADDTraining, ADDSettings, {"d_learning_rate": 1e-3}),
@@ -50,6 +55,10 @@ def training(method, folder, fitting=None, double=True, **changes):
     torch.manual_seed(0)  # the weights of heads and readouts
     if method == "ufogen":
         discriminator = DiffusionDiscriminator.from_teacher(teacher.unet, z_conditioning=False, multi_scale=False)
+        given["discriminator"] = discriminator.to(dtype)
+    if method == "gigagan-from-scratch":
+        text_width = teacher.unet.config.cross_attention_dim
+        discriminator = GigaGANDiscriminator(teacher.latent_shape, text_width, width=8, max_width=16)
         given["discriminator"] = discriminator.to(dtype)
     if method == "add":
         given["features"] = VGG("latent", 4, 0, width=0.125, batch_norm=False).to(dtype)

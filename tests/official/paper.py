@@ -39,7 +39,10 @@ SMALLER = {
         },
         "iterations": {"base": 2, "long": 2},
     },
-    "gan": {"batch": {"base": {"size": 4}, "leading": {"size": 4}, "sdxl": {"size": 8}}, "iterations": {"base": 2}},
+    "gan": {
+        "batch": {"base": {"size": 4}, "leading": {"size": 4}, "sdxl": {"size": 8}},
+        "iterations": {"base": 2, "from-scratch": 2},
+    },
     "dmd": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "dmd2": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "progressive": {"batch": {"base": {"size": 4, "accumulation": 1}}, "iterations": {"base": 2}},

@@ -27,7 +27,7 @@ from official.worker import run
 
 REGRESSION, GAN = "regression-elatentlpips-large-batch", "gan-diffusion-z-r1-multiscale-mixmatch"
 XL_GAN = "sdxl-diffusion2gan"
-TRAINED = [REGRESSION, GAN, XL_GAN, "dmd", "dmd2", "progressive-guided", "ufogen", "add-m", "lcm"]
+TRAINED = [REGRESSION, GAN, XL_GAN, "gigagan", "dmd", "dmd2", "progressive-guided", "ufogen", "add-m", "lcm"]
 TRAINED += ["consistency-distillation"]
 WORKER = Path(__file__).with_name("worker.py")
 pytestmark = pytest.mark.xdist_group("official")  # every stage runs once for all tests

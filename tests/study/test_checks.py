@@ -9,6 +9,7 @@ CD = {"stage": "consistency", "loss": "lpips", "teacher": "edm-cifar10", "images
 LCM = {"stage": "lcm", "loss": "mse"}
 PROGRESSIVE = {"stage": "progressive", "loss": "mse"}
 GAN = {"stage": "gan", "discriminator": "diffusion"}
+SCRATCH = {"stage": "gan", "discriminator": "gigagan", "loss": "none", "from_scratch": True}
 
 
 def test_an_unknown_row():
@@ -23,7 +24,18 @@ def test_an_unknown_row():
     ("changes", "said"),
     [
         ({"runs": {"x": GAN | {"init": "regression-mce"}}}, "runs.x.init: no run 'regression-mce', did you mean 'regr"),
-        ({"runs": {"x": GAN}}, "runs.x has no `init`: name the run it starts from"),
+        ({"runs": {"x": GAN}}, "runs.x has no `init`: name the run it starts from, or set `from_scratch: true`"),
+        (
+            {"runs": {"x": SCRATCH | {"init": "regression-mse"}}},
+            "runs.x is trained from scratch: it takes no `init`",
+        ),
+        *(
+            (
+                {"runs": {"x": SCRATCH | change}},
+                "runs.x: a GAN from scratch has neither a teacher nor pairs: set discriminator: gigagan and loss: none",
+            )
+            for change in ({"discriminator": "diffusion"}, {"loss": "mse"})
+        ),
         (
             {"models": {"lcm": {"teacher": "sd15", "solver": "ddim", "guidance": 3}}},
             "models.lcm has the name of a run: rename it",
@@ -124,7 +136,6 @@ def test_an_unknown_row():
             "models.x needs teacher, solver and guidance; or, for a publi",
         ),
         ({"tables": {"table5": {"teacher": "teacher-sdx"}}}, "no model 'teacher-sdx', did you mean 'teacher-sdxl'?"),
-        ({"models": {"x": {"reported_only": True, "guidance": 3}}}, "models.x is reported only"),
         (
             {"models": {"x": {"teacher": "sd15", "solver": "heun", "guidance": 3}}},
             "teachers.sd15.steps: no solver 'heun'",

@@ -18,6 +18,7 @@ from diffusion2gan.memory.networks import Source
 from diffusion2gan.methods.add import ADDTraining, FeatureHeads
 from diffusion2gan.methods.dmd import DMDTraining
 from diffusion2gan.methods.dmd2 import DMD2Training
+from diffusion2gan.methods.gigagan import GigaGANTraining
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
 from diffusion2gan.methods.ufogen import UFOGenTraining
@@ -129,7 +130,8 @@ class Training:
         }
         if isinstance(settings, GANSettings):
             discriminator = sharded(self.source.make(lambda: discriminator_of(settings, teacher)))
-            return AdversarialTraining(**arguments, discriminator=discriminator)
+            kind = GigaGANTraining if settings.from_scratch else AdversarialTraining
+            return kind(**arguments, discriminator=discriminator)
         if isinstance(settings, UFOGenSettings):
             wanted = {"z_conditioning": False, "multi_scale": False}
             make = partial(DiffusionDiscriminator.from_teacher, teacher.unet, **wanted)

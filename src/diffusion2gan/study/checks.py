@@ -77,10 +77,15 @@ def _check_progressive(study: "Study", run: Run) -> None:
 
 
 def _check_init(study: "Study", run: Run) -> None:
-    """A GAN starts from another run, and a progressive student may; the other stages do not."""
+    """A GAN starts from another run or from scratch, and a progressive student may; the other stages do not."""
     where, gan = f"config.yaml: runs.{run.name}", run.stage == "gan"
-    if gan != (run.init is not None) and run.stage != "progressive":
-        problem = "has no `init`: name the run it starts from" if gan else f"is a {run.stage} run: it takes no `init`"
+    started = gan and not run.settings.from_scratch
+    if started != (run.init is not None) and run.stage != "progressive":
+        problem = f"is a {run.stage} run: it takes no `init`"
+        if gan:
+            problem = "is trained from scratch: it takes no `init`"
+        if started:
+            problem = "has no `init`: name the run it starts from, or set `from_scratch: true`"
         raise UserError(f"{where} {problem}")
     seen = [run.name]
     while (init := study.runs[seen[-1]].init) is not None:

@@ -229,7 +229,7 @@ class RunEntry(optional(*STAGES.values(), without=("iterations", "batch_size")))
 
 
 class ModelEntry(optional(SamplingSettings, without=("model",))):
-    """A row that is not trained here: a teacher with a solver, a published pipeline, or the paper's numbers alone.
+    """A row that is not trained here: a teacher with a solver, or a published pipeline.
 
     The scale names the files of a published pipeline, `pipeline` and `unet`. Without them, its row shows the paper's
     numbers alone, or is left out if it stands in for another row (`stand_in_for`).
@@ -241,7 +241,6 @@ class ModelEntry(optional(SamplingSettings, without=("model",))):
     scheduler: PipelineScheduler | None = None
     shard: Count | None = Field(None, description="most images that one job samples; none: all of a benchmark")
     stand_in_for: Name | None = Field(None, description="the row that it stands in for")
-    reported_only: Literal[True] | None = Field(None, description="only the paper's numbers are available")
 
     @property
     def measured(self) -> bool:
@@ -250,10 +249,7 @@ class ModelEntry(optional(SamplingSettings, without=("model",))):
 
     @model_validator(mode="after")
     def _check(self) -> "ModelEntry":
-        if self.reported_only:
-            if self.model_fields_set != {"reported_only"}:
-                raise ValueError("is reported only: it takes no other setting")
-        elif self.teacher is not None:
+        if self.teacher is not None:
             if None in (self.solver, self.guidance):
                 raise ValueError("is a teacher: it needs solver and guidance")
             if stray := self.model_fields_set - {"teacher", "solver", "steps", "guidance", "shard", "stand_in_for"}:
@@ -261,7 +257,7 @@ class ModelEntry(optional(SamplingSettings, without=("model",))):
         elif None in (self.scheduler, self.steps, self.guidance, self.resolution):
             raise ValueError(
                 "needs teacher, solver and guidance; or, for a published pipeline, scheduler, steps, guidance and "
-                "resolution; or reported_only: true"
+                "resolution"
             )
         return self
 
