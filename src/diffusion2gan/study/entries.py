@@ -386,6 +386,7 @@ class AssetsEntry(Entry):
     teacher_again: ToySceneSettings
     teacher_xl: ToySceneSettings
     teacher_xl_again: ToySceneSettings
+    pixart: ToySceneSettings
     clip: ToySettings
     edm: ToyEDMSettings
     vgg_latent: optional(VGGSettings)
