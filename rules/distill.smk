@@ -1,7 +1,7 @@
 """The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3).
 
 Also the baselines that are trained here: DMD, UFOGen, ADD, InstaFlow and progressive distillation of Tables 3 and 4,
-a latent consistency model, SDXL-Lightning of Table 5, and Consistency Distillation of Table 6.
+DMD2, a latent consistency model, SDXL-Lightning of Table 5, and Consistency Distillation of Table 6.
 
 Checkpoints are written beside the student. They are not declared as output, because Snakemake deletes the outputs of a
 job before it starts the job again, and a killed training must be able to resume.
@@ -51,12 +51,12 @@ rule train_regression:
 
 
 use rule train_regression as train_gan with:
-    # continue a student of the regression with a discriminator (Table 2)
+    # continue a student of the regression with a discriminator (Table 2), or train a GAN from scratch
     input:
         teacher=lambda w: PATHS.teacher(STUDY.teacher_of(w.run).name),
         pairs=lambda w: f"{PATHS.pairs(w.run)}/index.parquet",
         lpips=lambda w: PATHS.metric_of(w.run),
-        init=lambda w: PATHS.student(STUDY.runs[w.run].init),
+        init=lambda w: PATHS.student(STUDY.runs[w.run].init) if STUDY.runs[w.run].init else [],
     log:
         f"{WORK}/logs/train_gan/{{run}}.log",
     benchmark:
@@ -74,6 +74,17 @@ use rule train_regression as train_dmd with:
         f"{WORK}/timings/train_dmd/{{run}}.tsv"
     wildcard_constraints:
         run=runs_of("dmd"),
+    priority: 0
+
+
+use rule train_regression as train_dmd2 with:
+    # DMD2, beyond the paper
+    log:
+        f"{WORK}/logs/train_dmd2/{{run}}.log",
+    benchmark:
+        f"{WORK}/timings/train_dmd2/{{run}}.tsv"
+    wildcard_constraints:
+        run=runs_of("dmd2"),
     priority: 0
 
 

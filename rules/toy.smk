@@ -92,6 +92,28 @@ use rule train_teacher as continue_teacher_xl with:
         checkpoints=f"{ASSETS}/checkpoints/teacher-xl-again",
 
 
+rule train_pixart:
+    """Train a small PixArt-α on the same latents, with a T5 encoder."""
+    input:
+        vae=rules.train_vae.output,
+    output:
+        directory(f"{ASSETS}/pixart"),
+    log:
+        f"{ASSETS}/logs/train_pixart.log",
+    benchmark:
+        f"{ASSETS}/timings/train_pixart.tsv"
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        options=arguments({"seed": SEED} | CONFIG.assets.pixart.said()),
+        checkpoints=f"{ASSETS}/checkpoints/pixart",
+    shell:
+        training(
+            "python src/scripts/toy/train_pixart.py --vae {input.vae} {params.options} --checkpoints {params.checkpoints} "
+            "--out {output}"
+        )
+
+
 rule train_asset_edm:
     """Train the toy teacher of Table 6, in pixels."""
     output:

@@ -27,6 +27,8 @@ from diffusion2gan.generator import Generator
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.methods.add import ADDTraining
 from diffusion2gan.methods.dmd import DMDTraining
+from diffusion2gan.methods.dmd2 import DMD2Training, ScoredDenoiser
+from diffusion2gan.methods.gigagan import GigaGANTraining
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.lightning import LightningTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
@@ -61,6 +63,10 @@ CHANGED = {
     "dmd": {
         "learning_rate": 7.0e-4, "fake_learning_rate": 8.0e-4, "warmup": 9, "decay": "steps", "ema_decay": 0.4,
         "lambda_regression": 0.6, "guidance": 2.0,
+    },
+    "dmd2": {
+        "learning_rate": 7.1e-4, "fake_learning_rate": 8.1e-4, "warmup": 11, "decay": "steps", "ema_decay": 0.45,
+        "fake_updates": 4, "lambda_adversarial": 0.02, "lambda_head": 0.03, "guidance": 2.5,
     },
     "progressive": {"learning_rate": 2.0e-4, "warmup": 3, "decay": "cosine", "ema_decay": 0.3},
     "ufogen": {
@@ -132,7 +138,9 @@ CONSISTENCY = {"consistency-distillation": 800_000, "consistency-distillation-eq
 # rows whose micro-batches keep few activations, and whose weights may be cut among processes
 LIGHT = {"sdxl-progressive-guided", "sdxl-progressive-8", "sdxl-lightning-4", "sdxl-lightning-2", "sdxl-lightning"}
 SHARDED = {XL, "sdxl-diffusion2gan", "sdxl-turbo", *LIGHT}
-CHECKPOINTED = {"regression-lpips", "dmd", "ufogen", "instaflow", *SHARDED}
+CHECKPOINTED = {"regression-lpips", "dmd", "dmd-without-regression", "dmd2", "ufogen", "instaflow", *SHARDED}
+
+DMDS = {"dmd": "lpips", "dmd-without-regression": "none"}  # the regression loss
 
 # row: the steps of the student, the steps that each replaces, guidance, the run whose student it starts from, the pairs
 PROGRESSIVE = {
@@ -241,7 +249,7 @@ def same_weights(student, unet):
 
 
 def test_every_run_of_the_study_is_here(commands):
-    others = {"dmd", "ufogen", *ADD, *LIGHTNING, "lcm", "reflow", "instaflow"}
+    others = {*DMDS, "dmd2", "gigagan", "ufogen", *ADD, *LIGHTNING, "lcm", "reflow", "instaflow"}
     assert set(commands) == {*REGRESSIONS, *GANS, *PROGRESSIVE, *others, *CONSISTENCY}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert set(commands) == set(config["runs"])
@@ -300,8 +308,24 @@ def test_a_gan_is_built_as_its_row_says(row, commands, files):
     assert (training.ema_decay, training.autocast) == (0.6, True)
 
 
-def test_dmd_is_built_as_its_row_says(commands, files):
-    training = build("dmd", commands, files, "train_dmd", "sd15", "lpips", pairs=Path("work/smoke/pairs/sd-cfg-3"))
+def test_gigagan_is_built_as_its_row_says(commands, files):
+    training = build("gigagan", commands, files, "train_gan", "sd15", "none", pairs=Path("work/smoke/pairs/sd-cfg-3"))
+    assert type(training.training) is GigaGANTraining and type(training.discriminator) is GigaGANDiscriminator
+    teacher = Generator.from_teacher(files["teachers"]["sd15"])
+    torch.manual_seed(4)
+    assert same_weights(training.student.unet, UNet2DConditionModel.from_config(teacher.unet.config))
+    assert training.student.prediction_type == teacher.prediction_type
+    assert training.student.scheduler.config == teacher.scheduler.config
+    assert training.r1 == (2.3e-4, 5) and training.fractions is None and training.matching_aware
+    assert (training.lambda_gan, training.batch_size, training.micro_batches) == (1, 1024, 2)
+    assert (training.schedule.iterations, training.schedule.warmup) == (500_000, 7)
+    assert training.learning_rates == {"student": 4e-4, "discriminator": 5e-4}
+    assert (training.ema_decay, training.autocast, len(training.pairs)) == (0.6, True, 64)
+
+
+@pytest.mark.parametrize("row", DMDS)
+def test_dmd_is_built_as_its_row_says(row, commands, files):
+    training = build(row, commands, files, "train_dmd", "sd15", DMDS[row], pairs=Path("work/smoke/pairs/sd-cfg-3"))
     assert type(training.training) is DMDTraining and training.training.averaged == "student"
     assert same_weights(training.student, Generator.from_teacher(files["teachers"]["sd15"]))
     assert same_weights(training.training.fake, training.training.teacher.unet)
@@ -313,6 +337,21 @@ def test_dmd_is_built_as_its_row_says(commands, files):
     settings = training.training.settings
     assert (settings.lambda_regression, settings.guidance) == (0.6, 2.0)
     assert (training.ema_decay, training.autocast) == (0.4, True)
+
+
+def test_dmd2_is_built_as_its_row_says(commands, files):
+    training = build("dmd2", commands, files, "train_dmd2", "sd15", "none", pairs=Path("work/smoke/pairs/sd-cfg-3"))
+    assert type(training.training) is DMD2Training and training.training.averaged == "student"
+    assert same_weights(training.student, Generator.from_teacher(files["teachers"]["sd15"]))
+    fake = training.training.modules["fake"]
+    assert type(fake) is ScoredDenoiser and same_weights(fake.unet, training.training.teacher.unet)
+    assert (training.batch_size, training.micro_batches) == (2048, 8)
+    assert training.pairs.folder.name == "sd-cfg-3" and training.pairs.held_out == range(64, 68)
+    assert (training.schedule.iterations, training.schedule.warmup, training.schedule.decay) == (40_000, 11, "steps")
+    assert training.learning_rates == {"student": 7.1e-4, "fake": 8.1e-4}
+    settings = training.training.settings
+    assert (settings.fake_updates, settings.lambda_adversarial, settings.lambda_head) == (4, 0.02, 0.03)
+    assert (settings.guidance, training.ema_decay, training.autocast) == (2.5, 0.45, True)
 
 
 @pytest.mark.parametrize("row", PROGRESSIVE)

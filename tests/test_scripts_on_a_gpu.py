@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from built import pairs
-from methods.made import METHODS
+from methods.made import METHODS, SCRATCH
 
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.prompts import choose_prompts
@@ -95,9 +95,10 @@ def play(folder):
 
 def distil(name):
     def method(folder):
-        script = importlib.import_module(f"scripts.distill.train_{name}")
-        own = {"steps": 4} if name == "progressive" else {}
-        return script, "Teacher", script.Arguments(**TRAINING, **own, pairs=FILE)
+        stage = {"gigagan-from-scratch": "gan"}.get(name, name)
+        script = importlib.import_module(f"scripts.distill.train_{stage}")
+        own = {"progressive": {"steps": 4}, "dmd2": {"loss": "none"}, "gigagan-from-scratch": SCRATCH}.get(name, {})
+        return script, "Teacher", script.Arguments(**TRAINING | own, pairs=FILE)
 
     method.__name__ = name
     return method

@@ -15,8 +15,8 @@ KINDS = {
     "StableDiffusionPipeline": {"safety_checker": None, "requires_safety_checker": False},
     "StableDiffusionXLPipeline": {"add_watermarker": False},
 }
-# packages that read the tokenizer of a kind of pipeline; transformers' own message asks for another one
-NEEDED = {"PixArtAlphaPipeline": ("sentencepiece", "protobuf")}
+# packages that read a kind of tokenizer; transformers' own message asks for another one
+NEEDED = {"T5Tokenizer": ("sentencepiece", "protobuf")}
 
 
 def load_pipeline(
@@ -32,10 +32,12 @@ def load_pipeline(
     logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
-        found = kind or DiffusionPipeline.load_config(path).get("_class_name")
+        config = DiffusionPipeline.load_config(path)
+        found = kind or config.get("_class_name")
         if found not in kinds:
             raise UserError(f"'{path}' is a {found}, it must be a {' or a '.join(kinds)}: choose another")
-        if lacking := [package for package in NEEDED.get(found, ()) if not _installed(package)]:
+        _, tokenizer = config.get("tokenizer") or (None, None)
+        if lacking := [package for package in NEEDED.get(tokenizer, ()) if not _installed(package)]:
             raise UserError(f"the tokenizer of '{path}' needs {' and '.join(lacking)}: pip install {' '.join(lacking)}")
         return getattr(diffusers, found).from_pretrained(path, dtype=dtype, **kinds[found], **parts)
     except UserError:

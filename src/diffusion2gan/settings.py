@@ -5,7 +5,7 @@ here, use it in the code, and give it a value in a scale. This module does not i
 workflow reads it.
 """
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 
@@ -26,6 +26,7 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Space = Literal["pixel", "latent"]
+RegressionLoss = Literal["l1", "mse", "pseudo_huber", "lpips", "latent_lpips", "e_latent_lpips"]
 Solver = Literal["ddim", "dpm-solver", "heun"]
 Spacing = Literal["own", "leading", "linspace", "trailing"]  # own: as the pipeline's scheduler says
 PipelineScheduler = Literal["own", "euler", "lcm", "rectified-flow"]  # of a published pipeline
@@ -70,9 +71,7 @@ class Fitting(SettingsModel):
 class LossSettings(SettingsModel):
     """The regression loss."""
 
-    loss: Literal["l1", "mse", "pseudo_huber", "lpips", "latent_lpips", "e_latent_lpips"] = Field(
-        description="regression loss d of Eq. 1"
-    )
+    loss: RegressionLoss = Field(description="regression loss d of Eq. 1")
     ensemble: Annotated[Preset, OnlyIf("loss", "e_latent_lpips")] = Field(
         PRESET,
         description="transforms of E-LatentLPIPS. b: blit, g: geometry, c: colour, o: cutout",
@@ -88,6 +87,9 @@ class LossSettings(SettingsModel):
 class DistillationSettings(LossSettings):
     """Settings of every training stage. The paper does not state the optimizer's settings."""
 
+    has_other_losses: ClassVar[bool] = False  # so that it can do without the regression loss
+
+    loss: Literal[RegressionLoss, "none"] = Field(description="regression loss d of Eq. 1; none: only other losses")
     iterations: Count = Field(description="training steps")
     batch_size: Count = Field(description="samples per step, over all processes and micro-batches")
     learning_rate: Positive = Field(1e-5, description="learning rate of the student's optimizer")  # ours
@@ -97,6 +99,12 @@ class DistillationSettings(LossSettings):
     autocast: bool = Field(False, description="run the networks in bfloat16")
     seed: Seed = Field(0, description="seed of the data order and of everything random in a step")
 
+    @model_validator(mode="after")
+    def _check_loss(self) -> "DistillationSettings":
+        if self.loss == "none" and not self.has_other_losses:
+            raise ValueError("this stage has no other loss than `loss`: choose one instead of none")
+        return self
+
 
 class RegressionSettings(DistillationSettings):
     """Distillation by the regression loss alone (Sec. 3.1 and 3.2, Eq. 1 and 4)."""
@@ -105,9 +113,12 @@ class RegressionSettings(DistillationSettings):
 class GANSettings(DistillationSettings):
     """Regression and adversarial loss together (Sec. 3.3). The paper states only `r1_every` = 16."""
 
+    has_other_losses = True
+
+    from_scratch: bool = Field(False, description="G has random weights and fresh noise, as GigaGAN; only with no loss")
     discriminator: Literal["diffusion", "gigagan"] = Field("diffusion", description="architecture of D")
     d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
-    lambda_gan: float = Field(0.1, ge=0, description="weight of the GAN loss beside the regression loss")  # ours
+    lambda_gan: float = Field(0.1, ge=0, description="weight of the GAN loss beside any regression loss")  # ours
     z_conditioning: bool = Field(False, description="D sees the noise z")
     multi_scale: bool = Field(False, description="D takes resized latents and predicts logits at every scale")
     r1: bool = Field(False, description="penalise D's gradient on a single real sample")
@@ -138,6 +149,11 @@ class GANSettings(DistillationSettings):
                 "the gigagan discriminator never sees z and is always multi-scale: set z_conditioning and "
                 "multi_scale only for the diffusion discriminator"
             )
+        if self.from_scratch and (self.discriminator, self.loss) != ("gigagan", "none"):
+            raise ValueError(
+                "a GAN from scratch has neither a teacher nor pairs: set discriminator: gigagan and loss: none, or "
+                "from_scratch: false"
+            )
         if self.mix_and_match:
             fractions = self.mix_fraction_latent, self.mix_fraction_text, self.mix_fraction_noise
             if sum(fractions) > 1:
@@ -156,9 +172,29 @@ class GANSettings(DistillationSettings):
 class DMDSettings(DistillationSettings):
     """Distribution Matching Distillation (Yin et al. 2024), a baseline of Table 3. The values are theirs."""
 
+    has_other_losses = True
+
     fake_learning_rate: Positive = Field(1e-5, description="learning rate of the fake denoiser's AdamW")
-    lambda_regression: float = Field(0.25, ge=0, description="weight of the regression loss on the pairs")
+    lambda_regression: Positive = Field(0.25, description="weight of the regression loss, if there is one")
     guidance: Guidance = 3.0
+
+
+class DMD2Settings(DistillationSettings):
+    """DMD2 (Yin et al. 2024b), beyond the paper. The values are theirs for Stable Diffusion 1.5."""
+
+    has_other_losses = True
+
+    fake_learning_rate: Positive = Field(1e-5, description="learning rate of the fake denoiser's AdamW")
+    fake_updates: Count = Field(5, description="updates of the fake denoiser for each of the student")
+    lambda_adversarial: float = Field(1e-3, ge=0, description="weight of the student's GAN loss")
+    lambda_head: float = Field(1e-2, ge=0, description="weight of D's loss beside the fake denoiser's")
+    guidance: Guidance = 1.75
+
+    @model_validator(mode="after")
+    def _check(self) -> "DMD2Settings":
+        if self.loss != "none":
+            raise ValueError(f"DMD2 has no regression loss: set loss: none instead of {self.loss}")
+        return self
 
 
 class ProgressiveSettings(DistillationSettings):

@@ -111,3 +111,16 @@ def test_the_fake_denoiser_learns_the_latents_that_g_made(small_teacher_folder, 
     assert made.step(0)["fake_loss"] == pytest.approx(loss.item(), rel=1e-6)
     for gradient, other in zip(kept, expected, strict=True):
         torch.testing.assert_close(gradient, other, rtol=1e-5, atol=1e-8 * other.abs().max().item() + 1e-14)
+
+
+def test_without_regression_g_does_not_run_on_the_pairs(small_teacher_folder):
+    passes, kept = [], []
+    for x in (0.0, 1.0):
+        made = training("dmd", small_teacher_folder, loss="none")
+        made.pairs.x.fill_(x)
+        made.modules["student"].register_forward_hook(lambda *_: passes.append(1))
+        kept.append(gradients(made, "student"))
+        numbers = made.step(0)
+        assert numbers["loss"] == numbers["matching_loss"] and "regression_loss" not in numbers
+    assert len(passes) == 2 and made.evaluations.student_forward == made.evaluations.student_backward == 4
+    assert all(torch.equal(*each) for each in zip(*kept, strict=True))

@@ -39,8 +39,12 @@ SMALLER = {
         },
         "iterations": {"base": 2, "long": 2},
     },
-    "gan": {"batch": {"base": {"size": 4}, "leading": {"size": 4}, "sdxl": {"size": 8}}, "iterations": {"base": 2}},
+    "gan": {
+        "batch": {"base": {"size": 4}, "leading": {"size": 4}, "sdxl": {"size": 8}},
+        "iterations": {"base": 2, "from-scratch": 2},
+    },
     "dmd": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
+    "dmd2": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "progressive": {
         "batch": {"base": {"size": 4, "accumulation": 1}, "sdxl": {"size": 4, "accumulation": 2}},
         "iterations": {"base": 2},
@@ -53,8 +57,8 @@ SMALLER = {
     "instaflow": {"batch": {"base": {"size": 4, "accumulation": 2}}, "iterations": {"base": 2}},
     "consistency": {"batch": {"base": {"size": 4}}, "iterations": {"base": 2, "equal": 2}},
     "models": {
-        **{name: {"resolution": 64} for name in ("pixart-alpha", "dmd2")},
-        **{f"{name}-published": {"resolution": 64} for name in ("instaflow", "sdxl-turbo")},
+        "pixart-alpha": {"resolution": 64},
+        **{f"{name}-published": {"resolution": 64} for name in ("instaflow", "dmd2", "sdxl-turbo")},
         "sdxl-lightning-published": {"resolution": 128},
     },
     "benchmarks": {

@@ -65,7 +65,7 @@ def test_every_part_of_a_pipeline_has_its_published_weights(published, repositor
 
 
 def test_the_files_of_a_unet_are_loaded_into_it(published, study):
-    for name in ("sdxl-lightning-published", "dmd2"):
+    for name in ("sdxl-lightning-published", "dmd2-published"):
         entry = study.models[name]
         baseline = Baseline(entry.pipeline, unet=entry.unet, steps=1, guidance=0)
         owner, repository, file = entry.unet.split("/", 2)

@@ -11,6 +11,7 @@ PROGRESSIVE = {"stage": "progressive", "loss": "mse"}
 LIGHTNING = {"stage": "lightning", "loss": "mse", "dataset": "sdxl-cfg-7"}
 INSTAFLOW = {"stage": "instaflow", "loss": "lpips"}
 GAN = {"stage": "gan", "discriminator": "diffusion"}
+SCRATCH = {"stage": "gan", "discriminator": "gigagan", "loss": "none", "from_scratch": True}
 
 
 def test_an_unknown_row():
@@ -25,7 +26,18 @@ def test_an_unknown_row():
     ("changes", "said"),
     [
         ({"runs": {"x": GAN | {"init": "regression-mce"}}}, "runs.x.init: no run 'regression-mce', did you mean 'regr"),
-        ({"runs": {"x": GAN}}, "runs.x has no `init`: name the run it starts from"),
+        ({"runs": {"x": GAN}}, "runs.x has no `init`: name the run it starts from, or set `from_scratch: true`"),
+        (
+            {"runs": {"x": SCRATCH | {"init": "regression-mse"}}},
+            "runs.x is trained from scratch: it takes no `init`",
+        ),
+        *(
+            (
+                {"runs": {"x": SCRATCH | change}},
+                "runs.x: a GAN from scratch has neither a teacher nor pairs: set discriminator: gigagan and loss: none",
+            )
+            for change in ({"discriminator": "diffusion"}, {"loss": "mse"})
+        ),
         (
             {"models": {"lcm": {"teacher": "sd15", "solver": "ddim", "guidance": 3}}},
             "models.lcm has the name of a run: rename it",
@@ -40,10 +52,13 @@ def test_an_unknown_row():
         ),
         *(
             (
-                {"runs": {"x": {"stage": stage, "loss": "mse", "dataset": "cifar10-50k"}}},
+                {"runs": {"x": {"stage": stage, "loss": loss, "dataset": "cifar10-50k"}}},
                 f"runs.x is a {stage} run, which needs latents: choose another dataset",
             )
-            for stage in ("dmd", "ufogen", "lcm", "add", "reflow")
+            for stage, loss in [
+                ("dmd2", "none"),
+                *((each, "mse") for each in ("dmd", "ufogen", "lcm", "add", "reflow")),
+            ]
         ),
         (
             {"runs": {"x": LCM}, "lcm": {"batch": {"base": {"shard": True}}}},
@@ -99,6 +114,18 @@ def test_an_unknown_row():
             {"runs": {"x": PROGRESSIVE | {"init": "progressive-8", "steps": 8, "substeps": 1}}},
             "runs.x: one substep without guidance changes nothing: set substeps: 2, or guidance above 1",
         ),
+        (
+            {"runs": {"x": {"stage": "dmd2", "loss": "mse"}}},
+            "runs.x: DMD2 has no regression loss: set loss: none instead of mse",
+        ),
+        (
+            {"runs": {"x": {"loss": "none"}}},
+            "runs.x: this stage has no other loss than `loss`: choose one instead of none",
+        ),
+        (
+            {"runs": {"x": {"stage": "dmd", "lambda_regression": 0}}},
+            "runs.x.lambda_regression is 0: input should be greater than 0",
+        ),
         ({"runs": {"x": {"stage": "gan", "init": "regression-mse"}}}, "runs.x has no discriminator"),
         ({"runs": {"x": {"discriminator": "gigagan"}}}, "runs.x is a regression run with a discriminator: set"),
         ({"runs": {"x": CD | {"discriminator": "gigagan"}}}, "runs.x is a consistency run with a discriminator: set"),
@@ -144,7 +171,6 @@ def test_an_unknown_row():
             "models.x needs teacher, solver and guidance; or, for a publi",
         ),
         ({"tables": {"table5": {"teacher": "teacher-sdx"}}}, "no model 'teacher-sdx', did you mean 'teacher-sdxl'?"),
-        ({"models": {"x": {"reported_only": True, "guidance": 3}}}, "models.x is reported only"),
         (
             {"models": {"x": {"teacher": "sd15", "solver": "heun", "guidance": 3}}},
             "teachers.sd15.steps: no solver 'heun'",

@@ -37,8 +37,9 @@ def test_every_row_is_repeated_from_the_next_seeds():
     assert set(three.runs) - set(study("toy").runs) >= {"gan-gigagan-seed1", "gan-gigagan-seed2"}
     repeat = three.runs["gan-gigagan-seed2"]
     assert (repeat.settings.seed, repeat.init) == (7, "regression-elatentlpips-large-batch-seed2")
-    assert three.origins["gan-gigagan-seed2"] == ("gan-gigagan", 2) and three.origins["gigagan"] == ("gigagan", 0)
-    assert three.repeated(["gigagan", "teacher-sd15"]) == ["teacher-sd15", "teacher-sd15-seed1", "teacher-sd15-seed2"]
+    origins, absent = three.origins, "pixart-alpha"
+    assert origins["gan-gigagan-seed2"] == ("gan-gigagan", 2) and origins[absent] == (absent, 0)
+    assert three.repeated([absent, "teacher-sd15"]) == ["teacher-sd15", "teacher-sd15-seed1", "teacher-sd15-seed2"]
     assert three.metrics_of("gan-gigagan-seed2") == three.metrics_of("gan-gigagan")
     assert three.compared_with("sdxl-diffusion2gan-seed1", "openmoji") == "teacher-sdxl-seed1"
     assert three.sampling("ddim-2-seed1") == three.sampling("ddim-2")

@@ -7,7 +7,7 @@ import torch
 
 from diffusion2gan.seeds import batch_indices
 from diffusion2gan.toy import networks as toy
-from diffusion2gan.toy.denoising import DenoisingTraining, encode_scenes
+from diffusion2gan.toy.denoising import DenoisingTraining, PixArtTraining, encode_scenes
 from diffusion2gan.toy.openmoji import Scenes, prompts
 
 COUNT, EMPTY = 4000, torch.tensor([[7, 7, 0]])
@@ -65,6 +65,46 @@ def test_every_example_has_a_time_of_its_own_any_of_the_thousand(asked):
     shares = torch.histc(asked[0].t.double(), 10, 0, 1000) / COUNT
     assert shares.sub(0.1).abs().max() < 0.02
     assert asked[0].t.min() < 5 and asked[0].t.max() > 994
+
+
+@pytest.fixture(scope="module")
+def pixart():
+    """A small PixArt's tokenizer, its training on captions of several lengths, and its pipeline."""
+    torch.manual_seed(0)
+    tokenizer = toy.tokenizer([prompt.caption for prompt in prompts("all")])
+    parts = torch.nn.ModuleDict({"transformer": toy.transformer(), "text_encoder": toy.t5_encoder(tokenizer)})
+    captions = ["", *(prompt.caption for prompt in prompts("all")[:3])]
+    tokens, empty = toy.tokenize(tokenizer, captions), toy.tokenize(tokenizer, [""])
+    training = PixArtTraining(torch.randn(4, 4, 16, 16), tokens, empty, parts, 4, 1e-3, seed=0)
+    pipeline = toy.pixart_pipeline(toy.vae(), tokenizer, parts["text_encoder"], parts["transformer"])
+    return captions, tokens, training, pipeline
+
+
+@torch.no_grad()
+def test_a_pixart_is_trained_on_what_its_pipeline_is_given(pixart):
+    """The pipeline pads captions to 120 tokens, the training to 16: what is padded makes no difference."""
+    captions, tokens, training, pipeline = pixart
+    text, mask, *_ = pipeline.encode_prompt(captions, do_classifier_free_guidance=False, max_sequence_length=120)
+    ours, kept = training._text(tokens)
+    lengths = [len(pipeline.tokenizer(caption).input_ids) for caption in captions]
+    assert kept.sum(1).tolist() == mask.sum(1).tolist() == lengths and len(set(lengths)) > 1
+    for row, length in enumerate(lengths):
+        torch.testing.assert_close(ours[row, :length], text[row, :length])
+    noisy, t = torch.randn(4, 4, 16, 16), torch.tensor([1, 300, 600, 999])
+    unused = {"resolution": None, "aspect_ratio": None}
+    given = {"timestep": t, "added_cond_kwargs": unused, "encoder_attention_mask": mask, "encoder_hidden_states": text}
+    torch.testing.assert_close(training.predict(noisy, t, ours, kept), pipeline.transformer(noisy, **given).sample)
+    shuffled = training.predict(noisy, t, ours.roll(1, 0), kept.roll(1, 0))
+    assert not torch.allclose(shuffled, training.predict(noisy, t, ours, kept))
+
+
+def test_a_pixart_learns_v_and_its_pipeline_samples_with_the_same_noise_levels(pixart):
+    *_, training, pipeline = pixart
+    losses = [training.step(step)["loss"] for step in range(30)]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    own = pipeline.scheduler.config
+    assert (own.prediction_type, own.timestep_spacing) == ("v_prediction", "trailing")
+    torch.testing.assert_close(pipeline.scheduler.alphas_cumprod, toy.scheduler().alphas_cumprod)
 
 
 @torch.no_grad()

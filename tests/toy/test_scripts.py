@@ -15,12 +15,13 @@ from diffusion2gan.images import to_tensor
 from diffusion2gan.metrics.clip_score import CLIP
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pixel.edm import EDM
+from diffusion2gan.sampling.baselines import Baseline
 from diffusion2gan.toy import card, quality
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.collages import Collages
 from diffusion2gan.toy.denoising import encode_scenes
 from diffusion2gan.toy.openmoji import ATTRIBUTION, Scenes, prompts
-from scripts.toy import ship_assets, ship_edm, train_clip, train_edm, train_teacher, train_vae
+from scripts.toy import ship_assets, ship_edm, train_clip, train_edm, train_pixart, train_teacher, train_vae
 
 ASSETS = Path(__file__).parents[2] / "assets" / "toy"
 RATE, BATCH, SEED = 3e-4, 2, 5
@@ -133,6 +134,25 @@ def test_a_teacher_is_trained_on_its_scenes_and_saved_with_its_vae(trained, teac
             return torch.nn.ModuleDict({"unet": toy.unet(), "text_encoder": toy.text_encoder(tokenizer)})
 
         assert same(parts.state_dict(), seeded(make))
+
+
+def test_a_pixart_is_saved_as_the_baselines_load_it(trained):
+    training, compared, out = trained(train_pixart, train_pixart.Arguments, vae=ASSETS / "teacher/vae", scenes=4)
+    assert compared == ["scenes"] and training.seed == SEED
+    tokenizer, latents, tokens = encoded(ASSETS / "teacher/vae", 4)
+    assert torch.equal(training.latents, latents) and torch.equal(training.tokens, tokens)
+    parts = training.modules["teacher"]
+
+    def make():
+        return torch.nn.ModuleDict({"transformer": toy.transformer(), "text_encoder": toy.t5_encoder(tokenizer)})
+
+    assert same(parts.state_dict(), seeded(make))
+    baseline = Baseline(str(out), steps=2, guidance=4.5)
+    for name, part in parts.items():
+        assert not part.training and same(getattr(baseline.pipeline, name).state_dict(), part.state_dict())
+    assert same(baseline.pipeline.vae.state_dict(), toy.load_vae(ASSETS / "teacher/vae").state_dict())
+    one, other = baseline.sample([1, 2], ["a fox", "a violin on a purple background"])
+    assert one.shape == (3, toy.IMAGE_SIZE, toy.IMAGE_SIZE) and not torch.equal(one, other)
 
 
 def halved(source, target):

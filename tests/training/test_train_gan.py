@@ -56,6 +56,18 @@ def test_gigagan_never_sees_the_noise_and_has_a_matching_aware_loss(told):
             train_gan.main(told(discriminator="gigagan", **{switch: True}))
 
 
+def test_a_gan_starts_from_a_student_or_from_scratch(told):
+    scratch = {"discriminator": "gigagan", "loss": "none", "from_scratch": True}
+    for wrong in (scratch, {"init": None}):
+        with pytest.raises(UserError, match="give either init or from_scratch: true"):
+            told(**wrong)
+    one, same, other = (
+        built(train_gan.main, told(**scratch, init=None, seed=seed)).student.state_dict() for seed in (0, 0, 1)
+    )
+    torch.testing.assert_close(one, same, rtol=0, atol=0)
+    assert not torch.allclose(one["unet.conv_in.weight"], other["unet.conv_in.weight"])
+
+
 def test_each_number_arrives(told):
     numbers = {"lambda_gan": 0.7, "r1_gamma": 3.0, "r1_every": 5, "d_learning_rate": 6e-4}
     numbers |= {"mix_fraction_latent": 0.1, "mix_fraction_text": 0.2, "mix_fraction_noise": 0.3}

@@ -53,7 +53,7 @@ def dmd2_unet(small_teacher_folder, tmp_path):
     ("row", "folder", "unet", "entry"),
     [
         ("instaflow-published", "small_teacher_folder", None, {}),
-        ("dmd2", "small_teacher_folder", "dmd2_unet", {}),
+        ("dmd2-published", "small_teacher_folder", "dmd2_unet", {}),
         ("sdxl-turbo-published", "xl_folder", None, {}),
         ("sdxl-lightning-published", "xl_folder", "x0_unet", {}),
         ("pixart-alpha", "pixart_folder", None, {"steps": 2}),

@@ -1,6 +1,7 @@
 """The conditional diffusion discriminator: a U-Net initialised from the teacher (Sec. 3.3, Fig. 5)."""
 
 import copy
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import torch
@@ -43,7 +44,7 @@ class DiffusionDiscriminator(nn.Module):
             widths.append((block.resnets[0].in_channels - before, before, combined))
             before = combined
         read = [width for scale in widths for width in scale] if multi_scale else [before]
-        self.readouts = nn.ModuleList(_readout(width, unet.config.norm_num_groups) for width in read)
+        self.readouts = nn.ModuleList(readout(width, unet.config.norm_num_groups) for width in read)
 
     @classmethod
     def from_teacher(
@@ -74,24 +75,12 @@ class DiffusionDiscriminator(nn.Module):
         **added: torch.Tensor,
     ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """For each decoder scale, coarse to fine: skip feature, feature before the block, output of the block."""
-        unet = self.unet
-        time = _time_embedding(unet, x, text_embeddings, timesteps, added)
-        h = unet.conv_in(x)
-        if self.z_in is not None:
-            h = h + self.z_in(z)
-
-        skips = [h]
-        for block, x_in in zip_longest(unet.down_blocks, self.x_in):
-            h, passed = block(h, temb=time, **_attended(block, text_embeddings))
-            skips.extend(passed)
-            if x_in is not None:
-                h = h + x_in(F.interpolate(x, h.shape[-2:], mode="area"))
-                skips[-1] = h
-
-        h = unet.mid_block(h, temb=time, **_attended(unet.mid_block, text_embeddings))
+        time = time_embedding(self.unet, x, text_embeddings, timesteps, added)
+        first = None if self.z_in is None else self.z_in(z)
+        h, skips = encode(self.unet, x, text_embeddings, time, first, self.x_in)
 
         scales = []
-        for block, upsampler in zip_longest(unet.up_blocks, self.upsamplers):
+        for block, upsampler in zip_longest(self.unet.up_blocks, self.upsamplers):
             count = len(block.resnets)
             skips_here, skips = tuple(skips[-count:]), skips[:-count]
             before = h
@@ -148,25 +137,47 @@ class EncoderDiscriminator(nn.Module):
         self, x: torch.Tensor, timesteps: torch.Tensor, text_embeddings: torch.Tensor, **added: torch.Tensor
     ) -> torch.Tensor:
         """The output of the teacher's middle block (N, C', h, w) for latents x (N, C, h, w) at timesteps (N,)."""
-        unet = self.unet
-        time = _time_embedding(unet, x, text_embeddings, timesteps, added)
-        h = unet.conv_in(x)
-        for block in unet.down_blocks:
-            h, _ = block(h, temb=time, **_attended(block, text_embeddings))
-        return unet.mid_block(h, temb=time, **_attended(unet.mid_block, text_embeddings))
+        time = time_embedding(self.unet, x, text_embeddings, timesteps, added)
+        return encode(self.unet, x, text_embeddings, time)[0]
 
 
-def _time_embedding(
+def time_embedding(
     unet: UNet2DConditionModel,
     x: torch.Tensor,
     text: torch.Tensor,
     timesteps: int | torch.Tensor,
     added: dict[str, torch.Tensor],
 ) -> torch.Tensor:
-    """The embedding of the timesteps and, for SDXL, of the added conditions."""
+    """A U-Net's embedding (N, E) of the timesteps and, for SDXL, of the added conditions."""
     time = unet.time_embedding(unet.get_time_embed(sample=x, timestep=timesteps))
     added = unet.get_aug_embed(emb=time, encoder_hidden_states=text, added_cond_kwargs=added)
     return time if added is None else time + added
+
+
+def encode(
+    unet: UNet2DConditionModel,
+    x: torch.Tensor,
+    text: torch.Tensor,
+    time: torch.Tensor,
+    first: torch.Tensor | None = None,
+    x_in: Sequence[nn.Module] = (),
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The bottleneck of a U-Net, which is the output (N, C', h', w') of its middle block, and the skip features.
+
+    `first` is added to the input features of x (N, C, h, w). The layers `x_in` see the resized x; their outputs are
+    added after each block of the encoder.
+    """
+    h = unet.conv_in(x)
+    if first is not None:
+        h = h + first
+    skips = [h]
+    for block, enter in zip_longest(unet.down_blocks, x_in):
+        h, passed = block(h, temb=time, **_attended(block, text))
+        skips.extend(passed)
+        if enter is not None:
+            h = h + enter(F.interpolate(x, h.shape[-2:], mode="area"))
+            skips[-1] = h
+    return unet.mid_block(h, temb=time, **_attended(unet.mid_block, text)), skips
 
 
 def _attended(block: nn.Module, text: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -180,6 +191,6 @@ def _zero_conv(channels: int, out_channels: int) -> nn.Conv2d:
     return conv
 
 
-def _readout(channels: int, groups: int) -> nn.Sequential:
+def readout(channels: int, groups: int) -> nn.Sequential:
     """Features → one logit for each location, through layers like the U-Net's own output.  # ours"""
     return nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), nn.Conv2d(channels, 1, 1))

@@ -17,6 +17,8 @@ from diffusion2gan.memory.count import Count, counting
 from diffusion2gan.memory.networks import Source
 from diffusion2gan.methods.add import ADDTraining, FeatureHeads
 from diffusion2gan.methods.dmd import DMDTraining
+from diffusion2gan.methods.dmd2 import DMD2Training
+from diffusion2gan.methods.gigagan import GigaGANTraining
 from diffusion2gan.methods.lcm import LCMTraining
 from diffusion2gan.methods.lightning import LightningTraining
 from diffusion2gan.methods.progressive import ProgressiveTraining
@@ -28,6 +30,7 @@ from diffusion2gan.settings import (
     ADDSettings,
     ConsistencySettings,
     DistillationSettings,
+    DMD2Settings,
     DMDSettings,
     Fitting,
     GANSettings,
@@ -46,12 +49,14 @@ from diffusion2gan.training.student import GRID_COLUMNS, StudentTraining
 FLOAT32, BFLOAT16 = 4, 2
 KINDS = {
     ConsistencySettings: ConsistencyTraining,
+    DMD2Settings: DMD2Training,
     DMDSettings: DMDTraining,
     InstaFlowSettings: InstaFlowTraining,
     LCMSettings: LCMTraining,
     ProgressiveSettings: ProgressiveTraining,
     ReflowSettings: ReflowTraining,
 }
+USES_TEACHER = ADDSettings, ConsistencySettings, DMD2Settings, DMDSettings, LCMSettings
 GATHERED = 2  # blocks of weights that FSDP holds at once: the one that runs, and the next
 
 
@@ -117,21 +122,24 @@ class Training:
         sharded: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> StudentTraining:
         """The training with networks of the source. `sharded` makes what one GPU sees of a discriminator."""
-        uses_teacher = isinstance(settings, ADDSettings | ConsistencySettings | DMDSettings | LCMSettings)
+        uses_teacher = isinstance(settings, USES_TEACHER)
         teacher, student = self.source.teacher(idle=not uses_teacher), self.source.student()
         space = PERCEPTUAL.get(settings.loss)
         metric = self.source.metric(space) if space else None
+        given = settings, metric, teacher.decode, teacher.device, self.lpips_side
+        loss = None if settings.loss == "none" else regression_loss(*given)
         arguments = {
             "student": student,
             "teacher": teacher,
             "pairs": RandomPairs(self.source.shape),
-            "loss": regression_loss(settings, metric, teacher.decode, teacher.device, self.lpips_side),
+            "loss": loss,
             "settings": settings,
             "fitting": fitting,
         }
         if isinstance(settings, GANSettings):
             discriminator = sharded(self.source.make(lambda: discriminator_of(settings, teacher)))
-            return AdversarialTraining(**arguments, discriminator=discriminator)
+            kind = GigaGANTraining if settings.from_scratch else AdversarialTraining
+            return kind(**arguments, discriminator=discriminator)
         if isinstance(settings, UFOGenSettings):
             wanted = {"z_conditioning": False, "multi_scale": False}
             make = partial(DiffusionDiscriminator.from_teacher, teacher.unet, **wanted)

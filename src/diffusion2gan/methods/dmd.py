@@ -44,10 +44,16 @@ def denoising_loss(estimated: torch.Tensor, x: torch.Tensor, alpha_bar: torch.Te
     return (alpha_bar / (1 - alpha_bar) * (estimated - x).square()).mean()
 
 
+def weighted(losses: dict[str, tuple[float, torch.Tensor]]) -> torch.Tensor:
+    """The sum of losses, each with its weight, a scalar."""
+    return sum(weight * loss for weight, loss in losses.values())
+
+
 class DMDTraining(StudentTraining):
     """Each step improves G on distribution matching and λ times the regression, then the fake denoiser on G's latents.
 
-    Distribution matching has fresh noise z for the captions of the pairs; the regression has the pairs.
+    Distribution matching has fresh noise z for the captions of the pairs; the regression has the pairs. If `loss` is
+    None, there is no regression.
     """
 
     def __init__(
@@ -55,25 +61,26 @@ class DMDTraining(StudentTraining):
         student: Generator,
         teacher: Teacher,
         pairs: PairDataset,
-        loss: Loss,
+        loss: Loss | None,
         settings: DMDSettings,
         fitting: Fitting | None = None,
     ):
         super().__init__(student, teacher, pairs, loss, settings, fitting)
         self.scheduler = student.scheduler
         self.real = Generator(teacher.unet, self.scheduler)
-        fake = copy.deepcopy(self.real).to(torch.promote_types(teacher.unet.dtype, torch.float32)).requires_grad_(True)
+        fake = self.fake_of(copy.deepcopy(self.real))
+        fake = fake.to(torch.promote_types(teacher.unet.dtype, torch.float32)).requires_grad_(True)
         self.fake = self.add("fake", fake)
         self.optimizers["fake"] = adamw(fake, settings.fake_learning_rate)
 
     @property
     def evaluations(self) -> Evaluations:
-        """Network evaluations of a step; guidance takes two of the teacher."""
-        n = self.settings.batch_size
+        """Network evaluations of a step; guidance takes two of the teacher, the regression one of the student."""
+        n, generated = self.settings.batch_size, 1 if self.loss is None else 2
         return Evaluations(
             teacher_forward=n * (2 if self.settings.guidance > 1 else 1),
-            student_forward=2 * n,
-            student_backward=2 * n,
+            student_forward=generated * n,
+            student_backward=generated * n,
             fake_forward=2 * n,
             fake_backward=n,
         )
@@ -92,38 +99,57 @@ class DMDTraining(StudentTraining):
         optimizer.zero_grad()
         for batch in batches:
             with distributed.no_sync(self.student, batch is not batches[-1]):
-                with self.precision():
-                    x = self.student(self.fresh_noise(batch), **batch.conditions)
+                x = self.generated(batch)
                 direction = self.direction(batch, x.detach())
                 # its gradient with respect to x is the direction, as a mean over all elements
                 matching_loss = 0.5 * (x - (x.detach() - direction)).square().mean()
-                with self.precision():
-                    regression_loss = self.loss(self.generate(batch), batch.x, batch.part)  # Eq. 9
-                loss = matching_loss + self.settings.lambda_regression * regression_loss
+                losses = {"matching_loss": (1.0, matching_loss)} | self.other_losses(batch, x)
+                loss = weighted(losses)
                 (loss / len(batches)).backward()
             generated.append(x.detach())
-            losses = {"loss": loss, "regression_loss": regression_loss, "matching_loss": matching_loss}
-            numbers.update({name: each.detach() / len(batches) for name, each in losses.items()})
+            numbers["loss"] += loss.detach() / len(batches)
+            numbers.update({name: each.detach() / len(batches) for name, (_, each) in losses.items()})
         nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
         optimizer.step()
         return dict(numbers), generated
 
     def fake_step(self, batches: Sequence[MicroBatch], generated: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Improve the fake denoiser once on latents that G made. Returns its loss."""
-        optimizer, mean_loss = self.optimizers["fake"], 0.0
+        """Improve the fake denoiser once on latents that G made. Returns its losses."""
+        optimizer, numbers = self.optimizers["fake"], Counter()
 
         optimizer.zero_grad()
         for batch, x in zip(batches, generated, strict=True):
-            noisy, timesteps = self.noised(batch, x, FAKE, 0.0, 1.0)
             with distributed.no_sync(self.fake, batch is not batches[-1]):
-                with self.precision():
-                    estimated = self.fake(noisy, timesteps=timesteps, **batch.conditions)
-                loss = denoising_loss(estimated, x, self.real.alpha_bar_at(timesteps)) / len(batches)
-                loss.backward()
-            mean_loss += loss.detach()
+                losses = self.fake_losses(batch, x)
+                (weighted(losses) / len(batches)).backward()
+            numbers.update({name: each.detach() / len(batches) for name, (_, each) in losses.items()})
         nn.utils.clip_grad_norm_(self.fake.parameters(), MAX_NORM)
         optimizer.step()
-        return {"fake_loss": mean_loss}
+        return dict(numbers)
+
+    def fake_of(self, teacher: Generator) -> Generator:
+        """The fake denoiser, given a copy of the teacher."""
+        return teacher
+
+    def other_losses(self, batch: MicroBatch, x: torch.Tensor) -> dict[str, tuple[float, torch.Tensor]]:
+        """G's weighted losses beside distribution matching; `x` (N, C, h, w) are its latents of fresh noise."""
+        if self.loss is None:
+            return {}
+        with self.precision():
+            regression_loss = self.loss(self.generate(batch), batch.x, batch.part)  # Eq. 9
+        return {"regression_loss": (self.settings.lambda_regression, regression_loss)}
+
+    def fake_losses(self, batch: MicroBatch, x: torch.Tensor) -> dict[str, tuple[float, torch.Tensor]]:
+        """The weighted losses of the fake denoiser on latents x (N, C, h, w) that G made."""
+        noisy, timesteps = self.noised(batch, x, FAKE, 0.0, 1.0)
+        with self.precision():
+            estimated = self.fake(noisy, timesteps=timesteps, **batch.conditions)
+        return {"fake_loss": (1.0, denoising_loss(estimated, x, self.real.alpha_bar_at(timesteps)))}
+
+    def generated(self, batch: MicroBatch) -> torch.Tensor:
+        """G's latents (N, C, h, w) of fresh noise for the captions of the pairs."""
+        with self.precision():
+            return self.student(self.fresh_noise(batch), **batch.conditions)
 
     @torch.no_grad()
     def direction(self, batch: MicroBatch, x: torch.Tensor) -> torch.Tensor:

@@ -78,11 +78,18 @@ def _check_progressive(study: "Study", run: Run) -> None:
 
 
 def _check_init(study: "Study", run: Run) -> None:
-    """The stages of `STARTED` start from another run, and a progressive student may; the other stages do not."""
-    where, starts = f"config.yaml: runs.{run.name}", run.stage in STARTED
+    """The stages of `STARTED` start from another run, a GAN unless it is from scratch; a progressive student may."""
+    where = f"config.yaml: runs.{run.name}"
+    scratch = run.stage == "gan" and run.settings.from_scratch
+    starts = run.stage in STARTED and not scratch
     if starts != (run.init is not None) and run.stage != "progressive":
-        problem = "has no `init`: name the run it starts from"
-        raise UserError(f"{where} {problem if starts else f'is a {run.stage} run: it takes no `init`'}")
+        problem = f"is a {run.stage} run: it takes no `init`"
+        if scratch:
+            problem = "is trained from scratch: it takes no `init`"
+        elif starts:
+            problem = "has no `init`: name the run it starts from"
+            problem += ", or set `from_scratch: true`" if run.stage == "gan" else ""
+        raise UserError(f"{where} {problem}")
     seen = [run.name]
     while (init := study.runs[seen[-1]].init) is not None:
         known("run", init, study.runs, f"runs.{seen[-1]}.init")

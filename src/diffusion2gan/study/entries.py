@@ -22,6 +22,7 @@ from diffusion2gan.settings import (
     ConsistencySettings,
     CostMetric,
     Count,
+    DMD2Settings,
     DMDSettings,
     FeatureNetwork,
     FeatureSettings,
@@ -65,6 +66,7 @@ STAGES = {
     "regression": RegressionSettings,
     "gan": GANSettings,
     "dmd": DMDSettings,
+    "dmd2": DMD2Settings,
     "progressive": ProgressiveSettings,
     "ufogen": UFOGenSettings,
     "lcm": LCMSettings,
@@ -233,7 +235,7 @@ class RunEntry(optional(*STAGES.values(), without=("iterations", "batch_size")))
 
 
 class ModelEntry(optional(SamplingSettings, without=("model",))):
-    """A row that is not trained here: a teacher with a solver, a published pipeline, or the paper's numbers alone.
+    """A row that is not trained here: a teacher with a solver, or a published pipeline.
 
     The scale names the files of a published pipeline, `pipeline` and `unet`. Without them, its row shows the paper's
     numbers alone, or is left out if it stands in for another row (`stand_in_for`).
@@ -245,7 +247,6 @@ class ModelEntry(optional(SamplingSettings, without=("model",))):
     scheduler: PipelineScheduler | None = None
     shard: Count | None = Field(None, description="most images that one job samples; none: all of a benchmark")
     stand_in_for: Name | None = Field(None, description="the row that it stands in for")
-    reported_only: Literal[True] | None = Field(None, description="only the paper's numbers are available")
 
     @property
     def measured(self) -> bool:
@@ -254,10 +255,7 @@ class ModelEntry(optional(SamplingSettings, without=("model",))):
 
     @model_validator(mode="after")
     def _check(self) -> "ModelEntry":
-        if self.reported_only:
-            if self.model_fields_set != {"reported_only"}:
-                raise ValueError("is reported only: it takes no other setting")
-        elif self.teacher is not None:
+        if self.teacher is not None:
             if None in (self.solver, self.guidance):
                 raise ValueError("is a teacher: it needs solver and guidance")
             if stray := self.model_fields_set - {"teacher", "solver", "steps", "guidance", "shard", "stand_in_for"}:
@@ -265,7 +263,7 @@ class ModelEntry(optional(SamplingSettings, without=("model",))):
         elif None in (self.scheduler, self.steps, self.guidance, self.resolution):
             raise ValueError(
                 "needs teacher, solver and guidance; or, for a published pipeline, scheduler, steps, guidance and "
-                "resolution; or reported_only: true"
+                "resolution"
             )
         return self
 
@@ -394,6 +392,7 @@ class AssetsEntry(Entry):
     teacher_again: ToySceneSettings
     teacher_xl: ToySceneSettings
     teacher_xl_again: ToySceneSettings
+    pixart: ToySceneSettings
     clip: ToySettings
     edm: ToyEDMSettings
     vgg_latent: optional(VGGSettings)
@@ -417,6 +416,7 @@ class Configuration(Entry):
     regression: StageEntry
     gan: StageEntry
     dmd: StageEntry
+    dmd2: StageEntry
     progressive: StageEntry
     ufogen: StageEntry
     lcm: StageEntry

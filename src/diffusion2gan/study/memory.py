@@ -32,6 +32,7 @@ ALL_ON = {"z_conditioning": True, "multi_scale": True, "r1": True, "mix_and_matc
 IRRELEVANT = {
     "iterations": 1, "seed": 0, "learning_rate": 1.0, "d_learning_rate": 1.0, "warmup": 0, "decay": "constant",
     "lambda_gan": 1.0, "fake_learning_rate": 1.0, "lambda_regression": 1.0,
+    "fake_updates": 1, "lambda_adversarial": 1.0, "lambda_head": 1.0,
     "lambda_reconstruction": 1.0, "lambda_distillation": 1.0, "r1_gamma_features": 1.0,
     "steps": 1, "flow_steps": 1, "noise_levels": 2, "target_decay": 0.5,
     "conditional_share": 1.0,
@@ -156,7 +157,7 @@ def training(study: Study, run: Run) -> Training | None:
     same = {name: value for name, value in IRRELEVANT.items() if name in type(run.settings).model_fields}
     same |= {"batch_size": run.settings.batch_size // gpus, "ema_decay": float(run.settings.ema_decay > 0)}
     same |= ALL_ON if getattr(run.settings, "discriminator", None) == "diffusion" else {}
-    same |= {"loss": "e_latent_lpips"} if source.path and run.settings.loss != "lpips" else {}
+    same |= {"loss": "e_latent_lpips"} if source.path and run.settings.loss not in ("lpips", "none") else {}
     return Training(
         run.settings.model_copy(update=same),
         Fitting(**batch.fitting),

@@ -1,9 +1,9 @@
 """Training of the toy teacher, a text-conditional latent diffusion model."""
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, PixArtTransformer2DModel, UNet2DConditionModel
 from torch.nn import functional as F
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
 from diffusion2gan.images import to_tensor
 from diffusion2gan.progress import track
@@ -49,7 +49,7 @@ class DenoisingTraining:
         self.modules = {"teacher": parts.to(self.device)}
         self.optimizers = {"teacher": torch.optim.AdamW(parts.parameters(), learning_rate, betas=(0.9, 0.99))}
         self.scheduler = toy.scheduler()
-        self.predict = _Prediction(parts["unet"])
+        self.predict = self._prediction()
         if self.device.type == "cuda":  # the small kernels take less time than their launches
             torch.set_float32_matmul_precision("high")  # as in the loop: a graph keeps the kernels that it is made with
             x, tokens = self.latents[:1].float(), self.tokens[:1].repeat(batch_size, 1)
@@ -73,6 +73,10 @@ class DenoisingTraining:
         optimizer.step()
         return {"loss": loss.item()}
 
+    def _prediction(self) -> torch.nn.Module:
+        """The network that predicts v."""
+        return _Prediction(self.modules["teacher"]["unet"])
+
     def _text(self, tokens: torch.Tensor) -> list[torch.Tensor]:
         """The U-Net's conditions for tokens (N, CONTEXT), as `Teacher.encode_text` makes them.
 
@@ -87,6 +91,22 @@ class DenoisingTraining:
         return [text, second.text_embeds, toy.time_ids(len(tokens)).to(self.device)]
 
 
+class PixArtTraining(DenoisingTraining):
+    """The same training of PixArt-α's transformer with a T5 encoder: `parts` holds `transformer` and `text_encoder`."""
+
+    def _prediction(self) -> torch.nn.Module:
+        return _PixArtPrediction(self.modules["teacher"]["transformer"])
+
+    def _text(self, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """The encoded text (N, CONTEXT, d), and its mask (N, CONTEXT), as `PixArtAlphaPipeline` makes them.
+
+        Padding repeats the end of the text, and the mask is 1 up to the first end.
+        """
+        encoder: T5EncoderModel = self.modules["teacher"]["text_encoder"]
+        mask = ((tokens == self.empty[0, -1]).cumsum(1) <= 1).float()
+        return [encoder(tokens, attention_mask=mask).last_hidden_state, mask]
+
+
 class _Prediction(torch.nn.Module):
     """A U-Net whose inputs and output are only tensors, as CUDA graphs require."""
 
@@ -97,3 +117,15 @@ class _Prediction(torch.nn.Module):
     def forward(self, noisy: torch.Tensor, t: torch.Tensor, text: torch.Tensor, *added: torch.Tensor) -> torch.Tensor:
         conditions = dict(zip(("text_embeds", "time_ids"), added, strict=False))
         return self.unet(noisy, t, text, added_cond_kwargs=conditions).sample
+
+
+class _PixArtPrediction(torch.nn.Module):
+    """PixArt-α's transformer, likewise."""
+
+    def __init__(self, transformer: PixArtTransformer2DModel):
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(self, noisy: torch.Tensor, t: torch.Tensor, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        unused = {"resolution": None, "aspect_ratio": None}
+        return self.transformer(noisy, text, t, unused, encoder_attention_mask=mask).sample

@@ -12,13 +12,23 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    PixArtAlphaPipeline,
+    PixArtTransformer2DModel,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from open_clip import CLIP
 from tokenizers import Tokenizer, models, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+)
 
 from diffusion2gan.pixel.edm import EDM
 
@@ -133,6 +143,41 @@ def xl_unet() -> UNet2DConditionModel:
     )
 
 
+def transformer() -> PixArtTransformer2DModel:
+    """PixArt-α's transformer (Chen et al. 2024) with six blocks of width 192 on 8 × 8 patches; 3.9 M parameters."""
+    heads, width = 6, 32
+    return PixArtTransformer2DModel(
+        sample_size=LATENT_SIZE,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,  # v alone; theirs predicts the variance, too
+        num_layers=6,
+        num_attention_heads=heads,
+        attention_head_dim=width,
+        cross_attention_dim=heads * width,
+        caption_channels=64,
+        use_additional_conditions=False,
+    )
+
+
+def t5_encoder(tokens: CLIPTokenizer) -> T5EncoderModel:
+    """T5 v1.1's encoder with two layers of width 64, for the tokens of the other teachers."""
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokens),
+            d_model=64,
+            d_kv=16,
+            d_ff=256,
+            num_layers=2,
+            num_heads=4,
+            dropout_rate=0.0,
+            feed_forward_proj="gated-gelu",
+            pad_token_id=tokens.pad_token_id,
+            eos_token_id=tokens.eos_token_id,
+        )
+    )
+
+
 def time_ids(count: int) -> torch.Tensor:
     """SDXL's (count, 6) original size, crop and target size (Podell et al. 2023, Sec. 2.2) of a whole toy image."""
     return torch.tensor([[IMAGE_SIZE, IMAGE_SIZE, 0, 0, IMAGE_SIZE, IMAGE_SIZE]], dtype=torch.float32).repeat(count, 1)
@@ -193,6 +238,19 @@ def xl_pipeline(
         scheduler=scheduler(),
         force_zeros_for_empty_prompt=False,
         add_watermarker=False,
+    )
+
+
+def pixart_pipeline(
+    codec: AutoencoderKL, tokens: CLIPTokenizer, encoder: T5EncoderModel, denoiser: PixArtTransformer2DModel
+) -> PixArtAlphaPipeline:
+    """Assemble a `PixArtAlphaPipeline`, which samples with DPM-Solver at the noise levels of the training."""
+    return PixArtAlphaPipeline(
+        vae=codec,
+        text_encoder=encoder,
+        tokenizer=tokens,
+        transformer=denoiser,
+        scheduler=DPMSolverMultistepScheduler.from_config(scheduler().config),
     )
 
 

@@ -15,7 +15,7 @@ from diffusion2gan.metrics.fid import fid
 from diffusion2gan.metrics.zero_shot import ZeroShot
 from diffusion2gan.pixel.model import PixelTeacher
 from diffusion2gan.sampling.folder import batches_of_shard
-from diffusion2gan.sampling.sampler import sample_images, teacher_sampler
+from diffusion2gan.sampling.sampler import Sampler, sample_images, teacher_sampler
 from diffusion2gan.seeds import mix
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy import networks as toy
@@ -45,8 +45,8 @@ def measure(
     scenes, and FID compares with as many others, in each of the feature `spaces`. The FID of real images is the bias of
     FID for so few images; that of reconstructions is the lowest that latents allow.
     """
-    drawn, other = scenes(_UNSEEN, count), scenes(_UNSEEN + 1, count)
-    captions, (first, _) = [scene.prompt.caption for scene in drawn], next(iter(teachers.values()))
+    drawn, (first, _) = scenes(_UNSEEN, count), next(iter(teachers.values()))
+    captions = [scene.prompt.caption for scene in drawn]
     images = {"real": ImageList(scene.image for scene in drawn)}
     images["reconstruction"] = ImageList(reconstruct(first, images["real"]))
     for name, (teacher, guidance) in teachers.items():
@@ -57,15 +57,22 @@ def measure(
         "ddim_steps": steps,
         "psnr_db": mean(psnr(torch.tensor(x), torch.tensor(y), 255.0).item() for x, y in pairs),
     }
+    return numbers | compare(images, clip, spaces), images
+
+
+def compare(images: dict[str, ImageList], clip: CLIP, spaces: dict[str, Callable]) -> dict:
+    """FID, CLIP score and top-1 accuracy of images by name; image i of each shows the caption of unseen scene i."""
+    count = len(next(iter(images.values())))
+    drawn, other = scenes(_UNSEEN, count), scenes(_UNSEEN + 1, count)
     references = {space: features(ImageList(scene.image for scene in other)) for space, features in spaces.items()}
-    text, zero_shot = clip.captions(captions), ZeroShot(clip, OpenMoji().classes())
-    labels = pd.DataFrame([vars(scene.prompt) for scene in drawn])
+    text, zero_shot = clip.captions([scene.prompt.caption for scene in drawn]), ZeroShot(clip, OpenMoji().classes())
+    labels, numbers = pd.DataFrame([vars(scene.prompt) for scene in drawn]), {}
     for name, each in images.items():
         numbers |= {f"{name}_{space}fid": fid(spaces[space](each), known) for space, known in references.items()}
         vectors = clip.images(each)
         numbers[f"{name}_clip_score"] = clip_score(vectors, text)
         numbers |= {f"{name}_{key}": value for key, value in zero_shot.top1(vectors, labels).items()}
-    return numbers, images
+    return numbers
 
 
 def measure_pixels(images: np.ndarray, features: Features) -> dict:
@@ -83,8 +90,12 @@ def sample(
     teacher: Teacher | PixelTeacher, captions: Sequence[str], steps: int, guidance: float, solver: str
 ) -> np.ndarray:
     """Samples uint8 (N, H, W, 3) of a teacher, from noise that no table uses."""
+    return sampled(teacher_sampler(teacher, steps, guidance, solver), captions)
+
+
+def sampled(sampler: Sampler, captions: Sequence[str]) -> np.ndarray:
+    """Samples uint8 (N, H, W, 3) of a sampler, from noise that no table uses."""
     seeds = [mix(_UNSEEN, i) for i in range(len(captions))]
-    sampler = teacher_sampler(teacher, steps, guidance, solver)
     batches = batches_of_shard(len(seeds), BATCH)
     return np.stack([image for _, image in sample_images(sampler, seeds, captions, batches, "sampling")])
 

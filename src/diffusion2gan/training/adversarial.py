@@ -41,14 +41,17 @@ def discriminator_of(settings: GANSettings, teacher: Teacher) -> nn.Module:
 
 
 class AdversarialTraining(StudentTraining):
-    """Each step improves D (Eq. 5), then G on L = L_regression + λ_GAN L_GAN (Eq. 4 and 6), on the same pairs."""
+    """Each step improves D (Eq. 5), then G on L = L_regression + λ_GAN L_GAN (Eq. 4 and 6), on the same pairs.
+
+    If `loss` is None, there is no regression.
+    """
 
     def __init__(
         self,
         student: Generator,
         teacher: Teacher,
         pairs: PairDataset,
-        loss: Loss,
+        loss: Loss | None,
         discriminator: nn.Module,
         settings: GANSettings,
         fitting: Fitting | None = None,
@@ -126,11 +129,12 @@ class AdversarialTraining(StudentTraining):
             with distributed.no_sync(self.student, batch is not batches[-1]):
                 x = self.generate(batch)
                 with self.precision():
-                    regression_loss = self.loss(x, batch.x, batch.part)  # Eq. 4
+                    # Eq. 4
+                    losses = {} if self.loss is None else {"regression_loss": self.loss(x, batch.x, batch.part)}
                     gan_loss = generator_loss(discriminator(x, batch.z, **batch.conditions))  # Eq. 6
-                loss = regression_loss + self.settings.lambda_gan * gan_loss
+                loss = sum(losses.values()) + self.settings.lambda_gan * gan_loss
                 (loss / len(batches)).backward()
-            losses = {"loss": loss, "regression_loss": regression_loss, "gan_loss": gan_loss}
+            losses |= {"loss": loss, "gan_loss": gan_loss}
             numbers.update({name: each.detach() / len(batches) for name, each in losses.items()})
         nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
         optimizer.step()

@@ -61,8 +61,10 @@ def open_pairs(args: PairArguments) -> PairDataset:
     return PairDataset(args.pairs, args.first, args.held_out)
 
 
-def loss_of(args: Arguments, teacher: Teacher | PixelTeacher) -> Loss:
-    """The regression loss of a training, on the teacher's device."""
+def loss_of(args: Arguments, teacher: Teacher | PixelTeacher) -> Loss | None:
+    """The regression loss of a training, on the teacher's device; None if it has none."""
+    if args.loss == "none":
+        return None
     return regression_loss(args, args.lpips, teacher.decode, teacher.device, args.lpips_side)
 
 
@@ -71,7 +73,7 @@ def run(training: StudentTraining, args: Arguments) -> None:
 
     If pairs are held out, warns if the training passes over the others more than `PASSES` times.
     """
-    passes = args.iterations * args.batch_size / len(training.pairs)
+    passes = training.batch_count * args.batch_size / len(training.pairs)
     if training.pairs.held_out and passes > PASSES and distributed.is_main():
         print(
             f"warning: each pair is seen {passes:.1f} times: compare train_error and held_out_error in {args.history}"

@@ -44,8 +44,9 @@ class MicroBatch:
 class StudentTraining:
     """Base of the trainings of a student, on pairs or on real images.
 
-    `loss` is d(x0, x1, part) of Eq. 1, a scalar. Raises UserError when the pairs do not have the student's
-    latent shape, or when the batch does not divide among processes and micro-batches.
+    `loss` is d(x0, x1, part) of Eq. 1, a scalar, or None if the student learns from other losses alone. Raises
+    UserError when the pairs do not have the student's latent shape, or when the batch does not divide among processes
+    and micro-batches.
     """
 
     averaged = "student"
@@ -55,7 +56,7 @@ class StudentTraining:
         student: Generator,
         teacher: Teacher,
         pairs: PairDataset,
-        loss: Loss,
+        loss: Loss | None,
         settings: DistillationSettings,
         fitting: Fitting | None = None,
     ):
@@ -109,9 +110,14 @@ class StudentTraining:
         """The pairs of a step in all processes (batch_size,)."""
         return batch_indices(step, self.settings.batch_size, len(self.pairs), self.settings.seed)
 
+    @property
+    def batch_count(self) -> int:
+        """The batches of the whole training, one in a step."""
+        return self.settings.iterations
+
     def batches(self, step: int) -> list[MicroBatch]:
         """The micro-batches of a step that this process computes. The pairs of the next steps are read meanwhile."""
-        for coming in range(step, min(step + 1 + AHEAD, self.settings.iterations)):
+        for coming in range(step, min(step + 1 + AHEAD, self.batch_count)):
             self.reader.prepare(self.indices(coming)[rows] for rows in self.parts)
         indices, seed = self.indices(step), mix(self.settings.seed, step, 1)
         return [self.read(indices[rows], BatchPart(rows, self.settings.batch_size, seed)) for rows in self.parts]
