@@ -79,7 +79,7 @@ def test_two_micro_batches_make_the_step_of_the_whole_batch(method, small_teache
         assert numbers[1][name] == pytest.approx(numbers[0][name]), name
     for name in kept[0]:
         for gradient, other in zip(kept[0][name], kept[1][name], strict=True):
-            torch.testing.assert_close(other, gradient, rtol=1e-6, atol=1e-7 * gradient.abs().max().item() + 1e-14)
+            torch.testing.assert_close(other, gradient, rtol=1e-6, atol=1e-6 * gradient.abs().max().item() + 1e-14)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -159,7 +159,7 @@ def test_two_processes_with_sharded_networks_make_the_step_of_one(method, small_
     sharded = torch.load(tmp_path / "sharded.pt")
     for name, module in whole.modules.items():
         for weight, other in zip(module.state_dict().values(), sharded[name].values(), strict=True):
-            torch.testing.assert_close(other, weight, rtol=0, atol=1e-7)  # Adam's first step is the learning rate, 1e-4
+            torch.testing.assert_close(other, weight, rtol=0, atol=1e-6)  # Adam's first step is the learning rate, 1e-4
 
 
 @pytest.mark.parametrize("method", ["lcm"])

@@ -57,6 +57,7 @@ KINDS = {
     ReflowSettings: ReflowTraining,
 }
 USES_TEACHER = ADDSettings, ConsistencySettings, DMD2Settings, DMDSettings, LCMSettings
+COPIES = InstaFlowSettings | LightningSettings | ProgressiveSettings  # of methods that keep the student they start from
 GATHERED = 2  # blocks of weights that FSDP holds at once: the one that runs, and the next
 
 
@@ -106,7 +107,8 @@ class Training:
         with counting() as memory:
             account = Account(memory, self)
             training = self.build(settings, fitting, account.sharded)
-            account.sharded(training.modules["student"])  # now that a method has copied it
+            if isinstance(settings, COPIES):
+                account.sharded(training.modules["student"])  # now that there is a whole copy of it
             if isinstance(settings, GANSettings):
                 training.replicated_discriminator = account.whole(training.discriminator)
             account.prepare(training)
@@ -121,9 +123,14 @@ class Training:
         fitting: Fitting,
         sharded: Callable[[nn.Module], nn.Module] = lambda network: network,
     ) -> StudentTraining:
-        """The training with networks of the source. `sharded` makes what one GPU sees of a discriminator."""
+        """The training with networks of the source. `sharded` makes what one GPU sees of a network that it trains.
+
+        The student of a method that keeps a whole copy of it is left whole here.
+        """
         uses_teacher = isinstance(settings, USES_TEACHER)
         teacher, student = self.source.teacher(idle=not uses_teacher), self.source.student()
+        if not isinstance(settings, COPIES):
+            student = sharded(student)
         space = PERCEPTUAL.get(settings.loss)
         metric = self.source.metric(space) if space else None
         given = settings, metric, teacher.decode, teacher.device, self.lpips_side
