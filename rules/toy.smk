@@ -191,6 +191,7 @@ rule assets:
         teacher_xl=rules.continue_teacher_xl.output,
         clip=rules.train_clip.output,
         edm=rules.train_asset_edm.output,
+        pixart=rules.train_pixart.output,
         vgg=expand(f"{ASSETS}/vgg-{{space}}/vgg.safetensors", space=["latent", "pixel"]),
         metrics=expand(f"{ASSETS}/vgg-{{space}}/vgg.json", space=["latent", "pixel"]),
     log:
@@ -204,6 +205,7 @@ rule assets:
         guidance=STUDY.datasets["sd-cfg-3"].guidance,
         guidance_xl=STUDY.datasets["sdxl-cfg-7"].guidance,
         side=CONFIG.evaluation.feature_side,
+        pixart=lambda w: arguments({each: STUDY.sampling("pixart-alpha")[each] for each in ("steps", "guidance")}),
     shell:
         logged("python src/scripts/toy/ship_edm.py --edm {input.edm} --out assets/toy/edm")
         + "\n"
@@ -213,6 +215,11 @@ rule assets:
             "--vgg_latent_metrics {input.metrics[0]} --vgg_pixel_metrics {input.metrics[1]} "
             "--steps {params.steps} --guidance {params.guidance} --guidance_xl {params.guidance_xl} "
             "--feature_side {params.side} --out assets/toy"
+        )
+        + "\n"
+        + logged(
+            "python src/scripts/toy/ship_pixart.py --pixart {input.pixart} --clip assets/toy/clip {params.pixart} "
+            "--feature_side {params.side} --out assets/toy/pixart"
         )
 
 

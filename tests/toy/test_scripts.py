@@ -21,7 +21,16 @@ from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.collages import Collages
 from diffusion2gan.toy.denoising import encode_scenes
 from diffusion2gan.toy.openmoji import ATTRIBUTION, Scenes, prompts
-from scripts.toy import ship_assets, ship_edm, train_clip, train_edm, train_pixart, train_teacher, train_vae
+from scripts.toy import (
+    ship_assets,
+    ship_edm,
+    ship_pixart,
+    train_clip,
+    train_edm,
+    train_pixart,
+    train_teacher,
+    train_vae,
+)
 
 ASSETS = Path(__file__).parents[2] / "assets" / "toy"
 RATE, BATCH, SEED = 3e-4, 2, 5
@@ -256,3 +265,34 @@ def test_the_edm_teacher_is_shipped_with_the_numbers_of_its_shipped_weights(tmp_
     assert text.startswith(card.EDM) and text.endswith("![samples](samples.png)\n")
     assert described(out / "samples.png")["Copyright"] == ATTRIBUTION and sheets == [(96, 8, 12)]
     assert described(out / "samples.png")["Description"] == "Samples of the toy EDM teacher"
+
+
+def test_the_pixart_is_shipped_with_the_numbers_of_its_shipped_weights(tmp_path, monkeypatch):
+    tokenizer = toy.tokenizer([prompt.caption for prompt in prompts("all")])
+    parts = toy.load_vae(ASSETS / "teacher/vae"), tokenizer, toy.t5_encoder(tokenizer), toy.transformer()
+    toy.pixart_pipeline(*parts).save_pretrained(tmp_path / "trained")
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy/teacher").symlink_to(ASSETS / "teacher")
+    asked = []
+
+    def compare(images, clip, spaces):
+        (samples,) = images.values()
+        asked.append((len(samples), clip.spec, spaces[""].network, spaces[""].side, spaces["second_"] == clip.images))
+        return {"pixart_fid": 7.5}
+
+    monkeypatch.setattr(quality, "compare", compare)
+    out, clip = tmp_path / "toy/pixart", ASSETS / "clip"
+    args = {"pixart": tmp_path / "trained", "clip": clip, "steps": 2, "guidance": 4.5, "feature_side": 96, "count": 96}
+    for _ in range(2):  # again over what is there
+        ship_pixart.main(ship_pixart.Arguments(**args, out=out))
+    name = "transformer/diffusion_pytorch_model.safetensors"
+    assert halved(tmp_path / "trained" / name, out / name)
+    assert (out / "vae").readlink() == Path("../teacher/vae")
+    assert asked[-1] == (96, f"local-dir:{clip}", "efficientnet-lite0", 96, True)
+    assert json.loads((out / "README.json").read_text()) == {
+        "scenes": 96, "steps": 2, "guidance": 4.5, "pixart_fid": 7.5
+    }  # fmt: skip
+    assert (out / "README.md").read_text().startswith(card.PIXART)
+    assert described(out / "samples.png")["Copyright"] == ATTRIBUTION
+    one, other = Baseline(str(out), steps=2, guidance=4.5).sample([1, 2], quality.captions(2))
+    assert not torch.equal(one, other)

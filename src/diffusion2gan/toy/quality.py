@@ -46,11 +46,10 @@ def measure(
     FID for so few images; that of reconstructions is the lowest that latents allow.
     """
     drawn, (first, _) = scenes(_UNSEEN, count), next(iter(teachers.values()))
-    captions = [scene.prompt.caption for scene in drawn]
     images = {"real": ImageList(scene.image for scene in drawn)}
     images["reconstruction"] = ImageList(reconstruct(first, images["real"]))
     for name, (teacher, guidance) in teachers.items():
-        images[name] = ImageList(sample(teacher, captions, steps, guidance, "ddim"))
+        images[name] = ImageList(sample(teacher, captions(count), steps, guidance, "ddim"))
     pairs = zip(images["real"], images["reconstruction"], strict=True)
     numbers = {
         "scenes": count,
@@ -65,7 +64,7 @@ def compare(images: dict[str, ImageList], clip: CLIP, spaces: dict[str, Callable
     count = len(next(iter(images.values())))
     drawn, other = scenes(_UNSEEN, count), scenes(_UNSEEN + 1, count)
     references = {space: features(ImageList(scene.image for scene in other)) for space, features in spaces.items()}
-    text, zero_shot = clip.captions([scene.prompt.caption for scene in drawn]), ZeroShot(clip, OpenMoji().classes())
+    text, zero_shot = clip.captions(captions(count)), ZeroShot(clip, OpenMoji().classes())
     labels, numbers = pd.DataFrame([vars(scene.prompt) for scene in drawn]), {}
     for name, each in images.items():
         numbers |= {f"{name}_{space}fid": fid(spaces[space](each), known) for space, known in references.items()}
@@ -98,6 +97,11 @@ def sampled(sampler: Sampler, captions: Sequence[str]) -> np.ndarray:
     seeds = [mix(_UNSEEN, i) for i in range(len(captions))]
     batches = batches_of_shard(len(seeds), BATCH)
     return np.stack([image for _, image in sample_images(sampler, seeds, captions, batches, "sampling")])
+
+
+def captions(count: int) -> list[str]:
+    """The captions of the first unseen scenes."""
+    return [scene.prompt.caption for scene in scenes(_UNSEEN, count)]
 
 
 def scenes(seed: int, count: int) -> list[Scene]:
