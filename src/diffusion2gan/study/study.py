@@ -186,8 +186,13 @@ class Study:
         return known("solver", solver, self.teachers[teacher].steps, f"teachers.{teacher}.steps")
 
     def sample_shards(self, row: str, images: int) -> int:
-        """The number of jobs that sample `images` images of a row."""
-        most = self.models[row].shard if row in self.models else None
+        """The number of jobs that sample `images` images of a row; a student of several steps takes its teacher's."""
+        most = None
+        if row in self.models:
+            most = self.models[row].shard
+        elif getattr(self.runs[row].settings, "steps", 1) > 1:
+            rows = [each for each in self.models.values() if each.teacher == self.teacher_of(row).name]
+            most = min((each.shard for each in rows if each.shard), default=None)
         return -(-images // max(most, self.config.evaluation.batch_size)) if most else 1
 
     def latent_shards(self, split: str) -> int:
