@@ -134,7 +134,7 @@ def test_the_default_is_every_table_and_figure_that_the_scale_can_make(workflow)
     assert figures == {f"make_figure{number}": 1 for number in range(1, 7)} | {
         "make_figure_fid": 4,
     }
-    assert workflow.plan("--config", "scale=paper")["make_table"] == 8
+    assert workflow.plan("--config", "scale=paper")["make_table"] == 9
 
 
 def test_the_report_is_the_default_but_for_its_name(workflow):
