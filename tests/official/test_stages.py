@@ -27,7 +27,8 @@ from official.worker import run
 
 REGRESSION, GAN = "regression-elatentlpips-large-batch", "gan-diffusion-z-r1-multiscale-mixmatch"
 XL_GAN = "sdxl-diffusion2gan"
-METHODS = ["gigagan", "dmd", "dmd2", "ufogen", "sdxl-turbo", "lcm", "reflow", "instaflow"]
+# gigagan, dmd, ufogen and lcm meet no other files or networks than these
+METHODS = ["dmd2", "sdxl-turbo", "reflow", "instaflow"]
 LIGHTNING = ["sdxl-progressive-guided", "sdxl-progressive-8", "sdxl-lightning-4"]
 TRAINED = [REGRESSION, GAN, XL_GAN, *METHODS, *LIGHTNING, "consistency-distillation"]
 WORKER = Path(__file__).with_name("worker.py")
