@@ -18,7 +18,7 @@ test: $(VENV)/installed-dev $(SCHEMA)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($$(nproc) * 3 / 2)) --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(($$(nproc) * 3 / 2)) --dist loadgroup --no-loadscope-reorder --durations=20
 
 # The losses installed beside another numpy, without the workflow: what a person has who takes them into a training.
 BARE := .venv-bare
