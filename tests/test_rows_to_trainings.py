@@ -444,7 +444,7 @@ LIGHTNING = {
 def test_lightning_is_built_as_its_row_says(row, commands, files):
     steps, init = LIGHTNING[row]
     given = {"pairs": Path("work/smoke/pairs/sdxl-cfg-7"), "init": Path(f"work/smoke/runs/{init}/student")}
-    training = build(row, commands, files, "train_lightning", "sdxl", "mse", **given)
+    training = build(row, commands, files, "train_lightning", "sdxl", "none", **given)
     assert type(training.training) is LightningTraining and training.training.averaged == "student"
     begun, teacher = (Generator.from_teacher(files[kind]["sdxl"]) for kind in ("students", "teachers"))
     assert same_weights(training.student, begun) and same_weights(training.training.previous.unet, begun.unet)

@@ -102,7 +102,7 @@ class DistillationSettings(LossSettings):
     @model_validator(mode="after")
     def _check_loss(self) -> "DistillationSettings":
         if self.loss == "none" and not self.has_other_losses:
-            raise ValueError("this stage has no other loss than `loss`: choose one instead of none")
+            raise ValueError("this stage needs a regression loss: choose one instead of none")
         return self
 
 
@@ -115,7 +115,9 @@ class GANSettings(DistillationSettings):
 
     has_other_losses = True
 
-    from_scratch: bool = Field(False, description="G has random weights and fresh noise, as GigaGAN; only with no loss")
+    from_scratch: bool = Field(
+        False, description="G has random weights and fresh noise, as GigaGAN; needs `loss: none`"
+    )
     discriminator: Literal["diffusion", "gigagan"] = Field("diffusion", description="architecture of D")
     d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
     lambda_gan: float = Field(0.1, ge=0, description="weight of the GAN loss beside any regression loss")  # ours
@@ -149,10 +151,12 @@ class GANSettings(DistillationSettings):
                 "the gigagan discriminator never sees z and is always multi-scale: set z_conditioning and "
                 "multi_scale only for the diffusion discriminator"
             )
+        if self.loss == "none" and not self.lambda_gan:
+            raise ValueError("without a regression loss, lambda_gan must be above 0")
         if self.from_scratch and (self.discriminator, self.loss) != ("gigagan", "none"):
             raise ValueError(
-                "a GAN from scratch has neither a teacher nor pairs: set discriminator: gigagan and loss: none, or "
-                "from_scratch: false"
+                "a GAN from scratch learns neither from a teacher nor from the noise of pairs: set "
+                "discriminator: gigagan and loss: none, or from_scratch: false"
             )
         if self.mix_and_match:
             fractions = self.mix_fraction_latent, self.mix_fraction_text, self.mix_fraction_noise
@@ -244,11 +248,15 @@ class ADDSettings(DistillationSettings):
     def _check(self) -> "ADDSettings":
         if self.loss != "mse":
             raise ValueError(f"ADD weighs squared errors: set loss: mse instead of {self.loss}")
+        if not (self.lambda_gan or self.lambda_distillation):
+            raise ValueError("lambda_gan and lambda_distillation are both 0: give one of them a weight")
         return self
 
 
 class LightningSettings(DistillationSettings):
     """SDXL-Lightning (Lin et al. 2024), a baseline of Table 5: progressive distillation with a discriminator."""
+
+    has_other_losses = True
 
     steps: Count = Field(description="N: steps in which the student samples")
     substeps: Count = Field(2, description="steps of the previous network that one step of the student replaces")
@@ -257,8 +265,8 @@ class LightningSettings(DistillationSettings):
 
     @model_validator(mode="after")
     def _check(self) -> "LightningSettings":
-        if self.loss != "mse":
-            raise ValueError(f"SDXL-Lightning has the loss of D alone: set loss: mse instead of {self.loss}")
+        if self.loss != "none":
+            raise ValueError(f"SDXL-Lightning has the loss of D alone: set loss: none instead of {self.loss}")
         return self
 
 
@@ -275,7 +283,7 @@ class ReflowSettings(DistillationSettings):
 class InstaFlowSettings(DistillationSettings):
     """InstaFlow (Liu et al. 2024), a baseline of Tables 3, 4 and 7: a rectified flow distilled into one step."""
 
-    flow_steps: Count = Field(25, description="steps of Euler's method that solve the rectified flow")  # ours
+    flow_steps: Several = Field(25, description="steps of Euler's method that solve the rectified flow")  # ours
 
 
 class ConsistencySettings(DistillationSettings):

@@ -44,7 +44,7 @@ METHODS = {
     "lcm": (LCMTraining, LCMSettings, {"noise_levels": 5, "target_decay": 0.8}),
     "reflow": (ReflowTraining, ReflowSettings, {}),
     "instaflow": (InstaFlowTraining, InstaFlowSettings, {"flow_steps": 3}),
-    "lightning": (LightningTraining, LightningSettings, {"steps": 2, "d_learning_rate": 1e-3}),
+    "lightning": (LightningTraining, LightningSettings, {"loss": "none", "steps": 2, "d_learning_rate": 1e-3}),
     "add": (ADDTraining, ADDSettings, {"d_learning_rate": 1e-3}),
     "ufogen": (UFOGenTraining, UFOGenSettings, {"d_learning_rate": 1e-3, "lambda_reconstruction": 0.5}),
 }

@@ -8,7 +8,7 @@ CD = {"stage": "consistency", "loss": "lpips", "teacher": "edm-cifar10", "images
 
 LCM = {"stage": "lcm", "loss": "mse"}
 PROGRESSIVE = {"stage": "progressive", "loss": "mse"}
-LIGHTNING = {"stage": "lightning", "loss": "mse", "dataset": "sdxl-cfg-7"}
+LIGHTNING = {"stage": "lightning", "loss": "none", "dataset": "sdxl-cfg-7"}
 INSTAFLOW = {"stage": "instaflow", "loss": "lpips"}
 GAN = {"stage": "gan", "discriminator": "diffusion"}
 SCRATCH = {"stage": "gan", "discriminator": "gigagan", "loss": "none", "from_scratch": True}

@@ -58,7 +58,10 @@ class LightningTraining(ProgressiveTraining):
 
     @property
     def evaluations(self) -> Evaluations:
-        """Network evaluations of a step. D is half a U-Net; its one or two latents count as one.     # ours"""
+        """Network evaluations of a step.
+
+        D is the encoder of a U-Net. Its pass counts as one, with one latent or two.                            # ours
+        """
         n = self.settings.batch_size
         return Evaluations(
             teacher_forward=self.settings.substeps * n,

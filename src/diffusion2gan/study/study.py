@@ -186,7 +186,10 @@ class Study:
         return known("solver", solver, self.teachers[teacher].steps, f"teachers.{teacher}.steps")
 
     def sample_shards(self, row: str, images: int) -> int:
-        """The number of jobs that sample `images` images of a row; a student of several steps takes its teacher's."""
+        """The number of jobs that sample `images` images of a row.
+
+        A student of several steps has the jobs of its teacher.
+        """
         most = None
         if row in self.models:
             most = self.models[row].shard

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from pydantic import Field, model_validator
 
 from diffusion2gan.generator import Generator, load_student
@@ -38,8 +38,12 @@ def main(args: Arguments):
 
 
 def untrained(teacher: Teacher) -> Generator:
-    """A student with the architecture of a teacher and random weights, in float32."""
-    return Generator(UNet2DConditionModel.from_config(teacher.unet.config), teacher.scheduler)
+    """A student with the architecture of a teacher and random weights, in float32.
+
+    It predicts v: an estimate from a random ε would be divided by √ᾱ, 0.07 for Stable Diffusion.            # ours
+    """
+    scheduler = DDIMScheduler.from_config(teacher.scheduler.config, prediction_type="v_prediction")
+    return Generator(UNet2DConditionModel.from_config(teacher.unet.config), scheduler)
 
 
 if __name__ == "__main__":
