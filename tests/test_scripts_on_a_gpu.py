@@ -93,12 +93,20 @@ def play(folder):
     return train_gan, "Teacher", train_gan.Arguments(**TRAINING, pairs=FILE, init=FILE)
 
 
+OWN = {
+    "dmd2": {"loss": "none"},
+    "gigagan-from-scratch": SCRATCH,
+    "instaflow": {"init": FILE},
+    "lightning": {"loss": "none", "init": FILE, "steps": 1},
+    "progressive": {"steps": 4},
+}
+
+
 def distil(name):
     def method(folder):
         stage = {"gigagan-from-scratch": "gan"}.get(name, name)
         script = importlib.import_module(f"scripts.distill.train_{stage}")
-        own = {"progressive": {"steps": 4}, "dmd2": {"loss": "none"}, "gigagan-from-scratch": SCRATCH}.get(name, {})
-        return script, "Teacher", script.Arguments(**TRAINING | own, pairs=FILE)
+        return script, "Teacher", script.Arguments(**TRAINING | OWN.get(name, {}), pairs=FILE)
 
     method.__name__ = name
     return method

@@ -34,7 +34,7 @@ def test_an_unknown_row():
         *(
             (
                 {"runs": {"x": SCRATCH | change}},
-                "runs.x: a GAN from scratch has neither a teacher nor pairs: set discriminator: gigagan and loss: none",
+                "runs.x: a GAN from scratch learns neither from a teacher nor from the noise of pairs: set",
             )
             for change in ({"discriminator": "diffusion"}, {"loss": "mse"})
         ),
@@ -79,7 +79,7 @@ def test_an_unknown_row():
         ),
         (
             {"runs": {"x": LIGHTNING | {"init": "sdxl-progressive-8", "steps": 4, "loss": "lpips"}}},
-            "runs.x: SDXL-Lightning has the loss of D alone: set loss: mse instead of lpips",
+            "runs.x: SDXL-Lightning has the loss of D alone: set loss: none instead of lpips",
         ),
         ({"runs": {"x": INSTAFLOW}}, "runs.x has no `init`: name the run it starts from"),
         (
@@ -120,7 +120,7 @@ def test_an_unknown_row():
         ),
         (
             {"runs": {"x": {"loss": "none"}}},
-            "runs.x: this stage has no other loss than `loss`: choose one instead of none",
+            "runs.x: this stage needs a regression loss: choose one instead of none",
         ),
         (
             {"runs": {"x": {"stage": "dmd", "lambda_regression": 0}}},

@@ -72,9 +72,9 @@ def nodes(files):
     return files[-1]
 
 
-def check(result, expected):
+def check(result, expected, atol=1e-6):
     """Equal weights and numbers."""
-    torch.testing.assert_close(result["weights"], expected["weights"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(result["weights"], expected["weights"], rtol=0, atol=atol)
     for term, values in expected["history"].items():
         assert result["history"][term] == pytest.approx(values, rel=1e-6, nan_ok=True), term
 
@@ -105,7 +105,8 @@ def test_two_processes_of_a_method_are_one(method, files, together):
     *given, folder = files
     result = torch.load(together / f"method-{method}.pt", weights_only=True)
     assert result["processes"] == 2
-    check(result, worker.outcome(method, *given, folder / f"alone-{method}", Fitting()))
+    # losses of D are float32, and Adam magnifies the rounding of small gradients to a part of its step of 1e-3
+    check(result, worker.outcome(method, *given, folder / f"alone-{method}", Fitting()), atol=1e-5)
 
 
 def test_two_nodes_shard_within_and_replicate_across(expected, nodes):

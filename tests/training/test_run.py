@@ -54,6 +54,7 @@ def given(tmp_path, monkeypatch):
         training = SimpleNamespace(
             modules={"student": SimpleNamespace(save=lambda *where: saved.append(where))},
             evaluations=Evaluations(student_forward=8, student_backward=4, teacher_forward=2),
+            batch_count=args.iterations,
             pairs=FakePairs(),
             device=torch.device("cpu"),
             save_samples=shown.append,
