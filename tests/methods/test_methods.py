@@ -143,7 +143,8 @@ def test_an_interrupted_training_ends_in_the_same_bits(method, small_teacher_fol
     torch.testing.assert_close(run(tmp_path / "cut"), whole, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"lcm"}))
+# those with more than a student and a D that are wrapped alike: a D that stays whole, a head, a frozen copy, both
+@pytest.mark.parametrize("method", ["add", "dmd2", "instaflow", "lightning"])
 def test_two_processes_with_sharded_networks_make_the_step_of_one(method, small_teacher_folder, tmp_path):
     def run():
         made = training(method, small_teacher_folder, Fitting(shard=True))
