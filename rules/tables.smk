@@ -55,12 +55,13 @@ rule make_table:
     params:
         rows=lambda w: STUDY.rows(w.table),
         columns=lambda w: STUDY.tables[w.table].metrics,
+        reimplemented=lambda w: STUDY.reimplemented(STUDY.rows(w.table)),
         scale=SCALE,
     shell:
         logged(
             "python src/scripts/report/make_table.py --table {wildcards.table} --rows {params.rows} --metrics {input.metrics} "
-            "--reported {input.reported} --scale {params.scale} --columns {params.columns} --out {output.csv} "
-            "--seeds {output.seeds} --markdown {output.markdown}"
+            "--reported {input.reported} --scale {params.scale} --columns {params.columns} "
+            "--reimplemented {params.reimplemented} --out {output.csv} --seeds {output.seeds} --markdown {output.markdown}"
         )
 
 

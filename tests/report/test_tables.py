@@ -61,6 +61,15 @@ def test_a_table_that_the_paper_lacks_has_measured_numbers_alone(tmp_path):
     assert "a" in display.for_terminal(frame)
 
 
+def test_a_method_that_is_trained_here_is_labelled_so(tmp_path):
+    numbers = inputs.read_paper("table3")
+    given = ["instaflow", "diffusion2gan"], [record("instaflow", fid=3.0), record("diffusion2gan", fid=2.0)], numbers
+    frame = tables.aggregate_table("table3", *given, "toy", reimplemented=["instaflow"])
+    theirs, ours = lines(frame, tmp_path / "table3.csv")
+    assert theirs["label"] == "InstaFlow-0.9B, re-implemented, on our teacher"
+    assert "re-implemented" not in ours["label"] and theirs["fid_paper"] == "13.1"
+
+
 def test_measured_and_reported_never_mix(tmp_path):
     rows = ["regression-elatentlpips-large-batch", "gan-diffusion", "teacher-sd15"]
     measured = [record(rows[0], fid=50.5, clip_score=0.2), record(rows[2], fid=40.25, emoji_top1=0.75)]

@@ -58,6 +58,12 @@ def test_a_run_in_no_table_is_measured_all_the_same():
     assert added.metrics_of("mine") == {"coco2014": ["fid", "clip_score", "precision", "recall", *SECOND]}
 
 
+def test_rows_of_other_methods_that_are_trained_here():
+    toy = study("toy")
+    assert set(toy.reimplemented(toy.rows("table3"))) == {"gigagan", "instaflow", "ufogen", "dmd", "dmd2"}
+    assert toy.reimplemented(toy.rows("table2")) == []
+
+
 def test_what_a_scale_lacks():
     toy, paper = study("toy"), study("paper")
     assert {name for name, table in toy.tables.items() if toy.lacks(table)} == set()

@@ -22,13 +22,19 @@ MOST_SEEDS = 100  # `seeds_needed` tries no more
 
 
 def aggregate_table(
-    name: str, rows: Sequence[str], records: list[dict], paper: pd.DataFrame, scale: str, columns: Sequence[str] = ()
+    name: str,
+    rows: Sequence[str],
+    records: list[dict],
+    paper: pd.DataFrame,
+    scale: str,
+    columns: Sequence[str] = (),
+    reimplemented: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Table `name` (`table2`), one line per row: the means of the metrics files and the paper's numbers.
 
     The metrics are the paper's, then `columns`, then the top-1 accuracies on OpenMoji scenes if measured. `paper` has
-    the paper's numbers for this table. Raises UserError if a row is neither measured nor reported, or if the files
-    were not measured the same way and so cannot be compared.
+    the paper's numbers for this table. The labels of `reimplemented` rows say so. Raises UserError if a row is neither
+    measured nor reported, or if the files were not measured the same way and so cannot be compared.
     """
     for record in records:
         if record["run"] not in rows:
@@ -45,7 +51,10 @@ def aggregate_table(
             near = difflib.get_close_matches(row, paper["row"], n=1)
             hint = f", did you mean '{near[0]}'?" if near else ""
             raise UserError(f"the row '{row}' of {name} is neither measured nor reported{hint}")
-        lines.append(_line(row, measured, paper, metrics))
+        line = _line(row, measured, paper, metrics)
+        if row in reimplemented:
+            line["label"] += ", re-implemented, on our teacher"
+        lines.append(line)
     return pd.DataFrame(lines)
 
 

@@ -155,6 +155,13 @@ class Study:
         names = ("unet", "scheduler", "spacing", "prediction", "timesteps", "steps", "guidance", "resolution")
         return {name: value for name in names if (value := getattr(model, name)) not in (None, [])}
 
+    def reimplemented(self, rows: list[str]) -> list[str]:
+        """The rows of other people's methods that are trained here."""
+        trained = {row: self.runs[row] for row in rows if row in self.runs}
+        others = (run for run in trained.values() if run.stage not in ("regression", "gan"))
+        scratch = (run for run in trained.values() if run.stage == "gan" and run.settings.from_scratch)
+        return [run.name for run in (*others, *scratch)]
+
     def dataset_of(self, run: str) -> str:
         """The dataset whose files hold a run's pairs. A part uses the files of its whole."""
         name = self.runs[run].dataset

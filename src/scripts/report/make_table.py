@@ -17,6 +17,7 @@ class Arguments:
     metrics: list[Path] = field(default_factory=list)
     reported: Path = inputs.REPORTED
     columns: list[str] = field(default_factory=list)
+    reimplemented: list[str] = field(default_factory=list)
     seeds: Path | None = None
     markdown: Path | None = None
 
@@ -24,7 +25,8 @@ class Arguments:
 def main(args: Arguments):
     records = inputs.read_metrics(args.metrics)
     paper = inputs.read_paper(args.table, args.reported)
-    frame = tables.aggregate_table(args.table, args.rows, records, paper, args.scale, args.columns)
+    given = args.table, args.rows, records, paper, args.scale, args.columns
+    frame = tables.aggregate_table(*given, reimplemented=args.reimplemented)
     tables.write_csv(frame, args.out)
     if args.seeds:
         tables.write_csv(tables.per_seed(records), args.seeds)
