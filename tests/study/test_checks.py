@@ -43,6 +43,10 @@ def test_an_unknown_row():
             "models.lcm has the name of a run: rename it",
         ),
         (
+            {"models": {"x": {"stand_in_for": "dmdd", "teacher": "sd15", "solver": "ddim", "guidance": 3}}},
+            "models.x.stand_in_for: no run or model 'dmdd', did you mean 'dmd'?",
+        ),
+        (
             {"runs": {"x": GAN | {"init": "sdxl-regression-elatentlpips"}}},
             "runs.x starts from sdxl-regression-elatentlpips, a student of another teacher, sdxl: change an `init`",
         ),

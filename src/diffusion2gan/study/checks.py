@@ -26,6 +26,8 @@ def check(study: "Study") -> None:
     for model in study.models.values():
         if model.name in study.runs:
             raise UserError(f"config.yaml: models.{model.name} has the name of a run: rename it")
+        if model.stand_in_for is not None:
+            known("run or model", model.stand_in_for, study.runs | study.models, f"models.{model.name}.stand_in_for")
         if model.teacher is not None:
             known("teacher", model.teacher, study.teachers, f"models.{model.name}")
             study.steps(model.teacher, model.solver)
