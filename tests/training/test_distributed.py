@@ -105,7 +105,7 @@ def test_two_processes_of_a_method_are_one(method, files, together):
     *given, folder = files
     result = torch.load(together / f"method-{method}.pt", weights_only=True)
     assert result["processes"] == 2
-    # losses of D are float32, and Adam magnifies the rounding of small gradients to a part of its steps of 1e-4 and 1e-3
+    # losses of D are float32, and Adam magnifies the rounding of small gradients to a part of its steps of 1e-4
     check(result, worker.outcome(method, *given, folder / f"alone-{method}", Fitting()), atol=5e-5)
 
 
