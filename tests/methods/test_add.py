@@ -6,7 +6,6 @@ import pytest
 import torch
 from methods.made import gradients, training
 
-from diffusion2gan.methods import add
 from diffusion2gan.methods.add import feature_r1, hinge_loss
 
 
@@ -41,7 +40,7 @@ def test_r1_is_half_the_squared_gradient_of_the_features():
 
 
 def test_the_gradient_of_g_is_that_of_equation_4(small_teacher_folder, monkeypatch):
-    monkeypatch.setattr(add, "MAX_NORM", math.inf)
+    monkeypatch.setattr("diffusion2gan.training.student.MAX_NORM", math.inf)
     made = training("add", small_teacher_folder, guidance=2.5, lambda_gan=0.6, lambda_distillation=0.7)
     teacher, (batch,) = made.teacher, made.batches(0)
     text, empty = batch.conditions["text_embeddings"], teacher.encode_text([""] * 4)["text_embeddings"]

@@ -7,13 +7,12 @@ import torch
 from methods.made import gradients, training
 from training.small_gan import squared
 
-from diffusion2gan.methods import dmd
 from diffusion2gan.methods.dmd import FAKE, MATCHING, denoising_loss, matching_direction
 
 
 @pytest.fixture
 def unclipped(monkeypatch):
-    monkeypatch.setattr(dmd, "MAX_NORM", math.inf)
+    monkeypatch.setattr("diffusion2gan.training.student.MAX_NORM", math.inf)
 
 
 def test_two_gaussians_with_the_same_deviation_differ_by_their_means():

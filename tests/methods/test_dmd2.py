@@ -7,14 +7,13 @@ import torch
 from methods.made import gradients, training
 from torch.nn import functional as F
 
-from diffusion2gan.methods import dmd
 from diffusion2gan.methods.dmd import FAKE, MATCHING
 from diffusion2gan.methods.dmd2 import HEAD_FAKE, HEAD_REAL, SCORED
 
 
 @pytest.fixture
 def unclipped(monkeypatch):
-    monkeypatch.setattr(dmd, "MAX_NORM", math.inf)
+    monkeypatch.setattr("diffusion2gan.training.student.MAX_NORM", math.inf)
 
 
 def logit(fake, noisy, timesteps, text):

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from diffusion2gan.methods.denoising import random_noise
 from diffusion2gan.methods.gigagan import Z
-from diffusion2gan.training import adversarial
 
 NAME = "gigagan-from-scratch"
 
@@ -29,7 +28,7 @@ def test_the_noise_is_fresh_and_the_latents_are_those_of_the_captions(small_teac
 
 
 def test_the_gradient_of_g_is_that_of_the_logits_alone(small_teacher_folder, monkeypatch):
-    monkeypatch.setattr(adversarial, "MAX_NORM", math.inf)
+    monkeypatch.setattr("diffusion2gan.training.student.MAX_NORM", math.inf)
     made = training(NAME, small_teacher_folder)
     made.optimizers["discriminator"].param_groups[0].update(lr=0.0, weight_decay=0.0)  # so that G sees the same D
     (batch,) = made.batches(0)

@@ -111,7 +111,7 @@ def test_a_student_of_few_steps_is_judged_with_noise(small_teacher_folder):
 
 @PHASES
 def test_the_gradients_of_both_networks(conditional, small_teacher_folder, monkeypatch):
-    monkeypatch.setattr(lightning, "MAX_NORM", math.inf)
+    monkeypatch.setattr("diffusion2gan.training.student.MAX_NORM", math.inf)
     made = training("lightning", small_teacher_folder, conditional_share=float(conditional))
     teacher, (batch,) = made.teacher, made.batches(0)
     text = batch.conditions["text_embeddings"]

@@ -11,7 +11,6 @@ from diffusion2gan.generator import Generator
 from diffusion2gan.methods import reflow
 from diffusion2gan.methods.denoising import random_times
 from diffusion2gan.methods.reflow import StraightPaths
-from diffusion2gan.training import regression
 
 M, S = 0.7, 0.4
 TIMESTEPS = torch.tensor([999, 800, 500, 200, 0])
@@ -116,7 +115,7 @@ def test_before_training_the_flow_is_the_teacher_s_ode(small_teacher_folder, mon
 
 def test_the_gradient_of_reflow_is_that_of_its_velocity(small_teacher_folder, monkeypatch):
     """With v of the U-Net: x̂ = α x - σ v, ε̂ = σ x + α v, and the noise at the start of the path, α_T x̂ + σ_T ε̂."""
-    monkeypatch.setattr(regression, "MAX_NORM", math.inf)
+    monkeypatch.setattr("diffusion2gan.training.student.MAX_NORM", math.inf)
     made = training("reflow", small_teacher_folder)
     (batch,) = made.batches(0)
     drawn = random_times(batch, reflow.TIME)
@@ -154,7 +153,7 @@ def test_the_times_are_uniform_and_others_in_each_step(small_teacher_folder):
 
 def test_instaflow_learns_the_end_of_the_flow_s_solution(small_teacher_folder, monkeypatch):
     """The student starts as one step of the flow, which stays."""
-    monkeypatch.setattr(regression, "MAX_NORM", math.inf)
+    monkeypatch.setattr("diffusion2gan.training.student.MAX_NORM", math.inf)
     made = training("instaflow", small_teacher_folder)
     made.settings = made.settings.model_copy(update={"flow_steps": 1})  # a configuration with one is refused
     assert made.step(0)["loss"] < 1e-12

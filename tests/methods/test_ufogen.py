@@ -7,7 +7,6 @@ import torch
 from methods.made import gradients, training
 from torch.nn import functional as F
 
-from diffusion2gan.methods import ufogen
 from diffusion2gan.methods.ufogen import FAKE, REAL
 
 
@@ -48,7 +47,7 @@ def test_the_discriminator_is_given_the_timestep_of_what_it_sees(small_teacher_f
 
 
 def test_the_gradients_of_both_networks_are_those_of_equation_7(small_teacher_folder, monkeypatch):
-    monkeypatch.setattr(ufogen, "MAX_NORM", math.inf)
+    monkeypatch.setattr("diffusion2gan.training.student.MAX_NORM", math.inf)
     made = training("ufogen", small_teacher_folder, lambda_reconstruction=0.3)
     (batch,) = made.batches(0)
     given = made.diffused(batch)

@@ -1,7 +1,6 @@
 """Adversarial Diffusion Distillation (ADD, Sauer et al. 2023): a GAN on frozen features, and the teacher's estimate."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -17,8 +16,7 @@ from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import ADDSettings, Fitting
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import distributed
-from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining, adamw
+from diffusion2gan.training.student import Losses, MicroBatch, StudentTraining, adamw
 
 LEVEL, NOISE, TIMESTEP, FRESH = range(4)  # mixed into the seed, one for each random draw
 
@@ -83,60 +81,36 @@ class ADDTraining(StudentTraining):
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
         batches = self.batches(step)
-        numbers = self.discriminator_step(batches)
-        numbers |= self.generator_step(batches)
+        numbers = self.improve("discriminator", self.discriminator, batches, self.discriminator_losses)
+        with self.fixed("discriminator"):
+            numbers |= self.improve("student", self.student, batches, self.generator_losses)
         return {name: number.item() for name, number in numbers.items()} | self.speed(step, start)
 
-    def discriminator_step(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
-        """Improve D once on the hinge loss and R1 (Sauer et al. 2023, Eq. 3). Returns its losses."""
-        optimizer, numbers = self.optimizers["discriminator"], Counter()
+    def discriminator_losses(self, batch: MicroBatch) -> Losses:
+        """D's hinge loss and R1 (Sauer et al. 2023, Eq. 3)."""
+        with torch.no_grad():
+            real, fake = self.taps(batch.x), self.taps(self.generated(batch))
+        for tap in real:
+            tap.requires_grad_()
+        text, count = batch.conditions["text_embeddings"], len(batch.x)
+        both = [torch.cat(pair) for pair in zip(real, fake, strict=True)]  # one call, as DDP expects
+        logits = self.discriminator(both, torch.cat([text, text]))
+        real_logits, fake_logits = [each[:count] for each in logits], [each[count:] for each in logits]
+        r1 = self.settings.r1_gamma_features * feature_r1(real_logits, real)
+        return {"discriminator_loss": (1.0, hinge_loss(real_logits, fake_logits)), "r1": (1.0, r1)}
 
-        optimizer.zero_grad()
-        for batch in batches:
-            with torch.no_grad():
-                real, fake = self.taps(batch.x), self.taps(self.generated(batch))
-            for tap in real:
-                tap.requires_grad_()
-            text = batch.conditions["text_embeddings"]
-            with distributed.no_sync(self.discriminator, batch is not batches[-1]):
-                count = len(batch.x)  # one call, as DDP expects
-                both = [torch.cat(pair) for pair in zip(real, fake, strict=True)]
-                logits = self.discriminator(both, torch.cat([text, text]))
-                real_logits, fake_logits = [each[:count] for each in logits], [each[count:] for each in logits]
-                d_loss = hinge_loss(real_logits, fake_logits)
-                r1 = self.settings.r1_gamma_features * feature_r1(real_logits, real)
-                ((d_loss + r1) / len(batches)).backward()
-            losses = {"discriminator_loss": d_loss, "r1": r1}
-            numbers.update({name: each.detach() / len(batches) for name, each in losses.items()})
-        nn.utils.clip_grad_norm_(self.discriminator.parameters(), MAX_NORM)
-        optimizer.step()
-        return dict(numbers)
-
-    def generator_step(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
-        """Improve G once on -w Σ Dₖ + λ c(t) d(x̂, x̂_φ) (Sauer et al. 2023, Eq. 1, 2 and 4). Returns its losses."""
-        optimizer, numbers = self.optimizers["student"], Counter()
-        # not wrapped: its weights get no gradient, so there is nothing to average
-        discriminator = self.modules["discriminator"].requires_grad_(False)
-
-        optimizer.zero_grad()
-        for batch in batches:
-            with distributed.no_sync(self.student, batch is not batches[-1]):
-                x = self.generated(batch)
-                logits = discriminator(self.taps(x), batch.conditions["text_embeddings"])
-                gan_loss = -sum(each.mean() for each in logits)
-                estimated, weight = self.estimate(batch, x.detach())
-                with self.precision():
-                    distillation_loss = self.loss(weight.sqrt() * x, weight.sqrt() * estimated, batch.part)
-                loss = self.settings.lambda_gan * gan_loss
-                loss = loss + self.settings.lambda_distillation * distillation_loss
-                (loss / len(batches)).backward()
-            losses = {"loss": loss, "distillation_loss": distillation_loss, "gan_loss": gan_loss}
-            numbers.update({name: each.detach() / len(batches) for name, each in losses.items()})
-        nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
-        optimizer.step()
-
-        discriminator.requires_grad_(True)
-        return dict(numbers)
+    def generator_losses(self, batch: MicroBatch) -> Losses:
+        """G's losses: λ c(t) d(x̂, x̂_φ), and -w Σ Dₖ (Sauer et al. 2023, Eq. 1, 2 and 4)."""
+        x, settings = self.generated(batch), self.settings
+        logits = self.modules["discriminator"](self.taps(x), batch.conditions["text_embeddings"])
+        gan_loss = -sum(each.mean() for each in logits)
+        estimated, weight = self.estimate(batch, x.detach())
+        with self.precision():
+            distillation_loss = self.loss(weight.sqrt() * x, weight.sqrt() * estimated, batch.part)
+        return {
+            "distillation_loss": (settings.lambda_distillation, distillation_loss),
+            "gan_loss": (settings.lambda_gan, gan_loss),
+        }
 
     def taps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The features (N, C, h, w) of latents; at each position a vector of length √C.                  # ours"""

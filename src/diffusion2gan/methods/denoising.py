@@ -6,6 +6,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
+from diffusion2gan.discriminators.unet import TIMESTEP
 from diffusion2gan.errors import UserError
 from diffusion2gan.seeds import mix
 from diffusion2gan.training.student import MicroBatch
@@ -46,7 +47,8 @@ def ddim_step(
 class NoiseLevels:
     """The noise levels of a sampler with `steps` trailing steps (Lin et al. 2024), from pure noise (0) to x₀ (`steps`).
 
-    `timesteps` are those of the steps, (steps,). `alphas_cumprod` has ᾱ of each, then 1, (steps + 1,).
+    `timesteps` are those of the steps, (steps,). `alphas_cumprod` has ᾱ of each, then 1, (steps + 1,). `seen` are the
+    timesteps that a discriminator is told: those of the steps, then that of a latent without noise, (steps + 1,).
     Raises UserError if there are more steps than training timesteps.
     """
 
@@ -56,6 +58,7 @@ class NoiseLevels:
             raise UserError(f"{steps} steps are more than the {count} timesteps of the teacher: use fewer")
         self.timesteps = torch.tensor([round(Fraction(count * (steps - i), steps)) - 1 for i in range(steps)])
         self.alphas_cumprod = torch.cat([scheduler.alphas_cumprod[self.timesteps], torch.ones(1)])
+        self.seen = torch.cat([self.timesteps, torch.tensor([TIMESTEP])])
 
     def alpha_bar(self, levels: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """ᾱ of levels (N,), as (N, 1, 1, 1), with the device and the dtype of `like`."""

@@ -6,11 +6,9 @@ while the student changes. Their difference says how to move the student's distr
 
 import copy
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
@@ -19,8 +17,7 @@ from diffusion2gan.methods.denoising import guided, random_levels, random_noise
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import DMDSettings, Fitting
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import distributed
-from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining, adamw
+from diffusion2gan.training.student import Losses, MicroBatch, StudentTraining, adamw
 
 NOISED = 0.02, 0.98  # the timesteps of the distribution matching, as shares of all (Yin et al. 2024, Sec. 3.2)
 Z, MATCHING, FAKE = range(3)  # mixed into the seed, one for each random draw
@@ -42,11 +39,6 @@ def denoising_loss(estimated: torch.Tensor, x: torch.Tensor, alpha_bar: torch.Te
     `alpha_bar` is (N, 1, 1, 1).
     """
     return (alpha_bar / (1 - alpha_bar) * (estimated - x).square()).mean()
-
-
-def weighted(losses: dict[str, tuple[float, torch.Tensor]]) -> torch.Tensor:
-    """The sum of losses, each with its weight, a scalar."""
-    return sum(weight * loss for weight, loss in losses.values())
 
 
 class DMDTraining(StudentTraining):
@@ -94,44 +86,28 @@ class DMDTraining(StudentTraining):
 
     def generator_step(self, batches: Sequence[MicroBatch]) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
         """Improve G once. Returns its losses, and the latents that it made from fresh noise, by micro-batch."""
-        optimizer, numbers, generated = self.optimizers["student"], Counter(), []
+        made = []
 
-        optimizer.zero_grad()
-        for batch in batches:
-            with distributed.no_sync(self.student, batch is not batches[-1]):
-                x = self.generated(batch)
-                direction = self.direction(batch, x.detach())
-                # its gradient with respect to x is the direction, as a mean over all elements
-                matching_loss = 0.5 * (x - (x.detach() - direction)).square().mean()
-                losses = {"matching_loss": (1.0, matching_loss)} | self.other_losses(batch, x)
-                loss = weighted(losses)
-                (loss / len(batches)).backward()
-            generated.append(x.detach())
-            numbers["loss"] += loss.detach() / len(batches)
-            numbers.update({name: each.detach() / len(batches) for name, (_, each) in losses.items()})
-        nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
-        optimizer.step()
-        return dict(numbers), generated
+        def losses(batch: MicroBatch) -> Losses:
+            x = self.generated(batch)
+            made.append(x.detach())
+            direction = self.direction(batch, x.detach())
+            # its gradient with respect to x is the direction, as a mean over all elements
+            matching_loss = 0.5 * (x - (x.detach() - direction)).square().mean()
+            return {"matching_loss": (1.0, matching_loss)} | self.other_losses(batch, x)
+
+        return self.improve("student", self.student, batches, losses), made
 
     def fake_step(self, batches: Sequence[MicroBatch], generated: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Improve the fake denoiser once on latents that G made. Returns its losses."""
-        optimizer, numbers = self.optimizers["fake"], Counter()
-
-        optimizer.zero_grad()
-        for batch, x in zip(batches, generated, strict=True):
-            with distributed.no_sync(self.fake, batch is not batches[-1]):
-                losses = self.fake_losses(batch, x)
-                (weighted(losses) / len(batches)).backward()
-            numbers.update({name: each.detach() / len(batches) for name, (_, each) in losses.items()})
-        nn.utils.clip_grad_norm_(self.fake.parameters(), MAX_NORM)
-        optimizer.step()
-        return dict(numbers)
+        latents = iter(generated)
+        return self.improve("fake", self.fake, batches, lambda batch: self.fake_losses(batch, next(latents)))
 
     def fake_of(self, teacher: Generator) -> Generator:
         """The fake denoiser, given a copy of the teacher."""
         return teacher
 
-    def other_losses(self, batch: MicroBatch, x: torch.Tensor) -> dict[str, tuple[float, torch.Tensor]]:
+    def other_losses(self, batch: MicroBatch, x: torch.Tensor) -> Losses:
         """G's weighted losses beside distribution matching; `x` (N, C, h, w) are its latents of fresh noise."""
         if self.loss is None:
             return {}
@@ -139,7 +115,7 @@ class DMDTraining(StudentTraining):
             regression_loss = self.loss(self.generate(batch), batch.x, batch.part)  # Eq. 9
         return {"regression_loss": (self.settings.lambda_regression, regression_loss)}
 
-    def fake_losses(self, batch: MicroBatch, x: torch.Tensor) -> dict[str, tuple[float, torch.Tensor]]:
+    def fake_losses(self, batch: MicroBatch, x: torch.Tensor) -> Losses:
         """The weighted losses of the fake denoiser on latents x (N, C, h, w) that G made."""
         noisy, timesteps = self.noised(batch, x, FAKE, 0.0, 1.0)
         with self.precision():

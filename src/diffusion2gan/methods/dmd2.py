@@ -15,7 +15,7 @@ from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss
 from diffusion2gan.methods.dmd import DMDTraining
-from diffusion2gan.training.student import MicroBatch
+from diffusion2gan.training.student import Losses, MicroBatch
 
 SCORED, HEAD_REAL, HEAD_FAKE = range(3, 6)  # mixed into the seed after DMD's numbers, one for each random draw
 
@@ -89,16 +89,14 @@ class DMD2Training(DMDTraining):
 
     def generator_step(self, batches: Sequence[MicroBatch]) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
         """Improve G once. Returns its losses, and the latents that it made from fresh noise, by micro-batch."""
-        fake = self.modules["fake"].requires_grad_(False)  # D's gradient passes through it
-        result = super().generator_step(batches)
-        fake.requires_grad_(True)
-        return result
+        with self.fixed("fake"):  # D's gradient passes through it
+            return super().generator_step(batches)
 
     def fake_of(self, teacher: Generator) -> ScoredDenoiser:
         """The fake denoiser with a head, given a copy of the teacher."""
         return ScoredDenoiser(teacher)
 
-    def other_losses(self, batch: MicroBatch, x: torch.Tensor) -> dict[str, tuple[float, torch.Tensor]]:
+    def other_losses(self, batch: MicroBatch, x: torch.Tensor) -> Losses:
         """G's weighted GAN loss -E log D(xₜ, t) (Yin et al. 2024b, Sec. 4.3); xₜ is x with noise of any level."""
         noisy, timesteps = self.noised(batch, x, SCORED, 0.0, 1.0)
         # not wrapped: its weights get no gradient, so there is nothing to average
@@ -107,7 +105,7 @@ class DMD2Training(DMDTraining):
             gan_loss = generator_loss(fake(noisy, timesteps=timesteps, scored=True, **batch.conditions))
         return {"gan_loss": (self.settings.lambda_adversarial, gan_loss)}
 
-    def fake_losses(self, batch: MicroBatch, x: torch.Tensor) -> dict[str, tuple[float, torch.Tensor]]:
+    def fake_losses(self, batch: MicroBatch, x: torch.Tensor) -> Losses:
         """The denoising loss on G's latents x (N, C, h, w), and D's loss on noisy real and noisy generated latents."""
         losses = super().fake_losses(batch, x)
         drawn = [self.noised(batch, *each, 0.0, 1.0) for each in ((batch.x, HEAD_REAL), (x, HEAD_FAKE))]

@@ -1,14 +1,13 @@
 """SDXL-Lightning (Lin et al. 2024): progressive distillation with a discriminator in place of the squared error."""
 
 import time
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
-from diffusion2gan.discriminators.unet import TIMESTEP, EncoderDiscriminator
+from diffusion2gan.discriminators.unet import EncoderDiscriminator
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
@@ -18,8 +17,7 @@ from diffusion2gan.methods.progressive import ProgressiveTraining
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import Fitting, LightningSettings
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import distributed
-from diffusion2gan.training.student import MAX_NORM, MicroBatch, adamw
+from diffusion2gan.training.student import Losses, MicroBatch, adamw
 
 LEVEL, NOISE, RENOISED, REAL, FAKE = range(5)  # mixed into the seed, one for each random draw
 RENOISED_TIMESTEPS = torch.tensor([10, 250, 500, 750])  # of clean latents before D sees them (Lin et al. 2024)
@@ -75,51 +73,32 @@ class LightningTraining(ProgressiveTraining):
         start = time.perf_counter()
         batches = self.batches(step)
         conditional = step < self.settings.conditional_share * self.settings.iterations
-        numbers = self.discriminator_step(batches, conditional)
-        numbers |= self.generator_step(batches, conditional)
+        d_losses, g_losses = (
+            partial(each, conditional=conditional) for each in (self.discriminator_losses, self.generator_losses)
+        )
+        numbers = self.improve("discriminator", self.discriminator, batches, d_losses)
+        with self.fixed("discriminator"):
+            numbers |= self.improve("student", self.student, batches, g_losses)
         return {name: number.item() for name, number in numbers.items()} | self.speed(step, start)
 
-    def discriminator_step(self, batches: Sequence[MicroBatch], conditional: bool) -> dict[str, torch.Tensor]:
-        """Improve D once: -log D(x_t, x_s) - log(1 - D(x_t, x̂_s)) (Lin et al. 2024). Returns its loss."""
-        optimizer, mean_loss = self.optimizers["discriminator"], 0.0
+    def discriminator_losses(self, batch: MicroBatch, conditional: bool) -> Losses:
+        """D's loss: -log D(x_t, x_s) - log(1 - D(x_t, x̂_s)) (Lin et al. 2024)."""
+        given = self.noisy(batch)
+        with torch.no_grad():  # G's graph would not fit beside D's
+            generated = self.stepped(batch, given)
+        real = self.solved(batch, given.latents, given.levels, guidance=1.0)
+        with self.precision():
+            judged = (real, REAL), (generated, FAKE)
+            logits = [self.score(self.discriminator, batch, given, *each, conditional) for each in judged]
+            return {"discriminator_loss": (1.0, discriminator_loss(*logits))}
 
-        optimizer.zero_grad()
-        for batch in batches:
-            given = self.noisy(batch)
-            with torch.no_grad():  # G's graph would not fit beside D's
-                generated = self.stepped(batch, given)
-            real = self.solved(batch, given.latents, given.levels, guidance=1.0)
-            with distributed.no_sync(self.discriminator, batch is not batches[-1]):
-                with self.precision():
-                    judged = (real, REAL), (generated, FAKE)
-                    logits = [self.score(self.discriminator, batch, given, *each, conditional) for each in judged]
-                    loss = discriminator_loss(*logits) / len(batches)
-                loss.backward()
-            mean_loss += loss.detach()
-        nn.utils.clip_grad_norm_(self.discriminator.parameters(), MAX_NORM)
-        optimizer.step()
-        return {"discriminator_loss": mean_loss}
-
-    def generator_step(self, batches: Sequence[MicroBatch], conditional: bool) -> dict[str, torch.Tensor]:
-        """Improve G once: -log D(x_t, x̂_s) (Lin et al. 2024). Returns its loss."""
-        optimizer, numbers = self.optimizers["student"], Counter()
-        # not wrapped: its weights get no gradient, so there is nothing to average
-        discriminator = self.modules["discriminator"].requires_grad_(False)
-
-        optimizer.zero_grad()
-        for batch in batches:
-            given = self.noisy(batch)
-            with distributed.no_sync(self.student, batch is not batches[-1]):
-                generated = self.stepped(batch, given)
-                with self.precision():
-                    loss = generator_loss(self.score(discriminator, batch, given, generated, FAKE, conditional))
-                (loss / len(batches)).backward()
-            numbers["loss"] += loss.detach() / len(batches)
-        nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
-        optimizer.step()
-
-        discriminator.requires_grad_(True)
-        return dict(numbers)
+    def generator_losses(self, batch: MicroBatch, conditional: bool) -> Losses:
+        """G's loss: -log D(x_t, x̂_s) (Lin et al. 2024)."""
+        given = self.noisy(batch)
+        generated = self.stepped(batch, given)
+        with self.precision():
+            logits = self.score(self.modules["discriminator"], batch, given, generated, FAKE, conditional)
+            return {"loss": (1.0, generator_loss(logits))}
 
     def noisy(self, batch: MicroBatch) -> Noisy:
         """What a step starts from: the data with noise of a random level, the first of which is pure noise."""
@@ -150,12 +129,11 @@ class LightningTraining(ProgressiveTraining):
         For students of few steps, D sees clean latents with noise of a random level, drawn by its `number`: their
         details would hide their structure from it.
         """
-        timesteps = torch.cat([self.levels.timesteps, torch.tensor([TIMESTEP])])
-        seen = timesteps[given.ends].to(self.device)
+        seen = self.levels.seen[given.ends].to(self.device)
         if self.settings.steps <= FEW:
             clean = (given.ends == len(self.levels.timesteps)).to(self.device)
             drawn = RENOISED_TIMESTEPS[random_levels(batch, len(RENOISED_TIMESTEPS), RENOISED)].to(self.device)
             noisy = self.previous.scheduler.add_noise(latents, random_noise(batch, number).to(latents), drawn)
             latents, seen = torch.where(clean.view(-1, 1, 1, 1), noisy, latents), torch.where(clean, drawn, seen)
-        origin = (given.latents, timesteps[given.levels].to(self.device)) if conditional else None
+        origin = (given.latents, self.levels.seen[given.levels].to(self.device)) if conditional else None
         return discriminator(latents, seen, origin, **batch.conditions)

@@ -4,6 +4,7 @@ Time t goes from 0, noise X₀ = z, to 1, data X₁ = x.
 """
 
 import copy
+from functools import cached_property
 
 import torch
 from diffusers import DDIMScheduler
@@ -72,9 +73,13 @@ class ReflowTraining(RegressionTraining):
     Guidance is in the pairs. The network is a student of one step, too: x = z + v(z, 0 | c) is G(z, c).
     """
 
+    @cached_property
+    def paths(self) -> StraightPaths:
+        return StraightPaths(self.modules["student"].scheduler)
+
     def loss_of(self, batch: MicroBatch) -> torch.Tensor:
         """d(v(Xₜ, t | c), X₁ - X₀) with t ~ U[0, 1] (Liu et al. 2024), rounded to a timestep's."""
-        paths = StraightPaths(self.modules["student"].scheduler)
+        paths = self.paths
         timesteps = paths.nearest(random_times(batch, TIME))
         x = paths.between(batch.z, batch.x, timesteps)
         velocity = paths.velocity(self.student, x, timesteps, batch.conditions)

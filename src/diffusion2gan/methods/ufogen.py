@@ -1,14 +1,12 @@
 """UFOGen (Xu et al. 2024): a diffusion GAN whose discriminator compares latents with less noise than G started from."""
 
 import time
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from diffusion2gan.discriminators.unet import TIMESTEP, DiffusionDiscriminator
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
@@ -17,8 +15,7 @@ from diffusion2gan.methods.denoising import NoiseLevels, random_levels, random_n
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import Fitting, UFOGenSettings
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import distributed
-from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining, adamw
+from diffusion2gan.training.student import Losses, MicroBatch, StudentTraining, adamw
 
 LEVEL, NOISE, REAL, FAKE = range(4)  # mixed into the seed, one for each random draw
 
@@ -66,54 +63,31 @@ class UFOGenTraining(StudentTraining):
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
         batches = self.batches(step)
-        numbers = self.discriminator_step(batches)
-        numbers |= self.generator_step(batches)
+        numbers = self.improve("discriminator", self.discriminator, batches, self.discriminator_losses)
+        with self.fixed("discriminator"):
+            numbers |= self.improve("student", self.student, batches, self.generator_losses)
         return {name: number.item() for name, number in numbers.items()} | self.speed(step, start)
 
-    def discriminator_step(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
-        """Improve D once: real xₛ against generated x̂ₛ (Xu et al. 2024, Sec. 4). Returns its loss."""
-        optimizer, mean_loss = self.optimizers["discriminator"], 0.0
+    def discriminator_losses(self, batch: MicroBatch) -> Losses:
+        """D's loss: real xₛ against generated x̂ₛ (Xu et al. 2024, Sec. 4)."""
+        given = self.diffused(batch)
+        with torch.no_grad():  # G's graph would not fit beside D's
+            generated = self.renoised(batch, self.estimate(batch, given), given, FAKE)
+        real = self.renoised(batch, batch.x, given, REAL)
+        with self.precision():
+            logits = [self.score(self.discriminator, batch, each, given) for each in (real, generated)]
+            return {"discriminator_loss": (1.0, discriminator_loss(*logits))}
 
-        optimizer.zero_grad()
-        for batch in batches:
-            given = self.diffused(batch)
-            with torch.no_grad():  # G's graph would not fit beside D's
-                generated = self.renoised(batch, self.estimate(batch, given), given, FAKE)
-            real = self.renoised(batch, batch.x, given, REAL)
-            with distributed.no_sync(self.discriminator, batch is not batches[-1]):
-                with self.precision():
-                    logits = [self.score(self.discriminator, batch, each, given) for each in (real, generated)]
-                    loss = discriminator_loss(*logits) / len(batches)
-                loss.backward()
-            mean_loss += loss.detach()
-        nn.utils.clip_grad_norm_(self.discriminator.parameters(), MAX_NORM)
-        optimizer.step()
-        return {"discriminator_loss": mean_loss}
-
-    def generator_step(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
-        """Improve G once on D's score of x̂ₛ and on λ d(x̂₀, x) (Xu et al. 2024, Sec. 4). Returns its losses."""
-        optimizer, numbers = self.optimizers["student"], Counter()
-        # not wrapped: its weights get no gradient, so there is nothing to average
-        discriminator = self.modules["discriminator"].requires_grad_(False)
-
-        optimizer.zero_grad()
-        for batch in batches:
-            given = self.diffused(batch)
-            with distributed.no_sync(self.student, batch is not batches[-1]):
-                x = self.estimate(batch, given)
-                generated = self.renoised(batch, x, given, FAKE)
-                with self.precision():
-                    reconstruction_loss = self.loss(x, batch.x, batch.part)
-                    gan_loss = generator_loss(self.score(discriminator, batch, generated, given))
-                loss = gan_loss + self.settings.lambda_reconstruction * reconstruction_loss
-                (loss / len(batches)).backward()
-            losses = {"loss": loss, "reconstruction_loss": reconstruction_loss, "gan_loss": gan_loss}
-            numbers.update({name: each.detach() / len(batches) for name, each in losses.items()})
-        nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
-        optimizer.step()
-
-        discriminator.requires_grad_(True)
-        return dict(numbers)
+    def generator_losses(self, batch: MicroBatch) -> Losses:
+        """G's losses: λ d(x̂₀, x), and D's score of x̂ₛ (Xu et al. 2024, Sec. 4)."""
+        given = self.diffused(batch)
+        x = self.estimate(batch, given)
+        generated = self.renoised(batch, x, given, FAKE)
+        with self.precision():
+            reconstruction_loss = self.loss(x, batch.x, batch.part)
+            gan_loss = generator_loss(self.score(self.modules["discriminator"], batch, generated, given))
+        weight = self.settings.lambda_reconstruction
+        return {"reconstruction_loss": (weight, reconstruction_loss), "gan_loss": (1.0, gan_loss)}
 
     def diffused(self, batch: MicroBatch) -> Diffused:
         """What G starts from: the data with noise of a random level, the first of which is pure noise."""
@@ -134,5 +108,5 @@ class UFOGenTraining(StudentTraining):
         self, discriminator: nn.Module, batch: MicroBatch, latents: torch.Tensor, given: Diffused
     ) -> list[torch.Tensor]:
         """D's logit maps (N, 1, h', w') of latents (N, C, h, w) with noise of level s, given s."""
-        timesteps = torch.cat([self.levels.timesteps, torch.tensor([TIMESTEP])])[given.next_levels].to(self.device)
+        timesteps = self.levels.seen[given.next_levels].to(self.device)
         return discriminator(latents, batch.z, timesteps=timesteps, **batch.conditions)

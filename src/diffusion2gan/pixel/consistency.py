@@ -20,8 +20,7 @@ from diffusion2gan.pixel.model import PixelGenerator, PixelTeacher
 from diffusion2gan.sampling.folder import image_paths
 from diffusion2gan.seeds import mix
 from diffusion2gan.settings import ConsistencySettings, Fitting
-from diffusion2gan.training import distributed
-from diffusion2gan.training.student import MicroBatch, StudentTraining
+from diffusion2gan.training.student import Losses, MicroBatch, StudentTraining
 
 
 class ConsistencyTraining(StudentTraining):
@@ -58,21 +57,16 @@ class ConsistencyTraining(StudentTraining):
 
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
-        optimizer, batches = self.optimizers["student"], self.batches(step)
-        mean_loss = 0.0
-
-        optimizer.zero_grad()
-        for batch in batches:
-            noisy, sigma, target = self.neighbours(batch)
-            with distributed.no_sync(self.student, batch is not batches[-1]):
-                with self.precision():
-                    loss = self.loss(self.student(noisy, sigma), target, batch.part) / len(batches)
-                loss.backward()
-            mean_loss += loss.detach()
-        optimizer.step()  # gradients are not clipped, as in the official training
-
+        # gradients are not clipped, as in the official training
+        numbers = self.improve("student", self.student, self.batches(step), self.losses, clip=False)
         self.average_target()
-        return {"loss": mean_loss.item()} | self.speed(step, start)
+        return {name: number.item() for name, number in numbers.items()} | self.speed(step, start)
+
+    def losses(self, batch: MicroBatch) -> Losses:
+        """d(f(x + σ' z, σ'), f⁻(x̂, σ)), the only loss of a micro-batch."""
+        noisy, sigma, target = self.neighbours(batch)
+        with self.precision():
+            return {"loss": (1.0, self.loss(self.student(noisy, sigma), target, batch.part))}
 
     def read(self, indices: torch.Tensor, part: BatchPart) -> MicroBatch:
         """The images at `indices`, with noise; if `settings.random_flip`, each is mirrored with probability 1/2."""

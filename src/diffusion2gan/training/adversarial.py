@@ -20,7 +20,7 @@ from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import Fitting, GANSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
-from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining, adamw
+from diffusion2gan.training.student import MAX_NORM, Losses, MicroBatch, StudentTraining, adamw
 
 
 @dataclass
@@ -83,7 +83,8 @@ class AdversarialTraining(StudentTraining):
         start = time.perf_counter()
         batches = self.batches(step)
         numbers = self.discriminator_step(step, batches)
-        numbers |= self.generator_step(batches)
+        with self.fixed("discriminator"):
+            numbers |= self.improve("student", self.student, batches, self.generator_losses)
         return {name: number.item() for name, number in numbers.items()} | self.speed(step, start)
 
     def discriminator_step(self, step: int, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
@@ -118,29 +119,14 @@ class AdversarialTraining(StudentTraining):
         optimizer.step()
         return dict(numbers)
 
-    def generator_step(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
-        """Improve G once on Eq. 4 + λ_GAN · Eq. 6, scored by the updated D. Returns its losses."""
-        optimizer, numbers = self.optimizers["student"], Counter()
-        # not wrapped: its weights get no gradient, so there is nothing to average
-        discriminator = self.modules["discriminator"].requires_grad_(False)
-
-        optimizer.zero_grad()
-        for batch in batches:
-            with distributed.no_sync(self.student, batch is not batches[-1]):
-                x = self.generate(batch)
-                with self.precision():
-                    # Eq. 4
-                    losses = {} if self.loss is None else {"regression_loss": self.loss(x, batch.x, batch.part)}
-                    gan_loss = generator_loss(discriminator(x, batch.z, **batch.conditions))  # Eq. 6
-                loss = sum(losses.values()) + self.settings.lambda_gan * gan_loss
-                (loss / len(batches)).backward()
-            losses |= {"loss": loss, "gan_loss": gan_loss}
-            numbers.update({name: each.detach() / len(batches) for name, each in losses.items()})
-        nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
-        optimizer.step()
-
-        discriminator.requires_grad_(True)
-        return dict(numbers)
+    def generator_losses(self, batch: MicroBatch) -> Losses:
+        """Eq. 4, and Eq. 6 with λ_GAN, scored by the updated D."""
+        x, discriminator = self.generate(batch), self.modules["discriminator"]
+        with self.precision():
+            # Eq. 4
+            losses = {} if self.loss is None else {"regression_loss": (1.0, self.loss(x, batch.x, batch.part))}
+            gan_loss = generator_loss(discriminator(x, batch.z, **batch.conditions))  # Eq. 6
+        return losses | {"gan_loss": (self.settings.lambda_gan, gan_loss)}
 
     def mixed(self, mix: Mix, batch: MicroBatch, fake: Fake, indices: torch.Tensor, captions: Sequence[str]) -> Fake:
         """Mix-and-match: the fakes of a micro-batch, some replaced by mismatched triples of the whole batch."""

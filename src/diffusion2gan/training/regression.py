@@ -3,11 +3,9 @@
 import time
 
 import torch
-from torch import nn
 
 from diffusion2gan.evaluations import Evaluations
-from diffusion2gan.training import distributed
-from diffusion2gan.training.student import MAX_NORM, MicroBatch, StudentTraining
+from diffusion2gan.training.student import Losses, MicroBatch, StudentTraining
 
 
 class RegressionTraining(StudentTraining):
@@ -23,19 +21,12 @@ class RegressionTraining(StudentTraining):
         """The loss of a micro-batch, a scalar."""
         return self.loss(self.generate(batch), batch.x, batch.part)
 
+    def losses(self, batch: MicroBatch) -> Losses:
+        """The losses of a micro-batch: one."""
+        with self.precision():
+            return {"loss": (1.0, self.loss_of(batch))}
+
     def step(self, step: int) -> dict[str, float]:
         start = time.perf_counter()
-        optimizer, batches = self.optimizers["student"], self.batches(step)
-        mean_loss = 0.0
-
-        optimizer.zero_grad()
-        for batch in batches:
-            with distributed.no_sync(self.student, batch is not batches[-1]):
-                with self.precision():
-                    loss = self.loss_of(batch) / len(batches)
-                loss.backward()
-            mean_loss += loss.detach()
-        nn.utils.clip_grad_norm_(self.student.parameters(), MAX_NORM)
-        optimizer.step()
-
-        return {"loss": mean_loss.item()} | self.speed(step, start)
+        numbers = self.improve("student", self.student, self.batches(step), self.losses)
+        return {name: number.item() for name, number in numbers.items()} | self.speed(step, start)

@@ -1,7 +1,9 @@
 """Shared by every training of a student: networks, the batches of a step, and sample grids."""
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,8 @@ from diffusion2gan.training.text_cache import TextEmbeddings
 MAX_NORM = 1.0  # gradients are clipped to this norm                                                  # ours
 AHEAD = 4  # steps whose pairs are read before they are needed                                        # ours
 GRID_COLUMNS = 8  # pairs in a sample grid                                                            # ours
+
+Losses = dict[str, tuple[float, torch.Tensor]]  # scalars by name, each with its weight
 
 
 @dataclass
@@ -94,6 +98,43 @@ class StudentTraining:
         """A network of the training that it does not train, on its device and in the faster layout."""
         layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         return module.to(self.device, memory_format=layout).requires_grad_(False).eval()
+
+    def improve(
+        self,
+        name: str,
+        network: nn.Module,
+        batches: Sequence[MicroBatch],
+        losses_of: Callable[[MicroBatch], Losses],
+        clip: bool = True,
+    ) -> dict[str, torch.Tensor]:
+        """Make one step of the optimizer `name` on the weighted sum of the losses, averaged over the micro-batches.
+
+        `network` is what `add` returned, and `losses_of` computes the losses of a micro-batch. Returns the mean of
+        each, and for the student that of the sum as `loss`.
+        """
+        optimizer, means = self.optimizers[name], Counter()
+
+        optimizer.zero_grad()
+        for batch in batches:
+            with distributed.no_sync(network, batch is not batches[-1]):
+                losses = losses_of(batch)
+                total = sum(weight * loss for weight, loss in losses.values())
+                (total / len(batches)).backward()
+            shown = {each: loss for each, (_, loss) in losses.items()}
+            if name == "student":
+                shown = {"loss": total} | shown
+            means.update({each: loss.detach() / len(batches) for each, loss in shown.items()})
+        if clip:
+            nn.utils.clip_grad_norm_(network.parameters(), MAX_NORM)
+        optimizer.step()
+        return dict(means)
+
+    @contextmanager
+    def fixed(self, name: str) -> Iterator[nn.Module]:
+        """A network whose weights get no gradient meanwhile. It is not wrapped: there is nothing to average."""
+        network = self.modules[name].requires_grad_(False)
+        yield network
+        network.requires_grad_(True)
 
     @torch.no_grad()
     def average_target(self) -> None:
