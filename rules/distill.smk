@@ -1,7 +1,8 @@
 """The one-step student: regression on the pairs (Sec. 3.2), then a conditional GAN (Sec. 3.3).
 
 Also the baselines that are trained here: DMD, UFOGen, ADD, InstaFlow and progressive distillation of Tables 3 and 4,
-DMD2, a latent consistency model, SDXL-Turbo and SDXL-Lightning of Table 5, GigaGAN from scratch, and Consistency Distillation of Table 6.
+DMD2, a latent consistency model, SDXL-Turbo and SDXL-Lightning of Table 5, GigaGAN from scratch, and Consistency
+Distillation of Table 6.
 
 Checkpoints are written beside the student. They are not declared as output, because Snakemake deletes the outputs of a
 job before it starts the job again, and a killed training must be able to resume.

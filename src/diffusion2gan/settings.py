@@ -88,6 +88,7 @@ class DistillationSettings(LossSettings):
     """Settings of every training stage. The paper does not state the optimizer's settings."""
 
     has_other_losses: ClassVar[bool] = False  # so that it can do without the regression loss
+    only_loss: ClassVar[tuple[str, str] | None] = None  # the one loss that a stage takes, and why
 
     loss: Literal[RegressionLoss, "none"] = Field(description="regression loss d of Eq. 1; none: only other losses")
     iterations: Count = Field(description="training steps")
@@ -101,8 +102,11 @@ class DistillationSettings(LossSettings):
 
     @model_validator(mode="after")
     def _check_loss(self) -> "DistillationSettings":
+        needed, why = self.only_loss or (self.loss, "")
         if self.loss == "none" and not self.has_other_losses:
             raise ValueError("this stage needs a regression loss: choose one instead of none")
+        if self.loss != needed:
+            raise ValueError(f"{why}: set loss: {needed} instead of {self.loss}")
         return self
 
 
@@ -187,6 +191,7 @@ class DMD2Settings(DistillationSettings):
     """DMD2 (Yin et al. 2024b), beyond the paper. The values are theirs for Stable Diffusion 1.5."""
 
     has_other_losses = True
+    only_loss = "none", "DMD2 has no regression loss"
 
     fake_learning_rate: Positive = Field(1e-5, description="learning rate of the fake denoiser's AdamW")
     fake_updates: Count = Field(5, description="updates of the fake denoiser for each of the student")
@@ -194,15 +199,11 @@ class DMD2Settings(DistillationSettings):
     lambda_head: float = Field(1e-2, ge=0, description="weight of D's loss beside the fake denoiser's")
     guidance: Guidance = 1.75
 
-    @model_validator(mode="after")
-    def _check(self) -> "DMD2Settings":
-        if self.loss != "none":
-            raise ValueError(f"DMD2 has no regression loss: set loss: none instead of {self.loss}")
-        return self
-
 
 class ProgressiveSettings(DistillationSettings):
     """Progressive distillation (Salimans & Ho 2022; Meng et al. 2023), a baseline of Table 4."""
+
+    only_loss = "mse", "progressive distillation weighs squared errors"
 
     steps: Count = Field(description="N: steps in which the student samples")
     substeps: Count = Field(2, description="steps of the previous network that one step of the student replaces")
@@ -210,8 +211,6 @@ class ProgressiveSettings(DistillationSettings):
 
     @model_validator(mode="after")
     def _check(self) -> "ProgressiveSettings":
-        if self.loss != "mse":
-            raise ValueError(f"progressive distillation weighs squared errors: set loss: mse instead of {self.loss}")
         if self.substeps == 1 and self.guidance == 1:
             raise ValueError("one substep without guidance changes nothing: set substeps: 2, or guidance above 1")
         return self
@@ -237,6 +236,8 @@ class UFOGenSettings(DistillationSettings):
 class ADDSettings(DistillationSettings):
     """Adversarial Diffusion Distillation (Sauer et al. 2023), ADD-M of Table 4 and SDXL-Turbo of Table 5."""
 
+    only_loss = "mse", "ADD weighs squared errors"
+
     d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
     lambda_gan: float = Field(1.0, ge=0, description="weight of the adversarial loss")
     lambda_distillation: float = Field(2.5, ge=0, description="weight of the distance to the teacher's estimate")
@@ -246,8 +247,6 @@ class ADDSettings(DistillationSettings):
 
     @model_validator(mode="after")
     def _check(self) -> "ADDSettings":
-        if self.loss != "mse":
-            raise ValueError(f"ADD weighs squared errors: set loss: mse instead of {self.loss}")
         if not (self.lambda_gan or self.lambda_distillation):
             raise ValueError("lambda_gan and lambda_distillation are both 0: give one of them a weight")
         return self
@@ -257,27 +256,18 @@ class LightningSettings(DistillationSettings):
     """SDXL-Lightning (Lin et al. 2024), a baseline of Table 5: progressive distillation with a discriminator."""
 
     has_other_losses = True
+    only_loss = "none", "SDXL-Lightning has the loss of D alone"
 
     steps: Count = Field(description="N: steps in which the student samples")
     substeps: Count = Field(2, description="steps of the previous network that one step of the student replaces")
     d_learning_rate: Positive = Field(1e-5, description="learning rate of D's AdamW")  # ours
     conditional_share: Fraction = Field(0.64, description="share of the iterations in which D sees x_t, too")  # ours
 
-    @model_validator(mode="after")
-    def _check(self) -> "LightningSettings":
-        if self.loss != "none":
-            raise ValueError(f"SDXL-Lightning has the loss of D alone: set loss: none instead of {self.loss}")
-        return self
-
 
 class ReflowSettings(DistillationSettings):
     """ReFlow, the first half of InstaFlow (Liu et al. 2024)."""
 
-    @model_validator(mode="after")
-    def _check(self) -> "ReflowSettings":
-        if self.loss != "mse":
-            raise ValueError(f"ReFlow averages velocities by squared errors: set loss: mse instead of {self.loss}")
-        return self
+    only_loss = "mse", "ReFlow averages velocities by squared errors"
 
 
 class InstaFlowSettings(DistillationSettings):

@@ -157,10 +157,12 @@ class Study:
 
     def reimplemented(self, rows: list[str]) -> list[str]:
         """The rows of other people's methods that are trained here."""
-        trained = {row: self.runs[row] for row in rows if row in self.runs}
-        others = (run for run in trained.values() if run.stage not in ("regression", "gan"))
-        scratch = (run for run in trained.values() if run.stage == "gan" and run.settings.from_scratch)
-        return [run.name for run in (*others, *scratch)]
+        trained = (self.runs[row] for row in rows if row in self.runs)
+        return [
+            run.name
+            for run in trained
+            if run.stage not in ("regression", "gan") or getattr(run.settings, "from_scratch", False)
+        ]
 
     def dataset_of(self, run: str) -> str:
         """The dataset whose files hold a run's pairs. A part uses the files of its whole."""
