@@ -19,7 +19,7 @@ from diffusion2gan.sampling.sampler import Sampler, sample_images, teacher_sampl
 from diffusion2gan.seeds import mix
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy import networks as toy
-from diffusion2gan.toy.openmoji import Scene, Scenes
+from diffusion2gan.toy.openmoji import Prompt, Scene, Scenes
 from diffusion2gan.toy.source import OpenMoji
 
 BATCH = 64
@@ -62,10 +62,10 @@ def measure(
 def compare(images: dict[str, ImageList], clip: CLIP, spaces: dict[str, Callable]) -> dict:
     """FID, CLIP score and top-1 accuracy of images by name; image i of each shows the caption of unseen scene i."""
     count = len(next(iter(images.values())))
-    drawn, other = scenes(_UNSEEN, count), scenes(_UNSEEN + 1, count)
+    shown, other = prompts(count), scenes(_UNSEEN + 1, count)
     references = {space: features(ImageList(scene.image for scene in other)) for space, features in spaces.items()}
-    text, zero_shot = clip.captions(captions(count)), ZeroShot(clip, OpenMoji().classes())
-    labels, numbers = pd.DataFrame([vars(scene.prompt) for scene in drawn]), {}
+    text, zero_shot = clip.captions([prompt.caption for prompt in shown]), ZeroShot(clip, OpenMoji().classes())
+    labels, numbers = pd.DataFrame([vars(prompt) for prompt in shown]), {}
     for name, each in images.items():
         numbers |= {f"{name}_{space}fid": fid(spaces[space](each), known) for space, known in references.items()}
         vectors = clip.images(each)
@@ -101,7 +101,13 @@ def sampled(sampler: Sampler, captions: Sequence[str]) -> np.ndarray:
 
 def captions(count: int) -> list[str]:
     """The captions of the first unseen scenes."""
-    return [scene.prompt.caption for scene in scenes(_UNSEEN, count)]
+    return [prompt.caption for prompt in prompts(count)]
+
+
+def prompts(count: int) -> list[Prompt]:
+    """The prompts of the first unseen scenes, which are not drawn for them."""
+    unseen = Scenes("all", _UNSEEN, toy.IMAGE_SIZE)
+    return [unseen.prompt(i) for i in range(count)]
 
 
 def scenes(seed: int, count: int) -> list[Scene]:
