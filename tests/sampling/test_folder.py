@@ -40,6 +40,13 @@ def test_a_folder_comes_back_with_its_recipe(tmp_path):
     assert [path.name for path in image_paths(tmp_path / "s")] == ["00000.png", "00001.png", "00002.png"]
 
 
+def test_more_than_a_hundred_thousand_images_keep_their_order(tmp_path):
+    """Sorted as words, image 100000 would come before 99999 and every later image would show another caption."""
+    for name in ("99999.png", "100000.png", "10001.png"):
+        (tmp_path / name).touch()
+    assert [path.name for path in image_paths(tmp_path)] == ["10001.png", "99999.png", "100000.png"]
+
+
 def test_a_folder_of_samples_that_was_cut_short_is_refused_and_can_be_repeated(tmp_path):
     prepare_folder(tmp_path, {"count": 3})
     draw(tmp_path, 2)

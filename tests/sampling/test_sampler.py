@@ -103,6 +103,26 @@ def test_prompts_typed_on_the_command_line(teacher_folder, tmp_path, monkeypatch
         command("--out", str(tmp_path / "fox.png"))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_image_that_is_not_finite_is_an_error_and_no_black_image(value):
+    def broken(seeds, captions):
+        pictures = torch.zeros(len(seeds), 3, 4, 4)
+        pictures[[seed == 7 for seed in seeds], 2, 1, 3] = value
+        return pictures
+
+    sampled = sampler.sample_images(broken, [5, 6, 7, 8], [""] * 4, [range(2), range(2, 4)], "sampling with broken")
+    assert [next(sampled)[0], next(sampled)[0]] == [0, 1]
+    with pytest.raises(UserError, match="sampling with broken: image 2 has pixels that are NaN or infinite"):
+        next(sampled)
+
+
+@pytest.mark.parametrize("name", ["fox.jpg", "fox.JPEG", "fox.webp"])
+def test_an_image_of_another_format_is_refused_and_no_folder_is_made(teacher_folder, tmp_path, name):
+    with pytest.raises(UserError, match=f"{name}: an image is written as .png"):
+        main(Arguments(model=str(teacher_folder), prompt=CAPTIONS[:1], out=tmp_path / name))
+    assert not (tmp_path / name).exists()
+
+
 def test_too_few_prompts_are_an_error(teacher_folder, prompts, tmp_path):
     with pytest.raises(UserError, match="holds 3 prompts, 4 were requested"):
         main(Arguments(model=str(teacher_folder), prompts=prompts, count=4, out=tmp_path / "drawn"))

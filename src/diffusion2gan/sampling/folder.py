@@ -108,8 +108,13 @@ def read_recipe(folder: Path) -> dict | None:
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """The images of a folder, sorted by name. Raises UserError if there are none, or fewer than the recipe says."""
+    """The images of a folder, sorted by number if all names are numbers, otherwise by name.
+
+    Raises UserError if there are none, or fewer than the recipe says.
+    """
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if all(path.stem.isdecimal() for path in found):  # 100000 comes after 10001
+        found.sort(key=lambda path: int(path.stem))
     if not found:
         raise UserError(f"there are no images in {folder}: expected 00000.png, 00001.png, …")
     recipe = read_recipe(folder)

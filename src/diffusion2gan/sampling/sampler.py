@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
+from diffusion2gan.errors import UserError
 from diffusion2gan.images import to_uint8
 from diffusion2gan.pixel.model import PixelTeacher
 from diffusion2gan.progress import track
@@ -66,8 +67,14 @@ def sample_images(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Sample the images of some batches: yields each index i and image, uint8 (H, W, 3), from seed i and caption i.
 
-    The progress shows `description`.
+    The progress shows `description`. Raises UserError if an image has pixels that are NaN or infinite.
     """
     for batch in track(batches, description):
         images = sampler([seeds[i] for i in batch], [captions[i] for i in batch])
+        for i, image in zip(batch, images, strict=True):
+            if not image.isfinite().all():
+                raise UserError(
+                    f"{description}: image {i} has pixels that are NaN or infinite: the weights are broken, or too "
+                    "large for the precision"
+                )
         yield from zip(batch, to_uint8(images), strict=True)
