@@ -29,7 +29,7 @@ REGRESSION, GAN = "regression-elatentlpips-large-batch", "gan-diffusion-z-r1-mul
 XL_GAN = "sdxl-diffusion2gan"
 # gigagan, dmd, ufogen and lcm meet no other files or networks than these
 METHODS = ["dmd2", "sdxl-turbo", "reflow", "instaflow"]
-LIGHTNING = ["sdxl-progressive-guided", "sdxl-progressive-8", "sdxl-lightning-4"]
+LIGHTNING = ["sdxl-progressive-8", "sdxl-lightning-4"]
 TRAINED = [REGRESSION, GAN, XL_GAN, *METHODS, *LIGHTNING, "consistency-distillation"]
 WORKER = Path(__file__).with_name("worker.py")
 pytestmark = pytest.mark.xdist_group("official")  # every stage runs once for all tests
@@ -121,8 +121,9 @@ def trained(published, study, paths, pairs, metrics, benchmarks):
     folder = Path(paths.work, "runs")
     if folder.exists():
         return folder
-    start = study.teachers["sdxl"].path  # takes the place of the regression that the GAN starts from
-    Generator.from_teacher(start).save(paths.student(study.runs[XL_GAN].init), start)
+    start = study.teachers["sdxl"].path  # takes the place of the students that the GAN and the halvings start from
+    for name in (XL_GAN, LIGHTNING[0]):
+        Generator.from_teacher(start).save(paths.student(study.runs[name].init), start)
     commands = [["latentlpips/train_vgg", *vgg(study, paths, "latent-sd15", Path("together"))]]
     for name in TRAINED:
         out = folder / name

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import torch
+from weight_by_weight import weight_by_weight
 
 from diffusion2gan.study import cli
 from diffusion2gan.training import distributed
@@ -22,5 +23,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for command in json.loads(Path(sys.argv[1]).read_text()):
         print("running", *command[:1], file=sys.stderr, flush=True)
-        run(*command)
+        with weight_by_weight():
+            run(*command)
         distributed.wait()

@@ -4,7 +4,7 @@ In double precision, because Adam makes whole steps of gradients that are nothin
 """
 
 import copy
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from methods import made
 from methods.made import METHODS
 from torch import distributed as dist
 from torch.distributed.tensor import DTensor
+from weight_by_weight import weight_by_weight
 
 from diffusion2gan.discriminators.gigagan import GigaGANDiscriminator
 from diffusion2gan.discriminators.r1 import single_sample_r1
@@ -158,26 +159,36 @@ def in_half(teacher: str) -> dict:
 
 
 def two_processes(teacher: str, metric: str, out: Path) -> None:
-    """Each kind of training with each way to fit it, then one that a single process began, and a VGG."""
+    """Each kind of training with each way to fit it, then one that a single process began, and a VGG.
+
+    The sharded regression steps as a GPU does, with one operation for all weights.
+    """
     fittings = {"ddp": Fitting(), "accumulated": Fitting(accumulation=2), "fsdp": Fitting(shard=True)}
     for name, fitting in fittings.items():
         for kind in ("regression", "gan", "gigagan"):
             cut_at = 2 if fitting.shard and kind == "gan" else None
             folder = out / f"{name}-{kind}"
-            keep(outcome(kind, teacher, metric, folder, fitting, cut_at), folder)
+            with weight_by_weight() if fitting.shard and kind != "regression" else nullcontext():
+                keep(outcome(kind, teacher, metric, folder, fitting, cut_at), folder)
     for kind in METHODS:
         keep(outcome(kind, teacher, metric, out / f"method-{kind}", fittings["accumulated"]), out / f"method-{kind}")
-    keep(outcome("gan", teacher, metric, out / "moved-gan", Fitting(shard=True)), out / "moved-gan")
+    with weight_by_weight():
+        keep(outcome("gan", teacher, metric, out / "moved-gan", Fitting(shard=True)), out / "moved-gan")
     keep(outcome("vgg", teacher, metric, out / "ddp-vgg", Fitting()), out / "ddp-vgg")
 
 
 def two_nodes(teacher: str, metric: str, out: Path) -> None:
-    """Sharded trainings: whole, interrupted, left for another number of processes; and one pass in bfloat16."""
+    """Sharded trainings: whole, interrupted, left for another number of processes; and one pass in bfloat16.
+
+    The regressions step as a GPU does, with one operation for all weights.
+    """
     accumulated = Fitting(shard=True, accumulation=2)
-    keep(outcome("gan", teacher, metric, out / "hsdp", accumulated), out / "hsdp")
+    with weight_by_weight():
+        keep(outcome("gan", teacher, metric, out / "hsdp", accumulated), out / "hsdp")
     for name, cut_at in (("hsdp-whole", None), ("hsdp-cut", 2)):
         keep(outcome("regression", teacher, metric, out / name, accumulated, cut_at), out / name)
-    left = outcome("gan", teacher, metric, out / "hsdp-left", Fitting(shard=True), cut_at=2, goes_on=False)
+    with weight_by_weight():
+        left = outcome("gan", teacher, metric, out / "hsdp-left", Fitting(shard=True), cut_at=2, goes_on=False)
     keep(left, out / "hsdp-left")
     keep(in_half(teacher), out / "half")
 

@@ -26,12 +26,19 @@ FEWER = {
         "gan-diffusion-z-r1-multiscale-mixmatch", "teacher-sd15",
     ],
     "table4": ["dpm-solver", "progressive-distillation", "instaflow", "diffusion2gan", "teacher-sd15"],
+    "table5": ["sdxl-turbo", "sdxl-lightning-4", "sdxl-diffusion2gan", "teacher-sdxl"],
     "table6": ["consistency-distillation", "regression-lpips-50k", "regression-lpips-1000k"],
+    "table8": ["teacher-sd15", "lcm", "ufogen", "add-m", "reflow", "instaflow", "dmd", "dmd2", "diffusion2gan"],
+    "table8-ablations": ["reflow", "instaflow"],
+}  # fmt: skip
+COMPARED = {
+    "diffusion2gan": ["teacher-sd15"], "diffusion2gan-cfg-8": ["diffusion2gan"], "sdxl-diffusion2gan": ["sdxl-turbo"],
 }  # fmt: skip
 STUDY = (
     "--config",
     "scale=smoke",
     f"tables={json.dumps({name: {'rows': rows} for name, rows in FEWER.items()})}",
+    f"human_study={json.dumps({'comparisons': COMPARED})}",
     "--",
 )
 
