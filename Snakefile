@@ -9,8 +9,12 @@ config.yaml lists what is studied, scales/ the sizes. Large files go to work/{sc
 pages go to results/, which holds the scale that ran last.
 """
 
+import io
+import os
 import sys
+from contextlib import redirect_stderr
 
+from snakemake.cli import parse_args
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -92,6 +96,21 @@ rule demo:
 if CONFIG.assets:
 
     include: "rules/toy.smk"
+
+
+# Snakemake's own message for a mistyped target is twenty lines and does not name the nearest one
+if Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
+    with redirect_stderr(io.StringIO()):  # it has named the profile already
+        _, typed = parse_args(sys.argv[1:])
+    for target in typed.targets or []:
+        file = target if Path(target).is_absolute() else os.path.relpath(target)
+        if workflow.is_rule(target) or any(rule.is_producer(file) for rule in workflow.rules):
+            continue
+        outputs = [str(output) for rule in workflow.rules for output in rule.output]
+        try:
+            targets.refuse(target, PATHS, [rule.name for rule in workflow.rules], outputs)
+        except UserError as error:
+            sys.exit(f"error: {error}")
 
 
 onstart:

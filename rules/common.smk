@@ -9,7 +9,7 @@ from pathlib import Path
 from diffusion2gan import prefork
 from diffusion2gan.errors import UserError
 from diffusion2gan.report import claims
-from diffusion2gan.study import options
+from diffusion2gan.study import options, targets
 from diffusion2gan.study.cli import arguments
 from diffusion2gan.study.config import load
 from diffusion2gan.study.paths import Paths, files, folder_of

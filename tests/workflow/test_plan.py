@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
+from snakemake import cli
 from snakemake.api import WorkflowApi
 from snakemake.dag import DAG
 from snakemake.jobs import Job
@@ -107,6 +108,7 @@ def test_at_the_papers_scale_every_model_with_public_weights_is_measured(workflo
 @pytest.mark.parametrize(
     ("owner", "names"),
     [
+        (cli, ["parse_args"]),
         (WorkflowApi, ["_workflow"]),
         (Workflow, ["dag"]),
         (DAG, ["toposorted", "needrun_jobs"]),
@@ -185,6 +187,24 @@ def test_a_mistake_in_the_configuration_is_one_line(workflow):
     assert ran.returncode == 1
     lines = [line for line in ran.stdout.splitlines() if "Config file" not in line]
     assert lines == ["error: config.yaml: unknown key 'lozz' in runs.regression-mse, did you mean 'loss'?"]
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "hint"),
+    [
+        ("results/tabel2.csv", "did you mean 'results/table2.csv'?"),
+        ("results/runs/gan-difusion-z.csv", "did you mean 'results/runs/gan-diffusion-z.csv'?"),
+        ("results/figures/figure7.png", "did you mean 'results/figures/figure6.png'?"),
+        ("work/toy/runs/difusion2gan/student", "did you mean 'work/toy/runs/diffusion2gan/student'?"),
+        ("dmeo", "did you mean 'demo'?"),
+        ("config.yaml", "the README lists what can be made"),
+    ],
+)
+def test_a_mistyped_target_is_one_line_with_the_nearest_one(workflow, mistyped, hint):
+    ran = workflow.run("-n", "--", "results/table1.csv", mistyped)
+    assert ran.returncode == 1
+    lines = [line for line in ran.stdout.splitlines() if "Config file" not in line]
+    assert lines == [f"error: no rule makes {mistyped}: {hint}"]
 
 
 def test_a_deleted_asset_is_one_line(workflow):
