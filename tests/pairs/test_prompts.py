@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from official import laion as official
 
@@ -93,6 +94,59 @@ def test_a_bad_source_is_a_one_line_error(tmp_path, name, content, message):
     with pytest.raises(UserError, match=message) as raised:
         choose_prompts(str(path), 1, 0)
     assert "\n" not in str(raised.value)
+
+
+def test_lines_of_a_text_file_are_captions_whatever_else_they_hold(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffa fox\r\nan\u2028owl\na\x0ccat\na\x85bee\n".encode())
+    assert sorted(choose_prompts(str(path), 4, 0)["caption"]) == ["a\x0ccat", "a fox", "a\x85bee", "an\u2028owl"]
+
+
+def test_the_parts_of_a_source_may_have_other_types_and_orders_of_columns(tmp_path):
+    parts = [
+        pa.table({"TEXT": pa.array(["a fox", None]), "score": pa.array([7, 7], pa.int8())}),
+        pa.table({"score": pa.array([5.5, 9.0]), "TEXT": pa.array(["an owl", "a cat"], pa.large_string())}),
+        pa.table({"TEXT": pa.array(["a bee", "a bee"]).dictionary_encode(), "score": pa.array([None, 6.5])}),
+        pa.table({"TEXT": pa.nulls(2), "score": pa.nulls(2)}),
+    ]
+    for number, part in enumerate(parts):
+        pq.write_table(part, tmp_path / f"part-{number}.parquet")
+    assert sorted(choose_prompts(str(tmp_path), 3, 0, PromptFilter(min_score=6))["caption"]) == [
+        "a bee", "a cat", "a fox",
+    ]  # fmt: skip
+
+
+NOT_UTF8 = pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"]).buffers())
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"TEXT": [["a dog", "one dog"]], "score": [7]}, "column 'TEXT' holds list<.*>, not text"),
+        ({"TEXT": [17], "score": [7]}, "column 'TEXT' holds int64, not text"),
+        ({"TEXT": ["a dog"], "score": ["high"]}, "cannot be read as parquet .*high"),
+        ({"TEXT": ["a dog"], "score": [{"value": 7}]}, "cannot be read as parquet"),
+        ({"TEXT": NOT_UTF8, "score": [7]}, "cannot be read as parquet .*UTF8"),
+        ({"words": ["a dog"], "score": [7]}, "has the columns words, score"),
+        (b"PAR1", "cannot be read as parquet"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "cannot be read as parquet"),
+    ],
+)
+def test_a_bad_part_is_named_whatever_the_parts_before_it_are(tmp_path, second, message):
+    first, bad = tmp_path / "part-0.parquet", tmp_path / "part-1.parquet"
+    pq.write_table(pa.table({"TEXT": ["a fox"], "score": [7]}), first)
+    if isinstance(second, bytes):
+        bad.write_bytes(second)
+    else:
+        pq.write_table(pa.table(second), bad)
+    with pytest.raises(UserError, match=f"part-1.parquet.*{message}") as raised:
+        choose_prompts(str(tmp_path), 1, 0, PromptFilter(min_score=6))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_without_parquet_files_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"no parquet files in {tmp_path}"):
+        choose_prompts(str(tmp_path), 1, 0)
 
 
 def test_taking_a_few_captions_does_not_copy_all_of_them(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from diffusion2gan.data.sources import find_source, source_names
@@ -52,22 +52,43 @@ def _captions(source: str, wanted: PromptFilter) -> list[str] | pd.Series:
         )
     if path.suffix == ".txt":
         try:
-            return path.read_text(encoding="utf-8").splitlines()
+            return path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would also cut at U+2028 in a caption
         except UnicodeDecodeError as error:
             raise UserError(f"{source} is not UTF-8 text ({error}): save it as UTF-8") from error
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"there are no parquet files in {source}: set `prompts` to a folder that holds some")
+    return pa.chunked_array([chunk for file in files for chunk in _captions_of(file, wanted).chunks]).to_pandas()
+
+
+def _captions_of(file: Path, wanted: PromptFilter) -> pa.ChunkedArray:
+    """The captions of a parquet file whose score is high enough. The types of the columns may differ between files."""
     try:
-        table = pa.dataset.dataset(sorted(path.rglob("*.parquet")) if path.is_dir() else [path], format="parquet")
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{source} cannot be read as parquet ({str(error).splitlines()[0]})") from error
-    column = _column(source, table.schema.names, "caption", wanted.caption_column, CAPTIONS)
-    good = pa.dataset.field(column).is_valid()
-    if wanted.min_score is not None or wanted.score_column is not None:
-        score = _column(source, table.schema.names, "score", wanted.score_column, SCORES)
-        good &= pa.dataset.field(score) >= (wanted.min_score or 0.0)
-    return table.to_table(columns=[column], filter=good)[column].to_pandas()
+        names = pq.read_schema(file).names
+        column, columns = _column(file, names, "caption", wanted.caption_column, CAPTIONS), []
+        if wanted.min_score is not None or wanted.score_column is not None:
+            columns = [_column(file, names, "score", wanted.score_column, SCORES)]
+        table = pq.read_table(file, columns=[column, *columns], partitioning=None)
+        if not _is_text(table[column].type):
+            raise UserError(f"{file}: the column '{column}' holds {table[column].type}, not text: give one of captions")
+        good = table[column].is_valid()
+        for score in columns:
+            good = pc.and_(good, pc.greater_equal(table[score].cast(pa.float64()), wanted.min_score or 0.0))
+        captions = table[column].cast(pa.large_string()).filter(good)
+        captions.validate(full=True)  # UTF-8
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{file} cannot be read as parquet ({str(error).splitlines()[0]})") from error
+    return captions
 
 
-def _column(source: str, columns: list[str], meant: str, named: str | None, known: tuple[str, ...]) -> str:
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds words; a column of nulls also counts."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null))
+
+
+def _column(source: Path, columns: list[str], meant: str, named: str | None, known: tuple[str, ...]) -> str:
     """The given column, or the first of the known ones."""
     if named is not None and named not in columns:
         raise UserError(f"{source} has no column '{named}', {nearest(named, columns)}")
