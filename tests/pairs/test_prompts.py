@@ -145,6 +145,16 @@ def test_a_bad_part_is_named_whatever_the_parts_before_it_are(tmp_path, second, 
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("groups", [0, 1])
+def test_a_source_without_rows_holds_no_caption(tmp_path, groups):
+    table = pa.table({"TEXT": pa.array([], pa.string())})
+    with pq.ParquetWriter(tmp_path / "empty.parquet", table.schema) as writer:
+        for _ in range(groups):
+            writer.write_table(table)
+    with pytest.raises(UserError, match="holds no caption that can be used"):
+        choose_prompts(str(tmp_path), 1, 0)
+
+
 def test_a_folder_without_parquet_files_is_named(tmp_path):
     with pytest.raises(UserError, match=f"no parquet files in {tmp_path}"):
         choose_prompts(str(tmp_path), 1, 0)

@@ -4,7 +4,7 @@ In double precision, because Adam makes whole steps of gradients that are nothin
 """
 
 import copy
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -78,10 +78,14 @@ def outcome(
     """Weights and history of a training, which is interrupted at a step if `cut_at` says so, and resumed if `goes_on`.
 
     For sharded weights also the mesh of the processes, the shape of the first weight here, and the numbers of
-    reduce-scatters of a step.
+    reduce-scatters of a step. Of the sharded trainings only the regression steps as a GPU does, with one operation for
+    all weights.
     """
-    torch.set_default_dtype(torch.float64)
-    try:
+    with ExitStack() as stack:
+        torch.set_default_dtype(torch.float64)
+        stack.callback(torch.set_default_dtype, torch.float32)
+        if fitting.shard and kind != "regression":
+            stack.enter_context(weight_by_weight())
         while True:
             training, sums = training_of(kind, teacher, metric, fitting), []
             step = training.step
@@ -111,8 +115,6 @@ def outcome(
             kept = [name for name in history if name not in ("seconds", "images_per_second")]
             result = {"weights": weights, "history": history[kept].to_dict("list"), "processes": distributed.count()}
             return result | parts
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def r1_in_parts(counts):
@@ -159,36 +161,26 @@ def in_half(teacher: str) -> dict:
 
 
 def two_processes(teacher: str, metric: str, out: Path) -> None:
-    """Each kind of training with each way to fit it, then one that a single process began, and a VGG.
-
-    The sharded regression steps as a GPU does, with one operation for all weights.
-    """
+    """Each kind of training with each way to fit it, then one that a single process began, and a VGG."""
     fittings = {"ddp": Fitting(), "accumulated": Fitting(accumulation=2), "fsdp": Fitting(shard=True)}
     for name, fitting in fittings.items():
         for kind in ("regression", "gan", "gigagan"):
             cut_at = 2 if fitting.shard and kind == "gan" else None
             folder = out / f"{name}-{kind}"
-            with weight_by_weight() if fitting.shard and kind != "regression" else nullcontext():
-                keep(outcome(kind, teacher, metric, folder, fitting, cut_at), folder)
+            keep(outcome(kind, teacher, metric, folder, fitting, cut_at), folder)
     for kind in METHODS:
         keep(outcome(kind, teacher, metric, out / f"method-{kind}", fittings["accumulated"]), out / f"method-{kind}")
-    with weight_by_weight():
-        keep(outcome("gan", teacher, metric, out / "moved-gan", Fitting(shard=True)), out / "moved-gan")
+    keep(outcome("gan", teacher, metric, out / "moved-gan", Fitting(shard=True)), out / "moved-gan")
     keep(outcome("vgg", teacher, metric, out / "ddp-vgg", Fitting()), out / "ddp-vgg")
 
 
 def two_nodes(teacher: str, metric: str, out: Path) -> None:
-    """Sharded trainings: whole, interrupted, left for another number of processes; and one pass in bfloat16.
-
-    The regressions step as a GPU does, with one operation for all weights.
-    """
+    """Sharded trainings: whole, interrupted, left for another number of processes; and one pass in bfloat16."""
     accumulated = Fitting(shard=True, accumulation=2)
-    with weight_by_weight():
-        keep(outcome("gan", teacher, metric, out / "hsdp", accumulated), out / "hsdp")
+    keep(outcome("gan", teacher, metric, out / "hsdp", accumulated), out / "hsdp")
     for name, cut_at in (("hsdp-whole", None), ("hsdp-cut", 2)):
         keep(outcome("regression", teacher, metric, out / name, accumulated, cut_at), out / name)
-    with weight_by_weight():
-        left = outcome("gan", teacher, metric, out / "hsdp-left", Fitting(shard=True), cut_at=2, goes_on=False)
+    left = outcome("gan", teacher, metric, out / "hsdp-left", Fitting(shard=True), cut_at=2, goes_on=False)
     keep(left, out / "hsdp-left")
     keep(in_half(teacher), out / "half")
 

@@ -58,21 +58,22 @@ def _captions(source: str, wanted: PromptFilter) -> list[str] | pd.Series:
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise UserError(f"there are no parquet files in {source}: set `prompts` to a folder that holds some")
-    return pa.chunked_array([chunk for file in files for chunk in _captions_of(file, wanted).chunks]).to_pandas()
+    chunks = [chunk for file in files for chunk in _captions_of(file, wanted).chunks]
+    return pa.chunked_array(chunks, pa.large_string()).to_pandas()
 
 
 def _captions_of(file: Path, wanted: PromptFilter) -> pa.ChunkedArray:
     """The captions of a parquet file whose score is high enough. The types of the columns may differ between files."""
     try:
-        names = pq.read_schema(file).names
-        column, columns = _column(file, names, "caption", wanted.caption_column, CAPTIONS), []
-        if wanted.min_score is not None or wanted.score_column is not None:
-            columns = [_column(file, names, "score", wanted.score_column, SCORES)]
-        table = pq.read_table(file, columns=[column, *columns], partitioning=None)
+        with pq.ParquetFile(file) as parquet:
+            names, scored = parquet.schema_arrow.names, wanted.min_score is not None or wanted.score_column is not None
+            column = _column(file, names, "caption", wanted.caption_column, CAPTIONS)
+            score = _column(file, names, "score", wanted.score_column, SCORES) if scored else None
+            table = parquet.read([column, score] if scored else [column])
         if not _is_text(table[column].type):
             raise UserError(f"{file}: the column '{column}' holds {table[column].type}, not text: give one of captions")
         good = table[column].is_valid()
-        for score in columns:
+        if scored:
             good = pc.and_(good, pc.greater_equal(table[score].cast(pa.float64()), wanted.min_score or 0.0))
         captions = table[column].cast(pa.large_string()).filter(good)
         captions.validate(full=True)  # UTF-8

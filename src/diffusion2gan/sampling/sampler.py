@@ -71,10 +71,10 @@ def sample_images(
     """
     for batch in track(batches, description):
         images = sampler([seeds[i] for i in batch], [captions[i] for i in batch])
-        for i, image in zip(batch, images, strict=True):
-            if not image.isfinite().all():
-                raise UserError(
-                    f"{description}: image {i} has pixels that are NaN or infinite: the weights are broken, or too "
-                    "large for the precision"
-                )
+        finite = images.isfinite().flatten(1).all(1).tolist()
+        if not all(finite):
+            raise UserError(
+                f"{description}: image {batch[finite.index(False)]} has pixels that are NaN or infinite: the weights "
+                "are broken, or too large for the precision"
+            )
         yield from zip(batch, to_uint8(images), strict=True)
