@@ -99,16 +99,17 @@ if CONFIG.assets:
 
 
 # Snakemake's own message for a mistyped target is twenty lines and does not name the nearest one
-if Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
-    with redirect_stderr(io.StringIO()):  # it has named the profile already
+if f"/{sys.argv[0]}".endswith(("/snakemake", "/snakemake/__main__.py")):
+    with redirect_stderr(io.StringIO()):  # Snakemake has printed the name of the profile already
         _, typed = parse_args(sys.argv[1:])
-    for target in typed.targets or []:
+    for target in filter(None, typed.targets or []):
         file = target if Path(target).is_absolute() else os.path.relpath(target)
         if workflow.is_rule(target) or any(rule.is_producer(file) for rule in workflow.rules):
             continue
+        single = [rule.name for rule in workflow.rules if not rule.has_wildcards()]
         outputs = [str(output) for rule in workflow.rules for output in rule.output]
         try:
-            targets.refuse(target, PATHS, [rule.name for rule in workflow.rules], outputs)
+            targets.refuse(target, PATHS, single, outputs)
         except UserError as error:
             sys.exit(f"error: {error}")
 

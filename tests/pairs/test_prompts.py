@@ -109,11 +109,13 @@ def test_the_parts_of_a_source_may_have_other_types_and_orders_of_columns(tmp_pa
         pa.table({"score": pa.array([5.5, 9.0]), "TEXT": pa.array(["an owl", "a cat"], pa.large_string())}),
         pa.table({"TEXT": pa.array(["a bee", "a bee"]).dictionary_encode(), "score": pa.array([None, 6.5])}),
         pa.table({"TEXT": pa.nulls(2), "score": pa.nulls(2)}),
+        pa.table({"TEXT": [b"a dog"], "score": [8]}),
+        pa.table({"TEXT": pa.array(["an ant"], pa.string_view()), "score": [8]}),
     ]
     for number, part in enumerate(parts):
         pq.write_table(part, tmp_path / f"part-{number}.parquet")
-    assert sorted(choose_prompts(str(tmp_path), 3, 0, PromptFilter(min_score=6))["caption"]) == [
-        "a bee", "a cat", "a fox",
+    assert sorted(choose_prompts(str(tmp_path), 5, 0, PromptFilter(min_score=6))["caption"]) == [
+        "a bee", "a cat", "a dog", "a fox", "an ant",
     ]  # fmt: skip
 
 
@@ -129,6 +131,7 @@ NOT_UTF8 = pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"]).buffers(
         ({"TEXT": ["a dog"], "score": [{"value": 7}]}, "cannot be read as parquet"),
         ({"TEXT": NOT_UTF8, "score": [7]}, "cannot be read as parquet .*UTF8"),
         ({"words": ["a dog"], "score": [7]}, "has the columns words, score"),
+        (pa.table([["a dog"], ["a cat"], [7]], names=["TEXT", "TEXT", "score"]), "cannot be read as parquet .*2 times"),
         (b"PAR1", "cannot be read as parquet"),
         (b"version https://git-lfs.github.com/spec/v1\n", "cannot be read as parquet"),
     ],
@@ -139,7 +142,7 @@ def test_a_bad_part_is_named_whatever_the_parts_before_it_are(tmp_path, second, 
     if isinstance(second, bytes):
         bad.write_bytes(second)
     else:
-        pq.write_table(pa.table(second), bad)
+        pq.write_table(second if isinstance(second, pa.Table) else pa.table(second), bad)
     with pytest.raises(UserError, match=f"part-1.parquet.*{message}") as raised:
         choose_prompts(str(tmp_path), 1, 0, PromptFilter(min_score=6))
     assert "\n" not in str(raised.value)

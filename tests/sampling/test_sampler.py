@@ -116,7 +116,7 @@ def test_an_image_that_is_not_finite_is_an_error_and_no_black_image(value):
         next(sampled)
 
 
-@pytest.mark.parametrize("name", ["fox.jpg", "fox.JPEG", "fox.webp"])
+@pytest.mark.parametrize("name", ["fox.jpg", "fox.JPEG", "fox.webp", "fox.PNG", "fox.gif"])
 def test_an_image_of_another_format_is_refused_and_no_folder_is_made(teacher_folder, tmp_path, name):
     with pytest.raises(UserError, match=f"{name}: an image is written as .png"):
         main(Arguments(model=str(teacher_folder), prompt=CAPTIONS[:1], out=tmp_path / name))

@@ -196,6 +196,7 @@ def test_a_mistake_in_the_configuration_is_one_line(workflow):
         ("results/runs/gan-difusion-z.csv", "did you mean 'results/runs/gan-diffusion-z.csv'?"),
         ("results/figures/figure7.png", "did you mean 'results/figures/figure6.png'?"),
         ("work/toy/runs/difusion2gan/student", "did you mean 'work/toy/runs/diffusion2gan/student'?"),
+        ("table2", "did you mean 'results/table2.csv'?"),
         ("dmeo", "did you mean 'demo'?"),
         ("config.yaml", "the README lists what can be made"),
     ],

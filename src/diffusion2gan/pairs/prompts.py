@@ -57,7 +57,7 @@ def _captions(source: str, wanted: PromptFilter) -> list[str] | pd.Series:
             raise UserError(f"{source} is not UTF-8 text ({error}): save it as UTF-8") from error
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
-        raise UserError(f"there are no parquet files in {source}: set `prompts` to a folder that holds some")
+        raise UserError(f"there are no parquet files in {source}: set `prompts` to a folder of parquet files")
     chunks = [chunk for file in files for chunk in _captions_of(file, wanted).chunks]
     return pa.chunked_array(chunks, pa.large_string()).to_pandas()
 
@@ -71,22 +71,23 @@ def _captions_of(file: Path, wanted: PromptFilter) -> pa.ChunkedArray:
             score = _column(file, names, "score", wanted.score_column, SCORES) if scored else None
             table = parquet.read([column, score] if scored else [column])
         if not _is_text(table[column].type):
-            raise UserError(f"{file}: the column '{column}' holds {table[column].type}, not text: give one of captions")
+            raise UserError(f"{file}: the column '{column}' holds {table[column].type}, not text: set `caption_column`")
         good = table[column].is_valid()
         if scored:
             good = pc.and_(good, pc.greater_equal(table[score].cast(pa.float64()), wanted.min_score or 0.0))
         captions = table[column].cast(pa.large_string()).filter(good)
         captions.validate(full=True)  # UTF-8
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, KeyError, pa.ArrowException) as error:  # KeyError: two columns of one name
         raise UserError(f"{file} cannot be read as parquet ({str(error).splitlines()[0]})") from error
     return captions
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    """Whether a column holds words; a column of nulls also counts."""
+    """Whether a column can hold captions: text, bytes of text that are not marked as text, or nothing but nulls."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null))
+    types = pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.null()
+    return kind in types
 
 
 def _column(source: Path, columns: list[str], meant: str, named: str | None, known: tuple[str, ...]) -> str:

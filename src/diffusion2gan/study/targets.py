@@ -9,7 +9,7 @@ from diffusion2gan.study.paths import Paths
 def refuse(target: str, paths: Paths, rules: Iterable[str], outputs: Iterable[str]) -> None:
     """Raise UserError for a target that no rule makes. The message names the nearest one.
 
-    That is a rule, one of their `outputs` without wildcards, a table, the table of a run, or a student.
+    The candidates are `rules`, their `outputs` without wildcards, all tables, the table and student of each run.
     """
     study = paths.study
     known = [*rules, *(output for output in outputs if "{" not in output)]

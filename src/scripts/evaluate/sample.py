@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from PIL import Image
 from pydantic import Field, NonNegativeInt
 
 from diffusion2gan.errors import UserError
@@ -42,8 +43,8 @@ def main(args: Arguments):
         torch.set_float32_matmul_precision("high")  # TF32 for what is not in half precision
     captions = [caption for caption in read_prompts(args) for _ in range(args.repeats)]
     single = args.out.suffix == ".png"
-    if args.out.suffix.lower() in {".jpg", ".jpeg", ".webp"}:
-        raise UserError(f"--out {args.out}: an image is written as .png, and several into a folder")
+    if not single and args.out.suffix.lower() in Image.registered_extensions():
+        raise UserError(f"--out {args.out}: an image is written as .png: give a name that ends in .png, or a folder")
     if single and len(captions) > 1:
         raise UserError(f"{args.out} holds one image, but {len(captions)} are sampled: give --out a folder")
     if args.shard >= args.shards:
