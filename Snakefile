@@ -99,7 +99,7 @@ if CONFIG.assets:
 
 
 # Snakemake's own message for a mistyped target is twenty lines and does not name the nearest one
-if f"/{sys.argv[0]}".endswith(("/snakemake", "/snakemake/__main__.py")):
+if Path(sys.argv[0].removesuffix("__main__.py")).name == "snakemake":
     with redirect_stderr(io.StringIO()):  # Snakemake has printed the name of the profile already
         _, typed = parse_args(sys.argv[1:])
     for target in filter(None, typed.targets or []):
