@@ -69,6 +69,14 @@ def test_what_ran_here_counts_before_what_the_paper_says(paper, tmp_path):
     assert row.gpu_hours == pytest.approx(12_001 / 3_001)  # the same teacher, four times the pairs to train on
 
 
+def test_every_training_asks_slurm_for_a_node_and_may_be_resumed():
+    """Without an entry it would get what small jobs get: 16 GB and two hours."""
+    profile = yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())
+    for rule in cost.TRAININGS:
+        assert profile["set-threads"][rule] == 64
+        assert profile["set-resources"][rule]["mem_mb"] >= 400_000 and profile["set-resources"][rule]["requeues"] == 20
+
+
 def test_every_job_that_samples_ends_within_its_time_limit(paper):
     """With the paper's times, and ours for SDXL; those of other models are not known."""
     profile = yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())["set-resources"]
