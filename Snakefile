@@ -47,6 +47,7 @@ localrules:
     report,
     fetch,
     make_plan,
+    make_doctor,
     measure_cost,
 
 

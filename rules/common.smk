@@ -33,6 +33,7 @@ CONFIG_JSON = CONFIG.model_dump_json(exclude_unset=True)
 # An environment that conda made holds the lock's packages and not this one: scripts find it by its path.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    STUDY_CONFIG=CONFIG_JSON,  # for jobs that write it to a file: on their command line it would fill a failure's message
     PYTHONPATH=os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(Path(workflow.basedir, "src"))])),
 )
 

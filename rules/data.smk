@@ -19,13 +19,7 @@ rule unavailable:
         logged("(echo {params.message:q}; exit 1)")
 
 
-from diffusion2gan.data.sources import CIFAR10, EDM_CIFAR10
-
-# Public data that a job can download: the path that the paper's scale expects, and the source.
-FETCHED = {
-    "data/cifar-10-python.tar.gz": CIFAR10,
-    "data/edm-cifar10-32x32-uncond-ve.pkl": EDM_CIFAR10,
-}
+from diffusion2gan.data.sources import FETCHED
 
 
 rule fetch:

@@ -28,7 +28,7 @@ rule list_jobs:
         config=CONFIG_JSON,
     shell:
         logged(
-            "(echo {params.config:q} > {output.config} "
+            '(echo "$STUDY_CONFIG" > {output.config} '
             "&& snakemake --dag dot --configfile {output.config} -- results/report.html > {output.jobs})"
         )
 

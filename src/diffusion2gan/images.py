@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from diffusion2gan.errors import UserError
+
 
 def to_tensor(images: Sequence[np.ndarray]) -> torch.Tensor:
     """uint8 images (H, W, 3) → float (N, 3, H, W) in [-1, 1]."""
@@ -25,5 +27,8 @@ def save_png(image: np.ndarray, path: Path) -> None:
 
 
 def load_image(path: Path) -> np.ndarray:
-    """Read an image as uint8 (H, W, 3)."""
-    return np.asarray(Image.open(path).convert("RGB"))
+    """Read an image as uint8 (H, W, 3). Raises UserError for a file that is missing, damaged or no image."""
+    try:
+        return np.asarray(Image.open(path).convert("RGB"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read as an image ({error}): fetch or make it again") from error

@@ -11,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.numpy import save_file
+from snakemake_interface_common.exceptions import ApiError
 
 from diffusion2gan.data.imagenet import LabelledImages
 from diffusion2gan.images import to_tensor, to_uint8
@@ -20,7 +21,7 @@ from diffusion2gan.study.config import load
 from diffusion2gan.study.cost import Job
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.toy.openmoji import ATTRIBUTION
-from scripts.report import make_demo, make_figure3, make_figure_fid, make_plan, make_transforms
+from scripts.report import make_demo, make_doctor, make_figure3, make_figure_fid, make_plan, make_transforms
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,6 +178,31 @@ def test_the_plan_is_a_table_and_a_page(tmp_path, monkeypatch, capsys):
     text = page.read_text()
     assert "For `results/table2.csv`, from nothing." in text and "not enough" in text
     assert capsys.readouterr().out == text + "\n"
+
+
+def test_the_doctor_looks_at_files_and_asks_slurm_about_every_kind_of_job(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    config = load(yaml.safe_load((ROOT / "config.yaml").read_text()) | {"scale": "smoke", "work": str(tmp_path)}, ROOT)
+    (tmp_path / "config.json").write_text(config.model_dump_json(exclude_unset=True))
+    asked = []
+
+    def try_job(wanted, folder):
+        asked.append((wanted["name"], wanted["nodes"], wanted.get("gpus_per_node"), wanted["timeout_min"]))
+        if wanted["name"] == "train_gan":
+            raise ApiError("SLURM will not run train_gan")
+
+    monkeypatch.setattr(make_doctor.shutil, "which", lambda program: program)
+    monkeypatch.setattr(make_doctor, "check_cluster", lambda folder: None)
+    monkeypatch.setattr(make_doctor, "check_parameters", try_job)
+    out = tmp_path / "new" / "doctor.md"
+    make_doctor.main(make_doctor.Arguments(tmp_path / "config.json", out, ["results/table2.csv"]))
+    assert len(asked) == len(set(asked)) and ("sample", 1, 1, 1440) in asked  # of the profile, each once
+    page, said = out.read_text(), capsys.readouterr().out
+    assert "**0 missing, 1 looking wrong.**" in page and "| jobs of train_gan | `nodes=1, mem_mb=800000" in page
+    assert "looks wrong: jobs of train_gan, nodes=1, mem_mb=800000, runtime=2880: SLURM will not run" in said
+    monkeypatch.setattr(make_doctor.shutil, "which", lambda program: None)
+    make_doctor.main(make_doctor.Arguments(tmp_path / "config.json", out, ["results/table2.csv"]))
+    assert "## Not checked" in out.read_text() and "there is no sbatch" in out.read_text()
 
 
 def test_nothing_planned_is_printed_on_the_way(capsys):

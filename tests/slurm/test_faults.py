@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from slurm.cluster import until, works
 
+from diffusion2gan.study.cost import Job
+from diffusion2gan.study.doctor.finding import SOUND, WRONG, findings
+from scripts.report import make_doctor
+from snakemake_executor_plugin_submitit import ExecutorSettings
+
 pytestmark = pytest.mark.xdist_group("slurm")
 FAULTS = Path(__file__).with_name("faults.smk")
 
@@ -140,6 +145,16 @@ def test_what_slurm_would_never_run_is_one_line_at_the_start(faults, setting, me
     assert code == 1
     assert any(re.search(message, line) for line in said.splitlines()), said
     assert not (faults.folder / ".snakemake/submitit/array").exists()
+
+
+def test_the_doctor_says_which_jobs_slurm_would_take(faults):
+    settings = ExecutorSettings(folder=faults.folder / "submitit")
+    kinds = {"small": {"runtime": 5}, "large": {"runtime": 5, "gpus": 3}}
+    jobs = [Job(rule, {}, None, resources) for rule, resources in kinds.items() for _ in range(2)]
+    found = {each.subject: each for each in findings(make_doctor.of_slurm(jobs, settings))}
+    states = {subject: each.state for subject, each in found.items()}
+    assert states == {"SLURM": SOUND, "jobs of small": SOUND, "jobs of large": WRONG}
+    assert "no node has more than 2 GPUs" in found["jobs of large"].said
 
 
 def test_a_time_limit_is_told_in_words(overtime):

@@ -30,7 +30,7 @@ if failing.exists() and failing.read_text() in sys.argv:
     sys.exit(f"error: {script.stem} fails, as it should")
 for name, value in options:
     out = pathlib.Path(value)
-    writes = name in ("--out", "--history", "--seeds", "--markdown")
+    writes = name in ("--out", "--readable", "--history", "--seeds", "--markdown")
     writes |= name == "--metrics" and script.stem.startswith(("train_", "calibrate_"))
     if not writes:
         continue

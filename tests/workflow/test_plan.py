@@ -139,6 +139,14 @@ def test_the_default_is_every_table_and_figure_that_the_scale_can_make(workflow)
     assert workflow.plan("--config", "scale=paper")["make_table"] == 9
 
 
+def test_a_page_of_another_scale_is_made_again(workflow):
+    pages = ["results/plan.md", "results/doctor.md"]
+    made = workflow.run("--cores", "1", "--config", "scale=smoke", "--", *pages)
+    assert made.returncode == 0, made.stdout
+    for scale in ("toy", "smoke"):  # of the same scale too: files may have come, and times been measured
+        assert workflow.plan("--config", f"scale={scale}", "--", *pages) == {"make_plan": 1, "make_doctor": 1}
+
+
 def test_the_report_is_the_default_but_for_its_name(workflow):
     assert workflow.plan("--", "report") - workflow.plan() == {"report": 1}
 

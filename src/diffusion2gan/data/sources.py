@@ -17,6 +17,12 @@ CIFAR10 = {
 }
 EDM_CIFAR10 = {"url": "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/edm-cifar10-32x32-uncond-ve.pkl"}
 
+# Public data that a job can download: the path at which a scale expects it, and the source.
+FETCHED = {
+    "data/cifar-10-python.tar.gz": CIFAR10,
+    "data/edm-cifar10-32x32-uncond-ve.pkl": EDM_CIFAR10,
+}
+
 # Sources without files: name in the settings → module and class, imported when the source is used.
 SOURCES = {
     "openmoji": "diffusion2gan.toy.source:OpenMoji",

@@ -30,6 +30,7 @@ from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import ImageFiles
 
 SIDES = {"inception": 299, "inception-legacy": 299, "dinov2": 224}  # networks that accept only one input side
+INCEPTION = Path("/tmp/inception-2015-12-05.pt")  # where clean-fid puts it
 LEGACY = "legacy_tensorflow"  # clean-fid's name of Inception that resizes
 BATCH = 50
 
@@ -114,8 +115,8 @@ def inception(device: torch.device, mode: str = "clean"):
             return build_feature_extractor(mode, device, use_dataparallel=False)
     except (urllib.error.URLError, RuntimeError) as error:
         raise UserError(
-            f"Inception's weights can be neither fetched nor read ({error}): put inception-2015-12-05.pt (92 MB) "
-            "from https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics into /tmp"
+            f"Inception's weights can be neither fetched nor read ({error}): put {INCEPTION.name} (92 MB) "
+            f"from https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics into {INCEPTION.parent}"
         ) from error
 
 

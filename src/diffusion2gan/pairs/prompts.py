@@ -42,6 +42,21 @@ def choose_prompts(source: str, count: int, seed: int, wanted: PromptFilter = AN
     return prompts
 
 
+def look_into(source: str, wanted: PromptFilter = ANY) -> tuple[int, list[str]]:
+    """The number of captions in a text file or in parquet files before they are filtered, and some of them.
+
+    The first group of rows of the first, a middle and the last parquet file is read; of the others, the number of rows.
+    Raises UserError if they cannot be read.
+    """
+    if Path(source).suffix == ".txt":
+        captions = [line.strip() for line in _captions(source, wanted) if line.strip()]
+        return len(captions), captions[:1]
+    files = _parquet_files(source)
+    places = sorted({0, len(files) // 2, len(files) - 1})
+    shown = [caption for place in places for caption in _captions_of(files[place], wanted, 1)[:1].to_pylist()]
+    return sum(_rows(file) for file in files), shown
+
+
 def _captions(source: str, wanted: PromptFilter) -> list[str] | pd.Series:
     if registered := find_source(source):
         return registered.prompts()
@@ -55,21 +70,37 @@ def _captions(source: str, wanted: PromptFilter) -> list[str] | pd.Series:
             return path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would also cut at U+2028 in a caption
         except UnicodeDecodeError as error:
             raise UserError(f"{source} is not UTF-8 text ({error}): save it as UTF-8") from error
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"there are no parquet files in {source}: set `prompts` to a folder of parquet files")
-    chunks = [chunk for file in files for chunk in _captions_of(file, wanted).chunks]
+    chunks = [chunk for file in _parquet_files(source) for chunk in _captions_of(file, wanted).chunks]
     return pa.chunked_array(chunks, pa.large_string()).to_pandas()
 
 
-def _captions_of(file: Path, wanted: PromptFilter) -> pa.ChunkedArray:
-    """The captions of a parquet file whose score is high enough. The types of the columns may differ between files."""
+def _parquet_files(source: str) -> list[Path]:
+    path = Path(source)
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"there are no parquet files in {source}: set `prompts` to a folder of parquet files")
+    return files
+
+
+def _rows(file: Path) -> int:
+    try:
+        return pq.read_metadata(file).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{file} cannot be read as parquet ({str(error).splitlines()[0]})") from error
+
+
+def _captions_of(file: Path, wanted: PromptFilter, groups: int | None = None) -> pa.ChunkedArray:
+    """The captions of a parquet file whose score is high enough; with `groups`, of its first groups of rows.
+
+    The types of the columns may differ between files.
+    """
     try:
         with pq.ParquetFile(file) as parquet:
             names, scored = parquet.schema_arrow.names, wanted.min_score is not None or wanted.score_column is not None
             column = _column(file, names, "caption", wanted.caption_column, CAPTIONS)
             score = _column(file, names, "score", wanted.score_column, SCORES) if scored else None
-            table = parquet.read([column, score] if scored else [column])
+            taken = range(min(parquet.num_row_groups, groups or parquet.num_row_groups))
+            table = parquet.read_row_groups(taken, [column, score] if scored else [column])
         if not _is_text(table[column].type):
             raise UserError(f"{file}: the column '{column}' holds {table[column].type}, not text: set `caption_column`")
         good = table[column].is_valid()

@@ -6,7 +6,7 @@ the scale states (at the paper's scale, those of an A100). Otherwise they are un
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -30,11 +30,13 @@ USABLE = 0.9
 
 @dataclass(frozen=True)
 class Job:
-    """A job that Snakemake plans: its rule, its wildcards, and the file of its timing."""
+    """A job that Snakemake plans: its rule, its wildcards, the file of its timing, and what it asks of a cluster."""
 
     rule: str
     wildcards: dict[str, str]
     timing: Path | None
+    resources: dict = field(default_factory=dict)
+    threads: int = 1
 
 
 def plan(

@@ -384,6 +384,14 @@ class CostEntry(Entry):
     notes: list[str]
 
 
+class OriginEntry(Entry):
+    """Where files come from, for results/doctor.md."""
+
+    address: str = ""
+    size: str = ""
+    licence: str = ""
+
+
 class AssetsEntry(Entry):
     """How the weights under assets/toy were trained."""
 
@@ -429,6 +437,7 @@ class Configuration(Entry):
     gpu_memory: float = Field(0, ge=0, description="GiB of a GPU, which every job has to fit; 0: not checked")
     plan: list[str] = Field(description="targets whose cost results/plan.md estimates; empty: all that can be made")
     cost: CostEntry
+    origins: dict[str, OriginEntry] = Field({}, description="where the files of a path or of a hub id come from")
     stand_ins: dict[str, Name] = Field(description="the benchmark that stands in for another at this scale")
     benchmarks: dict[str, BenchmarkEntry]
     evaluation: EvaluationEntry

@@ -42,14 +42,19 @@ def main(args: Arguments):
     print(text)
 
 
-def planned(targets: list[str], config: Path, snakefile: Path = Path("Snakefile")) -> list[Job]:
+def planned(
+    targets: list[str],
+    config: Path,
+    snakefile: Path = Path("Snakefile"),
+    hardware: ResourceSettings = ResourceSettings(),  # noqa: B008, it cannot be changed
+) -> list[Job]:
     """The jobs that make `targets` from nothing under a complete configuration, in an order in which they can run.
 
-    Rules without output, which only collect files, are left out.
+    `hardware` are the resources that a profile states. Rules without output, which only collect files, are left out.
     """
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api, redirect_stdout(StringIO()):
         workflow = api.workflow(
-            resource_settings=ResourceSettings(),
+            resource_settings=hardware,
             config_settings=ConfigSettings(configfiles=[config]),
             snakefile=snakefile,
         )
@@ -58,7 +63,13 @@ def planned(targets: list[str], config: Path, snakefile: Path = Path("Snakefile"
         # files, and a dry run only logs them. A test says what is missing after an upgrade.
         levels = workflow._workflow.dag.toposorted()
     return [
-        Job(job.rule.name, dict(job.wildcards_dict), Path(job.benchmark) if job.benchmark else None)
+        Job(
+            job.rule.name,
+            dict(job.wildcards_dict),
+            Path(job.benchmark) if job.benchmark else None,
+            dict(job.resources),
+            job.threads,
+        )
         for level in levels
         for job in sorted(level, key=lambda job: (job.rule.name, list(job.output)))
         if job.output
