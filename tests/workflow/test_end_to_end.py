@@ -16,7 +16,8 @@ from PIL import Image
 from diffusion2gan.generator import Generator
 
 ROOT = Path(__file__).parents[2]
-# Rows that differ from others in one setting are left out: tests/test_rows_to_trainings.py builds each
+# Left out: rows that differ from others in one setting, which tests/test_rows_to_trainings.py builds, and methods that
+# tests/official trains
 FEWER = {
     "table1": [
         "regression-lpips", "regression-mse", "regression-elatentlpips", "regression-elatentlpips-large-batch",
@@ -25,11 +26,13 @@ FEWER = {
         "regression-elatentlpips-large-batch", "gan-gigagan", "gan-diffusion-z",
         "gan-diffusion-z-r1-multiscale-mixmatch", "teacher-sd15",
     ],
-    "table4": ["dpm-solver", "progressive-distillation", "instaflow", "diffusion2gan", "teacher-sd15"],
-    "table5": ["sdxl-turbo", "sdxl-lightning-4", "sdxl-diffusion2gan", "teacher-sdxl"],
+    "table3": ["teacher-sd15", "gigagan", "dmd", "diffusion2gan"],
+    "table4": ["dpm-solver", "diffusion2gan", "teacher-sd15"],
+    "table5": ["sdxl-turbo", "sdxl-diffusion2gan", "teacher-sdxl"],
     "table6": ["consistency-distillation", "regression-lpips-50k", "regression-lpips-1000k"],
-    "table8": ["teacher-sd15", "lcm", "ufogen", "add-m", "reflow", "instaflow", "dmd", "dmd2", "diffusion2gan"],
-    "table8-ablations": ["reflow", "instaflow"],
+    "table7": ["regression-elatentlpips", "diffusion2gan"],
+    "table8": ["teacher-sd15", "lcm", "ufogen", "dmd", "diffusion2gan"],
+    "table8-ablations": ["dmd"],
 }  # fmt: skip
 COMPARED = {
     "diffusion2gan": ["teacher-sd15"], "diffusion2gan-cfg-8": ["diffusion2gan"], "sdxl-diffusion2gan": ["sdxl-turbo"],
