@@ -27,6 +27,7 @@ SEED = CONFIG.seed
 WORK = PATHS.work
 LATENTLPIPS = CONFIG.latentlpips
 EVALUATION = CONFIG.evaluation
+WATCHING = {} if CONFIG.report_to == "none" else {"report_to": CONFIG.report_to}
 CONFIG_JSON = CONFIG.model_dump_json(exclude_unset=True)
 
 # In a rule, `python` is the Python that runs Snakemake, even if its environment is not activated.

@@ -36,7 +36,7 @@ rule train_regression:
     resources:
         nodes=lambda w: STUDY.runs[w.run].batch.nodes,
         gpus=lambda w: STUDY.runs[w.run].batch.gpus,
-        fitting=lambda w: arguments(STUDY.runs[w.run].batch.fitting),
+        fitting=lambda w: arguments(STUDY.runs[w.run].batch.fitting | WATCHING),
     params:
         stage=lambda w: STUDY.runs[w.run].stage,
         options=lambda w: arguments(options.training(STUDY, PATHS, w.run)),

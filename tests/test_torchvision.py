@@ -1,9 +1,13 @@
 """The repair of torchvision: where operators are missing it declares them, elsewhere it touches nothing."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
 
 FAKE = {
     "__init__.py": "from torchvision import extension, _meta_registrations",
@@ -24,6 +28,24 @@ def run(tmp_path):
         return ended.stdout + ended.stderr
 
     return run
+
+
+def packages(script: Path) -> list[str]:
+    """The packages that a script imports when it starts, in order."""
+    names = []
+    for node in ast.parse(script.read_text()).body:
+        if isinstance(node, ast.Import):
+            names += [each.name.partition(".")[0] for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "src/scripts").rglob("*.py")), ids=lambda script: script.stem)
+def test_scripts_import_this_project_before_what_imports_torchvision(script):
+    names = packages(script)
+    needing = {"torchvision", "diffusers", "transformers", "open_clip", "timm"} & set(names)
+    assert all("diffusion2gan" in names[: names.index(name)] for name in needing)
 
 
 SHOW = "import torchvision, torch; print(torch.ops.torchvision.nms.default._schema)"

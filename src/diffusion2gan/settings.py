@@ -31,6 +31,7 @@ Solver = Literal["ddim", "dpm-solver", "heun"]
 Spacing = Literal["own", "leading", "linspace", "trailing"]  # own: as the pipeline's scheduler says
 PipelineScheduler = Literal["own", "euler", "lcm", "rectified-flow"]  # of a published pipeline
 Decay = Literal["constant", "cosine", "linear", "steps"]  # of a learning rate: diffusion2gan.training.loop.Schedule
+Tracker = Literal["none", "tensorboard", "wandb"]
 Guidance = Annotated[float, Field(ge=1, description="classifier-free guidance scale; 1: none")]
 LPIPSSide = Annotated[
     int, Field(ge=0, description="side in pixels that images are resized to before LPIPS; 0: not resized")
@@ -66,6 +67,12 @@ class Fitting(SettingsModel):
     shard: bool = Field(False, description="shard weights, gradients and optimizer states in each node (FSDP)")
     compile: bool = Field(False, description="compile the student's U-Net (torch.compile)")
     checkpoint_minutes: Positive = Field(15, description="minutes from one checkpoint to the next")  # ours
+
+
+class Watching(SettingsModel):
+    """How a training is watched. It does not change results."""
+
+    report_to: Tracker = Field("none", description="where histories and sample grids also go: tensorboard or wandb")
 
 
 class LossSettings(SettingsModel):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss, rejection_loss
+from diffusion2gan.losses.adversarial import accuracy, discriminator_loss, generator_loss, rejection_loss
 
 
 def probability(logit):
@@ -38,6 +38,16 @@ def test_each_head_has_the_same_weight_whatever_its_size():
     generator_loss([small, large]).backward()
     assert small.grad.sum().item() == pytest.approx(large.grad.sum().item())
     assert small.grad.sum().item() == pytest.approx(-0.25)  # half of -σ(0)
+
+
+def test_accuracy_is_the_share_of_right_signs_in_each_head(heads):
+    real, fake = heads
+    found = accuracy(real, fake)
+    assert found["real_accuracy"].item() == pytest.approx(mean(real, lambda v: float(v > 0)))
+    assert found["fake_accuracy"].item() == pytest.approx(mean(fake, lambda v: float(v < 0)))
+    assert found["real_accuracy"] != found["fake_accuracy"]
+    undecided = [torch.zeros(2, 1, 1, 1)]
+    assert not any(accuracy(undecided, undecided).values())
 
 
 def test_confident_logits_stay_finite():

@@ -92,7 +92,8 @@ def test_a_scale_without_gpus_counts_nothing(three_gib_a_sample):
 
 
 LESS = {  # differ from these in nothing that takes memory, or do less
-    "dmd-without-regression": "dmd", "progressive-1": "progressive-guided", "sdxl-progressive-8": "sdxl-progressive-guided",
+    "dmd-without-regression": "dmd", "progressive-1": "progressive-guided",
+    "sdxl-progressive-8": "sdxl-progressive-guided",
 }  # fmt: skip
 
 

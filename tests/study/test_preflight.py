@@ -10,6 +10,7 @@ from diffusion2gan.metrics import dreamsim
 from diffusion2gan.study import preflight
 from diffusion2gan.study.config import load
 from diffusion2gan.study.study import Study
+from diffusion2gan.training import watch
 
 ROOT = Path(__file__).parents[2]
 HUB = ["facebookresearch_dino_main", "checkpoints/dino_vitbase16_pretrain.pth"]
@@ -31,6 +32,15 @@ def test_dreamsim_s_weights_and_dino_are_there_before_the_first_job(tmp_path, mo
     for name in HUB:
         (tmp_path / name).mkdir(parents=True)
     check(tmp_path, "sdxl-diffusion2gan")
+
+
+def test_a_tracker_that_is_not_installed_is_named_before_the_first_job(tmp_path, monkeypatch):
+    monkeypatch.setitem(watch.AVAILABLE, "wandb", lambda: False)
+    study = Study(
+        load(yaml.safe_load((ROOT / "config.yaml").read_text()) | {"scale": "toy", "report_to": "wandb"}, ROOT)
+    )
+    with pytest.raises(UserError, match="pip install wandb"):
+        preflight.check(study, tmp_path, [], [])
 
 
 def test_dreamsim_is_asked_for_only_where_a_table_wants_it(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from diffusion2gan.losses import BatchPart
 from diffusion2gan.seeds import mix
 from diffusion2gan.settings import Fitting, GANSettings, RegressionSettings
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training import distributed
+from diffusion2gan.training import adversarial, distributed
 from diffusion2gan.training.adversarial import AdversarialTraining, discriminator_of
 from diffusion2gan.training.regression import RegressionTraining
 from diffusion2gan.training.text_cache import TextEmbeddings
@@ -49,6 +49,14 @@ def test_two_steps_teach_both_and_leave_the_teacher_alone(teacher, kind, autocas
         assert ["r1" in each for each in numbers] == [True, False]  # every 16 steps, from the first
     assert [each["generator_evaluations"] for each in numbers] == [8, 16]  # for D, and again for G
     assert all(each["images_per_second"] > 0 for each in numbers)
+    assert all(0 <= each[f"{half}_accuracy"] <= 1 for each in numbers for half in ("real", "fake"))
+    assert all(each[f"{name}_gradient_norm"] > 0 for each in numbers for name in training.optimizers)
+
+
+def test_the_discriminator_s_accuracy_is_the_mean_over_micro_batches(teacher, monkeypatch):
+    shares = iter([0.25, 0.75])
+    monkeypatch.setattr(adversarial, "accuracy", lambda real, fake: {"fake_accuracy": torch.tensor(next(shares))})
+    assert gan(teacher, fitting=Fitting(accumulation=2)).step(1)["fake_accuracy"] == 0.5
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

@@ -99,8 +99,10 @@ def test_a_training_killed_three_times_gives_the_same_student_to_the_byte(undist
     assert (tmp_path / student).read_bytes() == (whole / student).read_bytes()
     timed = ["seconds", "images_per_second"]
     resumed, history = (pd.read_csv(folder / "history.csv").drop(columns=timed) for folder in (tmp_path, whole))
-    numbers = {"step", "loss", "generator_evaluations"}
-    numbers |= {"discriminator_loss", "r1", "regression_loss", "gan_loss"} if stage == "gan" else set()
+    numbers = {"step", "loss", "generator_evaluations", "student_learning_rate", "student_gradient_norm"}
+    if stage == "gan":
+        numbers |= {"discriminator_loss", "r1", "regression_loss", "gan_loss", "real_accuracy", "fake_accuracy"}
+        numbers |= {"discriminator_learning_rate", "discriminator_gradient_norm"}
     assert set(history) == numbers
     pd.testing.assert_frame_equal(resumed, history)
 

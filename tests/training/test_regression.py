@@ -58,6 +58,7 @@ def test_a_step_follows_the_gradient_of_the_whole_batch(teacher, accumulation, s
     for got, gradient in zip(ours, wanted, strict=True):
         torch.testing.assert_close(got, gradient, rtol=1e-3, atol=1e-5 * float(norm.clamp(max=1)))
     assert numbers["loss"] == pytest.approx(whole.item(), rel=1e-4)
+    assert numbers["student_gradient_norm"] == pytest.approx(norm.item(), rel=1e-3)  # before it is clipped
     assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), training.student.parameters(), strict=True))
     rows = [slice(0, 4)] if accumulation == 1 else [slice(0, 2), slice(2, 4)]
     assert parts == [BatchPart(each, 4, mix(SEED, STEP, 1)) for each in rows]
@@ -75,6 +76,8 @@ def test_errors_on_own_and_on_held_out_pairs_are_divided_by_the_variance_of_the_
         wrong = sum((generated[i] - pairs.x[i]).square().sum() for i in range(3))
         spread = sum((pairs.x[i] - pairs.x.mean(0)).square().sum() for i in range(3))
         assert found[name] == pytest.approx((wrong / spread).item(), rel=1e-5)
+        variance = sum((generated[i] - generated.mean(0)).square().sum() for i in range(3)) / spread
+    assert found["variance"] == pytest.approx(variance.item(), rel=1e-5)  # on the held-out pairs
     assert found["train_error"] != found["held_out_error"]
 
 
@@ -84,7 +87,7 @@ def test_a_step_is_timed_and_its_evaluations_are_counted(teacher, monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     numbers = training.step(STEP)
     assert numbers["images_per_second"] == 8 and numbers["generator_evaluations"] == 16
-    assert set(numbers) == {"loss", "images_per_second", "generator_evaluations"}
+    assert set(numbers) == {"loss", "student_gradient_norm", "images_per_second", "generator_evaluations"}
     assert training.evaluations == Evaluations(student_forward=4, student_backward=4)
 
 

@@ -21,6 +21,15 @@ def rejection_loss(fake: Sequence[torch.Tensor]) -> torch.Tensor:
     return _mean_softplus(fake)
 
 
+def accuracy(real: Sequence[torch.Tensor], fake: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The shares of real latents with positive logits and of fake ones with negative logits, in [0, 1].
+
+    Means over samples and positions of each head, then over heads, as in the loss.
+    """
+    judged = {"real_accuracy": [head > 0 for head in real], "fake_accuracy": [head < 0 for head in fake]}
+    return {name: torch.stack([right.float().mean() for right in heads]).mean() for name, heads in judged.items()}
+
+
 def _mean_softplus(logits: Sequence[torch.Tensor]) -> torch.Tensor:
     """Mean over samples and positions of each head, then over heads, so that each head counts the same."""
     return torch.stack([F.softplus(head.float()).mean() for head in logits]).mean()

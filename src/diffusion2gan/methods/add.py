@@ -11,12 +11,13 @@ from diffusion2gan.discriminators.gigagan import Predictor
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
+from diffusion2gan.losses.adversarial import accuracy
 from diffusion2gan.methods.denoising import NoiseLevels, guided, random_levels, random_noise
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import ADDSettings, Fitting
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training.student import Losses, MicroBatch, StudentTraining, adamw
+from diffusion2gan.training.student import Losses, MicroBatch, StudentTraining, adamw, only_shown
 
 LEVEL, NOISE, TIMESTEP, FRESH = range(4)  # mixed into the seed, one for each random draw
 
@@ -97,7 +98,8 @@ class ADDTraining(StudentTraining):
         logits = self.discriminator(both, torch.cat([text, text]))
         real_logits, fake_logits = [each[:count] for each in logits], [each[count:] for each in logits]
         r1 = self.settings.r1_gamma_features * feature_r1(real_logits, real)
-        return {"discriminator_loss": (1.0, hinge_loss(real_logits, fake_logits)), "r1": (1.0, r1)}
+        losses = {"discriminator_loss": (1.0, hinge_loss(real_logits, fake_logits)), "r1": (1.0, r1)}
+        return losses | only_shown(accuracy(real_logits, fake_logits))
 
     def generator_losses(self, batch: MicroBatch) -> Losses:
         """G's losses: λ c(t) d(x̂, x̂_φ), and -w Σ Dₖ (Sauer et al. 2023, Eq. 1, 2 and 4)."""

@@ -13,9 +13,9 @@ import torch
 from diffusion2gan.discriminators.unet import encode, readout, time_embedding
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
-from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss
+from diffusion2gan.losses.adversarial import accuracy, discriminator_loss, generator_loss
 from diffusion2gan.methods.dmd import DMDTraining
-from diffusion2gan.training.student import Losses, MicroBatch
+from diffusion2gan.training.student import Losses, MicroBatch, only_shown
 
 SCORED, HEAD_REAL, HEAD_FAKE = range(3, 6)  # mixed into the seed after DMD's numbers, one for each random draw
 
@@ -115,4 +115,5 @@ class DMD2Training(DMDTraining):
             (logits,) = self.fake(noisy, timesteps=timesteps, scored=True, **both)
             real, generated = logits.chunk(2)
             head_loss = discriminator_loss([real], [generated])
-        return losses | {"head_loss": (self.settings.lambda_head, head_loss)}
+        shown = only_shown(accuracy([real], [generated]))
+        return losses | {"head_loss": (self.settings.lambda_head, head_loss)} | shown

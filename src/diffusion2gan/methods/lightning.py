@@ -11,13 +11,13 @@ from diffusion2gan.discriminators.unet import EncoderDiscriminator
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
-from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss
+from diffusion2gan.losses.adversarial import accuracy, discriminator_loss, generator_loss
 from diffusion2gan.methods.denoising import ddim_step, random_levels, random_noise
 from diffusion2gan.methods.progressive import ProgressiveTraining
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import Fitting, LightningSettings
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training.student import Losses, MicroBatch, adamw
+from diffusion2gan.training.student import Losses, MicroBatch, adamw, only_shown
 
 LEVEL, NOISE, RENOISED, REAL, FAKE = range(5)  # mixed into the seed, one for each random draw
 RENOISED_TIMESTEPS = torch.tensor([10, 250, 500, 750])  # of clean latents before D sees them (Lin et al. 2024)
@@ -90,7 +90,8 @@ class LightningTraining(ProgressiveTraining):
         with self.precision():
             judged = (real, REAL), (generated, FAKE)
             logits = [self.score(self.discriminator, batch, given, *each, conditional) for each in judged]
-            return {"discriminator_loss": (1.0, discriminator_loss(*logits))}
+            losses = {"discriminator_loss": (1.0, discriminator_loss(*logits))}
+        return losses | only_shown(accuracy(*logits))
 
     def generator_losses(self, batch: MicroBatch, conditional: bool) -> Losses:
         """G's loss: -log D(x_t, x̂_s) (Lin et al. 2024)."""

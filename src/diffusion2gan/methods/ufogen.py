@@ -10,12 +10,12 @@ from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
-from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss
+from diffusion2gan.losses.adversarial import accuracy, discriminator_loss, generator_loss
 from diffusion2gan.methods.denoising import NoiseLevels, random_levels, random_noise
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import Fitting, UFOGenSettings
 from diffusion2gan.teacher import Teacher
-from diffusion2gan.training.student import Losses, MicroBatch, StudentTraining, adamw
+from diffusion2gan.training.student import Losses, MicroBatch, StudentTraining, adamw, only_shown
 
 LEVEL, NOISE, REAL, FAKE = range(4)  # mixed into the seed, one for each random draw
 
@@ -76,7 +76,8 @@ class UFOGenTraining(StudentTraining):
         real = self.renoised(batch, batch.x, given, REAL)
         with self.precision():
             logits = [self.score(self.discriminator, batch, each, given) for each in (real, generated)]
-            return {"discriminator_loss": (1.0, discriminator_loss(*logits))}
+            losses = {"discriminator_loss": (1.0, discriminator_loss(*logits))}
+        return losses | only_shown(accuracy(*logits))
 
     def generator_losses(self, batch: MicroBatch) -> Losses:
         """G's losses: λ d(x̂₀, x), and D's score of x̂ₛ (Xu et al. 2024, Sec. 4)."""

@@ -59,6 +59,7 @@ from diffusion2gan.settings import (
     ToySettings,
     UFOGenSettings,
     VGGSettings,
+    Watching,
 )
 from diffusion2gan.validation import SettingsModel
 
@@ -407,7 +408,7 @@ class AssetsEntry(Entry):
     vgg_pixel: optional(VGGSettings)
 
 
-class Configuration(Entry):
+class Configuration(Watching, Entry):
     """The whole configuration of a study at one scale."""
 
     scale: Name

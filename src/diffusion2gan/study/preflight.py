@@ -14,10 +14,14 @@ from diffusion2gan.study.study import Study
 def check(study: Study, folder: Path, jobs: Iterable[tuple[str, dict]], fetched: Iterable[str]) -> None:
     """Check what the planned `jobs`, rules with their wildcards, need. `fetched` are the files that a job can download.
 
-    Raises UserError if a benchmark or DreamSim's weights are missing, if a job exceeds the memory of a GPU, or if the
-    outputs of all jobs need more space than the disk of `folder` has.
+    Raises UserError if the tracker's package, a benchmark or DreamSim's weights are missing, if a job exceeds the
+    memory of a GPU, or if the outputs of all jobs need more space than the disk of `folder` has.
     """
     jobs = list(jobs)
+    if study.config.report_to != "none":
+        from diffusion2gan.training.watch import check_tracker  # here, because it imports trainings' libraries
+
+        check_tracker(study.config.report_to)
     for rule, wildcards in jobs:
         if rule == "make_benchmark":
             _check_benchmark(study, wildcards["benchmark"], fetched)

@@ -15,12 +15,12 @@ from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses import Loss
-from diffusion2gan.losses.adversarial import discriminator_loss, generator_loss, rejection_loss
+from diffusion2gan.losses.adversarial import accuracy, discriminator_loss, generator_loss, rejection_loss
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.settings import Fitting, GANSettings
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
-from diffusion2gan.training.student import MAX_NORM, Losses, MicroBatch, StudentTraining, adamw
+from diffusion2gan.training.student import Losses, MicroBatch, StudentTraining, adamw, clip_gradients
 
 
 @dataclass
@@ -115,7 +115,9 @@ class AdversarialTraining(StudentTraining):
                 loss = loss / len(batches)
                 loss.backward()
             numbers["discriminator_loss"] += loss.detach()
-        nn.utils.clip_grad_norm_(discriminator.parameters(), MAX_NORM)
+            right = accuracy(real_logits, fake_logits)
+            numbers.update({name: share / len(batches) for name, share in right.items()})
+        numbers["discriminator_gradient_norm"] = clip_gradients(discriminator)
         optimizer.step()
         return dict(numbers)
 

@@ -14,17 +14,18 @@ from diffusion2gan.losses import Loss, regression_loss
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.shards import shard_recipe
 from diffusion2gan.pixel.model import PixelTeacher
-from diffusion2gan.settings import DistillationSettings, Fitting, HeldOut, LPIPSSide
+from diffusion2gan.settings import DistillationSettings, Fitting, HeldOut, LPIPSSide, Watching
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
 from diffusion2gan.training.loop import Schedule, train
 from diffusion2gan.training.student import StudentTraining
+from diffusion2gan.training.watch import Row, Watch
 
 SHOWN = 10  # at most so many sample grids and measurements of the error before those at the end        # ours
 PASSES = 3  # over the pairs; a student that sees them more often may learn them by heart                # ours
 
 
-class Arguments(DistillationSettings, Fitting):
+class Arguments(DistillationSettings, Fitting, Watching):
     """The arguments of every stage: its settings, and the files that it reads and writes."""
 
     teacher: str = Field(description="pipeline of the teacher: a folder or a hub id")
@@ -47,7 +48,7 @@ class PairArguments(Arguments):
 
 # Settings not compared on resume: the loop compares its own; files and machines may change
 NOT_COMPARED = {"iterations", "warmup", "decay", "ema_decay", "seed"}
-NOT_COMPARED |= {"checkpoints", "out", "history", "metrics", "samples", *Fitting.model_fields}
+NOT_COMPARED |= {"checkpoints", "out", "history", "metrics", "samples", *Fitting.model_fields, *Watching.model_fields}
 
 
 def open_pairs(args: PairArguments) -> PairDataset:
@@ -81,20 +82,29 @@ def run(training: StudentTraining, args: Arguments) -> None:
     compared = {name: value for name, value in args.used().items() if name not in NOT_COMPARED}
     schedule = Schedule(args.iterations, args.warmup, args.decay)
 
+    watch = Watch(args.history, args.iterations, args.report_to, compared) if distributed.is_main() else None
+
     def show(step: int) -> dict[str, float]:
         if args.samples:
-            training.save_samples(args.samples / f"{step:06d}.png")
+            grid = args.samples / f"{step:06d}.png"
+            training.save_samples(grid)
+            if watch:
+                watch.show(grid, step)
         return training.errors()
+
+    def note(rows: list[Row]) -> None:
+        watch(rows, {"peak_memory_gib": _peak_memory(training.device)})
 
     every = -(-args.iterations // SHOWN)
     history = train(
         training, schedule, args.checkpoints, compared, args.seed, args.ema_decay, args.checkpoint_minutes,
-        show=show, show_every=every,
+        show=show, show_every=every, watch=note,
     )  # fmt: skip
     memory = max(distributed.gather([_peak_memory(training.device)]))
     if not distributed.is_main():
         return
 
+    watch.finish()
     training.modules["student"].save(args.out, args.teacher)
     history.to_csv(args.history, index=False)
     spent = replace(training.evaluations.times(args.iterations), pairs_forward=training.pairs.evaluations)

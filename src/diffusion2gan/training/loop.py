@@ -76,12 +76,14 @@ def train(
     log_every: int = 20,
     show: Callable[[int], dict[str, float]] | None = None,
     show_every: int = 0,
+    watch: Callable[[list[dict[str, float]]], None] | None = None,
 ) -> pd.DataFrame:
     """Train to the end, resuming from the newest checkpoint in `folder`. Returns the history.
 
     `settings` are compared on resume, together with the other arguments that the result depends on. The history has a
     row for every `log_every`-th step, for the last one, and for every step after which `show` returned numbers: `step`,
-    `seconds`, and the numbers that `step` and `show` returned.
+    `seconds`, the learning rates, and the numbers that `step` and `show` returned. The main process calls `watch` with
+    all rows whenever there is a new one.
     A checkpoint is saved when `checkpoint_minutes` have passed since the last one. With `ema_decay` > 0 the averaged
     module ends as the exponential moving average of its weights. `show` is called every `show_every` steps and at the
     end with the number of finished steps; during the call the module has its averaged weights. After sharded training
@@ -122,6 +124,7 @@ def train(
             if not all(math.isfinite(number) for number in numbers.values()):
                 kept = f"{saved.folder} stays as it was" if saved else "there is no checkpoint yet"
                 raise Diverged(f"diverged at step {step}, {numbers}: try a lower learning rate ({kept})")
+            rates = {f"{name}_learning_rate": each.param_groups[0]["lr"] for name, each in training.optimizers.items()}
             for scheduler in schedulers:
                 scheduler.step()
             if ema:
@@ -130,7 +133,9 @@ def train(
             if show and (last or (step + 1) % show_every == 0):
                 shown = _show_average(show, step + 1, averaged, ema)
             if step % log_every == 0 or last or shown:
-                history.append({"step": step, "seconds": time.monotonic() - start, **numbers, **shown})
+                history.append({"step": step, "seconds": time.monotonic() - start, **numbers, **rates, **shown})
+                if watch and distributed.is_main():
+                    watch(history)
             if stop or due:
                 saved = checkpoint.save(folder, step + 1, history, modules, optimizers, settings)
                 saved_at = time.monotonic()

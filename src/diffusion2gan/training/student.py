@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torchvision.utils import save_image
 
 from diffusion2gan.errors import UserError
@@ -110,7 +111,7 @@ class StudentTraining:
         """Make one step of the optimizer `name` on the weighted sum of the losses, averaged over the micro-batches.
 
         `network` is what `add` returned, and `losses_of` computes the losses of a micro-batch. Returns the mean of
-        each, and for the student that of the sum as `loss`.
+        each, for the student that of the sum as `loss`, and the norm of the gradient before it is clipped.
         """
         optimizer, means = self.optimizers[name], Counter()
 
@@ -125,7 +126,7 @@ class StudentTraining:
                 shown = {"loss": total} | shown
             means.update({each: loss.detach() / len(batches) for each, loss in shown.items()})
         if clip:
-            nn.utils.clip_grad_norm_(network.parameters(), MAX_NORM)
+            means[f"{name}_gradient_norm"] = clip_gradients(network)
         optimizer.step()
         return dict(means)
 
@@ -179,17 +180,22 @@ class StudentTraining:
     def errors(self) -> dict[str, float]:
         """G's error on the held-out pairs, and on as many pairs that it is trained on; {} if none are held out.
 
-        Every process computes both, because sharded networks communicate in each pass.
+        `variance` is that of G's latents on the held-out pairs. Every process computes all, because sharded networks
+        communicate in each pass.
         """
         held_out = self.pairs.held_out
         if not held_out:
             return {}
         own = range(min(len(held_out), len(self.pairs)))
-        return {"train_error": self.error(own), "held_out_error": self.error(held_out)}
+        (train_error, _), (held_out_error, variance) = self.error(own), self.error(held_out)
+        return {"train_error": train_error, "held_out_error": held_out_error, "variance": variance}
 
     @torch.no_grad()
-    def error(self, indices: Sequence[int]) -> float:
-        """Squared error of G(z, c) divided by the variance of the latents x of these pairs; their mean has error 1."""
+    def error(self, indices: Sequence[int]) -> tuple[float, float]:
+        """Squared error of G(z, c), and its variance, each divided by the variance of the latents x of these pairs.
+
+        The mean of the latents has an error of 1 and no variance.
+        """
         rows = self.parts[0].stop - self.parts[0].start  # no more than in a micro-batch of the training
         generated, targets = [], []
         for chosen in torch.tensor(indices).split(rows):
@@ -197,7 +203,8 @@ class StudentTraining:
             generated.append(self.generate(batch).double().cpu())
             targets.append(batch.x.double().cpu())
         x0, x1 = torch.cat(generated), torch.cat(targets)
-        return ((x0 - x1).square().sum() / (x1 - x1.mean(0)).square().sum()).item()
+        variance = (x1 - x1.mean(0)).square().sum()
+        return ((x0 - x1).square().sum() / variance).item(), ((x0 - x0.mean(0)).square().sum() / variance).item()
 
     @torch.no_grad()
     def save_samples(self, path: Path) -> None:
@@ -208,6 +215,17 @@ class StudentTraining:
         if distributed.is_main():
             with atomic(path) as temporary:
                 save_image(torch.cat(images), temporary, "png", nrow=count, normalize=True, value_range=(-1, 1))
+
+
+def only_shown(numbers: dict[str, torch.Tensor]) -> Losses:
+    """Numbers for the history that no network learns from."""
+    return {name: (0.0, number) for name, number in numbers.items()}
+
+
+def clip_gradients(network: nn.Module) -> torch.Tensor:
+    """Clip the gradients of a network to MAX_NORM; returns their norm before, a scalar, whole in every process."""
+    norm = nn.utils.clip_grad_norm_(network.parameters(), MAX_NORM)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def adamw(module: nn.Module, learning_rate: float) -> torch.optim.AdamW:

@@ -1,5 +1,7 @@
 """Train a regressed student further as a conditional GAN (Sec. 3.3, Table 2), or a GAN from scratch (Table 3)."""
 
+import diffusion2gan._torchvision  # noqa: F401 - before diffusers
+
 from pathlib import Path
 
 import torch
