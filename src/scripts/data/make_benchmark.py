@@ -1,7 +1,8 @@
 """Prepare a benchmark: its fixed prompts and its reference images.
 
-COCO's images are linked, and copied only where the disk has no links. A registered source replaces COCO at the small scales; `benchmark.json` then also
-holds the classes that the labels of its prompts refer to. A benchmark with `references` has no captions, like CIFAR-10.
+COCO's images are linked, and copied only where the disk has no links. A registered source replaces COCO at the small
+scales; `benchmark.json` then also holds the classes that the labels of its prompts refer to. A benchmark with
+`references` has no captions, like CIFAR-10.
 """
 
 import hashlib
