@@ -1,13 +1,28 @@
 """Files are written atomically, readable by all who share the disk, and checked against their MD5 and free space."""
 
+import errno
 import hashlib
+import os
+import platform
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic, check_disk, file_md5, file_sha256, files_below, write_json
+from diffusion2gan.io import (
+    atomic,
+    atomic_folder,
+    check_disk,
+    file_md5,
+    file_sha256,
+    files_below,
+    read_json,
+    read_table,
+    write_json,
+)
 
 
 def test_a_written_file_is_as_readable_as_any_other(tmp_path):
@@ -51,3 +66,68 @@ def test_files_in_a_linked_folder_are_found(tmp_path):
     (tmp_path / "teacher/model_index.json").touch()
     found = [str(path.relative_to(tmp_path)) for path in files_below(tmp_path / "teacher")]
     assert found == ["teacher/model_index.json", "teacher/vae/weights.safetensors"]
+
+
+def failing(number):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+def test_a_disk_without_permissions_or_fsync_keeps_the_file(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(Path, "chmod", failing(number))
+    monkeypatch.setattr(os, "fsync", failing(number))
+    write_json(tmp_path / "a.json", 1)
+    assert (tmp_path / "a.json").read_text() == "1\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EROFS, "Read-only file system"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_or_read_only_disk_is_one_line(tmp_path, error):
+    said = os.strerror(getattr(error, "errno", errno.ENOSPC))
+    with (
+        pytest.raises(UserError, match=rf"a.json cannot be written \({said}\): free"),
+        atomic(tmp_path / "a.json"),
+    ):
+        raise error
+    with pytest.raises(OSError, match="is a directory"), atomic(tmp_path / "a.json"):
+        raise IsADirectoryError(errno.EISDIR, "is a directory")
+
+
+def test_what_a_killed_process_of_this_number_left_is_not_mixed_in(tmp_path):
+    """In a container every first process has the number 1."""
+    for end in ("tmp", "old"):
+        left = tmp_path / f".student.{platform.node()}.{os.getpid()}.{end}"
+        left.mkdir()
+        (left / "stale").touch()
+    (tmp_path / "student").mkdir()
+    with atomic_folder(tmp_path / "student") as temporary:
+        temporary.mkdir()
+        (temporary / "new").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+    assert [path.name for path in (tmp_path / "student").iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\0" * 20, b"PAR1"])
+@pytest.mark.parametrize(("name", "read"), [("a.json", read_json), ("a.parquet", read_table), ("a.csv", read_table)])
+def test_a_file_that_is_cut_short_is_named(tmp_path, name, read, content):
+    (tmp_path / name).write_bytes(content)
+    if name == "a.csv" and content:
+        return  # any text is a table of one column
+    with pytest.raises(UserError, match=f"{name} cannot be read .*: delete it and run again") as raised:
+        read(tmp_path / name)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_of_others_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match="cannot be written to: point `work`"):
+        check_disk(tmp_path / "not" / "yet", 1, "this shard")

@@ -1,36 +1,104 @@
 """Files on disk: atomic writes, checksums, pickles read without executing them, free space."""
 
+import errno
 import hashlib
 import json
 import os
 import pickle
 import platform
+import re
 import shutil
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from safetensors import SafetensorError
+
 from diffusion2gan.errors import UserError
+
+# what a file system answers to an operation that it lacks: chmod on CIFS, flock on Lustre and NFS, fsync on FUSE
+LACKING = {errno.EPERM, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY}
+# what a disk answers to a user who can do something about it
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG}
+
+
+@contextmanager
+def where_supported():
+    """Leave out an operation that the file system lacks. Other errors are raised."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in LACKING:
+            raise
+
+
+def fsync(file: BinaryIO) -> None:
+    """Write a file to the disk now, if the disk can."""
+    with where_supported():
+        os.fsync(file.fileno())
+
+
+def disk_problem(error: BaseException) -> str | None:
+    """What a disk answered: full, read-only, not permitted, unreadable; None for any other error."""
+    if isinstance(error, SafetensorError) and (number := re.search(r"\(os error (\d+)\)", str(error))):
+        error = OSError(int(number[1]), os.strerror(int(number[1])))
+    if not isinstance(error, OSError) or error.errno not in DISK:
+        return None
+    return os.strerror(error.errno) + (f": {error.filename}" if error.filename else "")
 
 
 @contextmanager
 def atomic(path: Path):
     """Yield a temporary name in the folder of `path`; rename it to `path` on success, remove it on failure.
 
-    The file is fsynced first, and gets the permissions of any new file: safetensors makes its files readable by
-    their owner alone, but disks are shared.
+    The file is fsynced first, and gets the permissions of any new file where the disk has any: safetensors makes its
+    files readable by their owner alone, but disks are shared. Raises UserError if the disk is full or read-only.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")  # nodes share disks
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+            fsync(file)
+        with where_supported():
+            temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        if not (problem := disk_problem(error)):
+            raise
+        raise UserError(f"{path} cannot be written ({problem}): free some space, or choose another disk") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a read-only disk: the error above says so
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(path: Path, remedy: str = "delete it and run again to make it anew"):
+    """Name a file that is cut short or damaged: an error while it is read and parsed becomes a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} cannot be read ({reason}): {remedy}") from error
+
+
+def read_json(path: Path) -> dict:
+    """The content of a JSON file that this project wrote. Raises UserError if it cannot be read."""
+    with reading(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_table(path: Path, **options):
+    """A CSV, TSV or parquet file as a pandas frame. Raises UserError if it cannot be read."""
+    import pandas as pd  # here, because it is slow and planning does not need it
+
+    with reading(path):
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", **options)
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -49,13 +117,17 @@ def _umask() -> int:
 def atomic_folder(folder: Path):
     """Yield the name of a temporary folder; on success it replaces `folder`, on failure it is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary, previous = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    own = f".{folder.name}.{platform.node()}.{os.getpid()}"
+    temporary, previous = (folder.with_name(f"{own}.{end}") for end in ("tmp", "old"))
+    for left in (temporary, previous):  # by a killed process with this number: in containers, numbers start anew
+        if left.exists():
+            shutil.rmtree(left)
     try:
         yield temporary
         if folder.exists():
             os.replace(folder, previous)
         os.replace(temporary, folder)
-        shutil.rmtree(previous, ignore_errors=True)
+        shutil.rmtree(previous, ignore_errors=True)  # NFS keeps files that are open elsewhere
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -72,8 +144,10 @@ def write_json(path: Path, content: object, indent: int = 1) -> None:
 
 
 def check_disk(folder: Path, needed: int, what: str) -> None:
-    """Raise UserError unless the disk of `folder`, which need not exist yet, has `needed` free bytes."""
+    """Raise UserError unless `folder`, which need not exist yet, can be written to and its disk has `needed` bytes."""
     there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{there} cannot be written to: point `work` in config.yaml at a folder of yours")
     free = shutil.disk_usage(there).free
     if needed > free:
         raise UserError(

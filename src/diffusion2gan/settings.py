@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 
 from diffusion2gan.choices import PRESET, RESAMPLING, Preset, Resampling
-from diffusion2gan.validation import OnlyIf, SettingsModel
+from diffusion2gan.validation import Location, OnlyIf, SettingsModel
 
 
 def _not_one(pairs: int) -> int:
@@ -366,7 +366,7 @@ class SolvingSettings(SettingsModel):
 class SamplingSettings(SettingsModel):
     """Everything that an image depends on besides its caption and its noise."""
 
-    model: str = Field(description="a student, a teacher or a published pipeline: a folder or a hub id")
+    model: Location = Field(description="a student, a teacher or a published pipeline: a folder or a hub id")
     scheduler: Literal["student", Solver, PipelineScheduler] = Field(
         "student",
         description="student: the steps of a student; ddim, dpm-solver, heun: a solver of a teacher; "
@@ -379,7 +379,7 @@ class SamplingSettings(SettingsModel):
     prediction: Literal["own", "epsilon", "v_prediction", "sample"] = Field(
         "own", description="what a published U-Net predicts; own: as its scheduler says"
     )
-    unet: str = Field("", description="other weights for a published U-Net: a file, or REPOSITORY/FILE on the hub")
+    unet: Location = Field("", description="other weights for a published U-Net: a file, or REPOSITORY/FILE on the hub")
     resolution: NonNegativeInt = Field(0, description="side of a published pipeline's images in pixels; 0: its default")
 
 
@@ -399,7 +399,7 @@ class Resizing(SettingsModel):
 class CLIPSettings(SettingsModel):
     """The CLIP network of the CLIP score."""
 
-    clip: str = Field("ViT-g-14/laion2b_s12b_b42k", description="CLIP network: MODEL/WEIGHTS of open_clip")  # ours
+    clip: Location = Field("ViT-g-14/laion2b_s12b_b42k", description="CLIP network: MODEL/WEIGHTS of open_clip")  # ours
     clip_prefix: str = Field("", description="text put before every caption")  # ours
 
 
@@ -411,7 +411,7 @@ class FeatureSettings(CLIPSettings):
     second_features: Literal["clip", "dinov2"] = Field("dinov2", description="network for a second FID and KID")
     feature_side: Count = Field(224, description="side in pixels of the images that these networks see")
     # ours: the package's default
-    dreamsim: str = Field("ensemble", description="DreamSim's network, or a CLIP that replaces it")
+    dreamsim: Location = Field("ensemble", description="DreamSim's network, or a CLIP that replaces it")
     resamples: Several = Field(100, description="number of bootstrap resamples for the intervals")  # ours
 
 
@@ -441,4 +441,4 @@ class ToySceneSettings(ToySettings):
 class ToyEDMSettings(ToySceneSettings):
     """A diffusion model in pixels."""
 
-    images: str = Field(description="openmoji, or the archive of CIFAR-10")
+    images: Location = Field(description="openmoji, or the archive of CIFAR-10")

@@ -1,9 +1,11 @@
 """Settings that are checked when they are given: a mistake is a UserError of one line. Does not import torch."""
 
+import os
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from diffusion2gan.errors import UserError, nearest
 
@@ -47,6 +49,26 @@ class SettingsModel(BaseModel):
         }
 
 
+def located(path: str) -> str:
+    """A path, or the name of a model, with `~` and environment variables filled in.
+
+    Raises ValueError for a variable that is not set, for a user without a home, and for characters that Snakemake or
+    the shell would read as something else.
+    """
+    kind, colon, path = path.rpartition("local-dir:")
+    path = os.path.expandvars(path)
+    if unset := re.search(r"\$\{?(\w*)", path):
+        raise ValueError(f"the environment variable {unset[1]} is not set: set it, or write the path out")
+    if (path := os.path.expanduser(path)).startswith("~"):
+        raise ValueError("this home folder is not known: write the path out")
+    if wrong := re.search(r"[{}'\"\\\x00-\x1f]", path):
+        raise ValueError(f"a path may not contain {wrong[0]!r}: rename the folder, or make a link to it")
+    return f"{kind}{colon}{path}"
+
+
+Location = Annotated[str, AfterValidator(located)]
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """One line that says which setting is wrong, and what would be right."""
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a misspelt name is also missing
@@ -55,7 +77,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         return f"unknown setting '{name}', {nearest(name, model.model_fields)}"
     if first["type"] == "missing":
         return f"the setting '{name}' is missing"
-    if first["type"] == "value_error":
+    if first["type"] == "value_error" and not name:
         return str(first["ctx"]["error"])
     return f"{name} {wrong(first)}"
 

@@ -7,6 +7,7 @@ No `from __future__ import annotations` here: Snakemake reads the types of the s
 
 import asyncio
 import os
+import pickle
 import subprocess
 import time
 import uuid
@@ -21,15 +22,17 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
+from diffusion2gan.errors import nearest
+from snakemake_executor_plugin_submitit import contact
 from snakemake_executor_plugin_submitit.checks import check_cluster, check_parameters, unwritable
-from snakemake_executor_plugin_submitit.ledger import Ledger, work
-from snakemake_executor_plugin_submitit.params import CLUSTERS, parameters
+from snakemake_executor_plugin_submitit.ledger import Entry, Ledger, work
+from snakemake_executor_plugin_submitit.params import CLUSTERS, check_resources, parameters
 from snakemake_executor_plugin_submitit.payload import Command
 from snakemake_executor_plugin_submitit.states import GONE, State, ask, in_words
 
 LOOK_SECONDS = 2  # between checks of the jobs' result files; SLURM is asked far less often
 SAVING = 0.8  # share of signal_delay in which a job saves; the rest is for requeueing it
-CONTACTS = 6  # attempts to submit while SLURM's controller does not answer, 10 s apart
+GONE_LOOKS = 3  # a job that SLURM no longer knows may have a result that is on its way through the file system
 
 
 def _setting(default, text: str):
@@ -80,12 +83,20 @@ class Executor(RemoteExecutor):
         self.missed: dict[str, int] = defaultdict(int)
         self.next_poll = 0.0
         self.next_seconds_between_status_checks = min(LOOK_SECONDS, settings.poll_seconds)
+        given = self.workflow.resource_settings
+        for rule in [*given.overwrite_resources, *given.overwrite_threads]:
+            if not self.workflow.is_rule(rule):
+                rules = [each.name for each in self.workflow.rules]
+                self.logger.warning(f"warning: set-resources or set-threads: no rule '{rule}', {nearest(rule, rules)}")
+        planned = [job for job in self.dag.needrun_jobs() if not job.is_local]
+        for job in planned:
+            check_resources(job.name, dict(job.resources), self.workflow.global_resources)
         if self.cluster == "slurm":
             # this process may itself run in a SLURM job, whose variables must not reach its own jobs
             for name in [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]:
                 del os.environ[name]
             check_cluster(self.folder)
-            for chosen in _distinct(self._parameters(job) for job in self.dag.needrun_jobs() if _known(job)):
+            for chosen in _distinct(self._parameters(job) for job in planned if _known(job)):
                 check_parameters(chosen, self.folder)
         else:
             # a local job's id is its process id, which an earlier job may have had
@@ -100,13 +111,17 @@ class Executor(RemoteExecutor):
             self.run_job_pre(job)
         alike = defaultdict(list)
         for job in self._find_again(jobs) if self.cluster == "slurm" else jobs:
-            alike[job.name, repr(self._parameters(job))].append(job)
+            try:
+                alike[job.name, repr(self._parameters(job))].append(job)
+            except ApiError as error:  # of resources that were not known before the job's inputs existed
+                self._fail(SubmittedJobInfo(job), f"{error}. ", [])
         width = self.settings.array_width if self.cluster == "slurm" else 1
         for same in alike.values():
             for start in range(0, len(same), width):
                 self._submit(same[start : start + width])
 
     def _parameters(self, job: JobExecutorInterface) -> dict:
+        check_resources(job.name, dict(job.resources), self.workflow.global_resources)
         return parameters(job.name, dict(job.resources), job.threads, self.cluster, self.settings.signal_delay)
 
     def _submit(self, jobs: list[JobExecutorInterface]) -> None:
@@ -117,32 +132,38 @@ class Executor(RemoteExecutor):
         grace = int(SAVING * self.settings.signal_delay)
         try:
             executor = AutoExecutor(self.folder / jobs[0].name, cluster=self.cluster, slurm_max_num_timeout=requeues)
-            executor.update_parameters(**self._parameters(jobs[0]), slurm_array_parallelism=len(jobs))
+            chosen, mark = self._parameters(jobs[0]), uuid.uuid4().hex[:12]
+            if self.cluster == "slurm":
+                chosen["slurm_comment"] = f"{chosen.get('slurm_comment', '')} {mark}".strip()
+            executor.update_parameters(**chosen, slurm_array_parallelism=len(jobs))
             commands = [Command(self.format_job_exec(job), requeues > 0, grace) for job in jobs]
-            submitted = self._contact(executor, commands)
+            submitted = self._contact(executor, commands, mark)
         except (RuntimeError, OSError, ValueError, subprocess.CalledProcessError) as error:
-            said = " ".join(str(error).split()) or repr(error)
             for job in jobs:
-                self._fail(SubmittedJobInfo(job), f"submitit cannot submit {job.name} to {self.cluster}: {said}. ", [])
+                why = f"submitit cannot submit {job.name} to {self.cluster}: {_said(error)}. "
+                self._fail(SubmittedJobInfo(job), why, [])
             return
         for job, made in zip(jobs, submitted, strict=True):
             if self.cluster == "slurm":
                 self._record(job, made.job_id)
             self._watch(job, made)
 
-    def _contact(self, executor, commands: list[Command]) -> list:
-        """Submit; while SLURM's controller does not answer, wait and try again."""
-        for left in reversed(range(CONTACTS)):
+    def _contact(self, executor, commands: list[Command], mark: str) -> list:
+        """Submit; while SLURM is busy, wait and try again.
+
+        SLURM may have taken the jobs although sbatch failed. They carry the `mark` and wait a minute for their files.
+        Found again, they get these files; otherwise they end without having done anything, so none runs twice.
+        """
+        for wait in (*contact.WAITS, None):
             try:
-                if len(commands) == 1:
-                    return [executor.submit(commands[0])]
-                with executor.batch():
-                    return [executor.submit(command) for command in commands]
+                return executor.submit_array(commands)
             except RuntimeError as error:
-                if not left or "Unable to contact slurm controller" not in str(error):
+                if wait is None or not contact.temporary(str(error)):
                     raise
-                self.logger.warning("SLURM's controller does not answer; trying to submit again in 10 s")
-                time.sleep(10)
+                self.logger.warning(f"{_said(error)}: SLURM is busy, trying to submit again")
+            if number := contact.find(mark):
+                return contact.adopt(executor, number, commands)
+            time.sleep(wait)
 
     def _record(self, job: JobExecutorInterface, job_id: str) -> None:
         try:
@@ -159,7 +180,7 @@ class Executor(RemoteExecutor):
         """Watch jobs of an earlier process that still run or have succeeded; return the jobs still to submit."""
         from submitit import SlurmJob
 
-        entries = {job: entry for job in jobs if (entry := self.ledger.read(job))}
+        entries = {job: entry for job in jobs if (entry := self._recorded(job))}
         states = ask(entry.job_id for entry in entries.values()) if entries else {}
         new = [job for job in jobs if job not in entries]
         for job, entry in entries.items():
@@ -170,11 +191,25 @@ class Executor(RemoteExecutor):
                 self._watch(job, submitted)
                 continue
             if running:
+                if why := contact.cancel([entry.job_id]):
+                    why = f"job {entry.job_id} of an earlier start has other settings and cannot be cancelled: {why}. "
+                    self._fail(SubmittedJobInfo(job), why, [])
+                    continue
                 self.logger.info(f"{job.name}: cancelled job {entry.job_id} of an earlier start: its settings differ")
-                subprocess.run(["scancel", "--", entry.job_id], capture_output=True)
             self.ledger.remove(job)
             new.append(job)
         return new
+
+    def _recorded(self, job: JobExecutorInterface) -> Entry | None:
+        """The job of an earlier process; None, with a warning, if its record is damaged."""
+        try:
+            return self.ledger.read(job)
+        except (OSError, ValueError, TypeError) as error:
+            self.logger.warning(
+                f"{job.name}: the record of an earlier start cannot be read ({_said(error)}): "
+                "if `squeue --me` shows a job of that start, cancel it"
+            )
+            return None
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Report jobs that have ended; yield those that still run."""
@@ -201,8 +236,8 @@ class Executor(RemoteExecutor):
                 self._succeed(info)
             elif info.external_jobid not in states or state.alive:
                 yield info  # also a job that recorded an error and was requeued by SLURM
-            elif self.missed[info.external_jobid] == 1 and result is None:
-                yield info  # its result may still be on its way through the file system
+            elif 0 < self.missed[info.external_jobid] < GONE_LOOKS and result is None:
+                yield info
             else:
                 self._report_failure(info, state)
 
@@ -213,10 +248,10 @@ class Executor(RemoteExecutor):
     def _report_failure(self, info: SubmittedJobInfo, state: State) -> None:
         """Report why a job failed and where its logs are."""
         paths = info.aux["submitted"].paths
-        if state.name == GONE and paths.result_pickle.exists():
+        if state.name == GONE and os.path.exists(paths.result_pickle):
             state = State("FAILED")
         message = f"Job {info.external_jobid} {in_words(state, dict(info.job.resources))}. "
-        logs = [path for path in (paths.stdout, paths.stderr) if path.exists()]
+        logs = [path for path in (paths.stdout, paths.stderr) if os.path.exists(path)]
         if not logs and self.cluster == "slurm":
             message += f"It left nothing in {paths.folder}: is that folder shared between the nodes? "
         if why := unwritable(paths.folder):
@@ -232,14 +267,18 @@ class Executor(RemoteExecutor):
     def _forget(self, info: SubmittedJobInfo) -> None:
         self.watched.pop(info.external_jobid, None)
         self.missed.pop(info.external_jobid, None)
-        self.ledger.remove(info.job)
+        try:
+            self.ledger.remove(info.job)
+        except OSError as error:
+            self.logger.warning(f"the record of job {info.external_jobid} is still there ({error}): delete it")
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
         """Cancel all running jobs with one `scancel` when the workflow is interrupted."""
         # `active_jobs` is empty while a status check is in progress
         infos = list(self.watched.values())
-        if self.cluster == "slurm" and infos:
-            subprocess.run(["scancel", "--", *self.watched], capture_output=True)
+        if self.cluster == "slurm" and infos and (why := contact.cancel(list(self.watched))):
+            self.logger.error(f"the jobs still run ({why}): cancel them with scancel {' '.join(self.watched)}")
+            return  # their records stay, so that the next start finds them
         for info in infos:
             if self.cluster == "local":
                 info.aux["submitted"].cancel(check=False)
@@ -251,23 +290,30 @@ def _distinct(several) -> list[dict]:
 
 
 def _known(job: JobExecutorInterface) -> bool:
-    """Whether a job goes to the cluster and its resources are known before its inputs exist."""
-    asked = {name: str(value) for name, value in dict(job.resources).items() if name != "tmpdir"}
-    return not job.is_local and "<TBD>" not in asked.values()
+    """Whether a job's resources are known before its inputs exist."""
+    return "<TBD>" not in [str(value) for name, value in dict(job.resources).items() if name != "tmpdir"]
 
 
 def _made(job: JobExecutorInterface) -> bool:
-    return all(Path(path).exists() for path in job.output)
+    return all(os.path.exists(path) for path in job.output)
 
 
 def _result(submitted) -> str | None:
-    """The result that a job has recorded: "success", "error", or None if there is none yet."""
+    """The result that a job has recorded: "success", "error", or None if there is none yet, or none that is readable.
+
+    A file on a shared disk may be stale, or not whole: the next look decides.
+    """
     from submitit.core.utils import pickle_load
 
     try:
         return pickle_load(submitted.paths.result_pickle)[0]
-    except (FileNotFoundError, EOFError):
+    except (OSError, EOFError, pickle.UnpicklingError):
         return None
+
+
+def _said(error: Exception) -> str:
+    """An error's message in one line."""
+    return " ".join(str(error).split()) or repr(error)
 
 
 def _local_state(submitted) -> State:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from snakemake_interface_common.exceptions import ApiError  # shown as one line, without a traceback
 
+from snakemake_executor_plugin_submitit.contact import patiently, temporary
+
 ROUTINE = ("busy", "drained", "down", "reserved", "held")  # SLURM may run such a job later
 
 
@@ -18,7 +20,7 @@ def check_cluster(folder: Path) -> None:
             raise ApiError(
                 f"no {program} on the PATH: start on a login node of the cluster, or with --submitit-cluster local"
             )
-    ran = subprocess.run(["sinfo", "-h", "-o", "%R"], capture_output=True, text=True)
+    ran = patiently(["sinfo", "-h", "-o", "%R"])
     if ran.returncode:
         raise ApiError(f"SLURM does not answer: {_line(ran.stderr)}")
     if why := unwritable(folder):
@@ -45,8 +47,10 @@ def check_parameters(parameters: dict, folder: Path) -> None:
     with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".sh") as script:
         script.write(executor._executor._make_submission_file_text("true", "trial"))
         script.flush()
-        ran = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)
+        ran = patiently(["sbatch", "--test-only", script.name])
     said = _line(ran.stderr)
+    if ran.returncode and temporary(ran.stderr):
+        raise ApiError(f"SLURM does not answer: {said}")
     if ran.returncode and not any(word in said.lower() for word in ROUTINE):
         asked = " ".join(f"{name}={value}" for name, value in _asked(parameters).items())
         raise ApiError(f"SLURM will not run {parameters['name']} with {asked}: {said}{_most_gpus(parameters)}")

@@ -3,10 +3,14 @@
 import hashlib
 import json
 import os
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+
+READS = 3  # attempts to read a file of a shared disk, a second apart
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,24 @@ class Ledger:
     def write(self, job: JobExecutorInterface, job_id: str, folder: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self._file(job).with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(asdict(Entry(job_id, str(folder), work(job)))))
+        with open(partial, "w") as file:
+            file.write(json.dumps(asdict(Entry(job_id, str(folder), work(job)))))
+            file.flush()
+            with suppress(OSError):  # of a disk without fsync
+                os.fsync(file.fileno())
         partial.replace(self._file(job))
 
     def read(self, job: JobExecutorInterface) -> Entry | None:
-        try:
-            return Entry(**json.loads(self._file(job).read_text()))
-        except FileNotFoundError:
-            return None
+        """The entry of a job, if any. Raises OSError, ValueError or TypeError if it cannot be read."""
+        for left in reversed(range(READS)):
+            try:
+                return Entry(**json.loads(self._file(job).read_text()))
+            except FileNotFoundError:
+                return None
+            except OSError:  # a stale file of a shared disk
+                if not left:
+                    raise
+                time.sleep(1)
 
     def remove(self, job: JobExecutorInterface) -> None:
         self._file(job).unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """COCO's official layout, in miniature: 40 images, five captions each."""
 
+import errno
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -55,6 +57,16 @@ def test_a_benchmark_is_linked_not_copied(val2014, tmp_path):
     assert said["annotations_sha256"] == file_sha256(tmp_path / "coco/annotations/captions_val2014.json")
     make_benchmark.main(make_benchmark.Arguments(str(val2014), 20, 256, out))  # again, over what is there
     assert len(image_paths(out / "images")) == 40
+
+
+def test_a_disk_without_links_has_copies(val2014, tmp_path, monkeypatch):
+    def lacking(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", lacking)
+    make_benchmark.main(make_benchmark.Arguments(str(val2014), 30, 256, tmp_path / "benchmark"))
+    files = image_paths(tmp_path / "benchmark/images")
+    assert len(files) == 40 and all(file.read_bytes() == (val2014 / file.name).read_bytes() for file in files)
 
 
 def test_val2017_is_read_too(tmp_path):

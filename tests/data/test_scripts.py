@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -48,7 +51,8 @@ def test_the_shards_are_the_latents_of_the_images_in_turn(small_teacher_folder, 
     torch.testing.assert_close(latents.float(), sampled, rtol=2e-3, atol=2e-3)
 
 
-def test_a_file_is_fetched_if_its_md5_is_right(tmp_path):
+def test_a_file_is_fetched_if_its_md5_is_right(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     source, out = tmp_path / "source", tmp_path / "new" / "file"
     source.write_bytes(b"what was published")
     fetch.main(fetch.Arguments(source.as_uri(), out))
@@ -64,17 +68,81 @@ def test_a_file_is_fetched_if_its_md5_is_right(tmp_path):
         fetch.main(fetch.Arguments((tmp_path / "missing").as_uri(), out))
 
 
-def test_a_download_gives_up_after_a_minute_of_silence(tmp_path, monkeypatch):
+def test_a_download_gives_up_after_minutes_of_silence(tmp_path, monkeypatch):
     waits = []
 
-    def urlopen(url, timeout=None):
+    def urlopen(request, timeout=None):
         waits.append(timeout)
         raise OSError("silence")
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    monkeypatch.setattr("time.sleep", waits.append)
     with pytest.raises(UserError, match="silence"):
         fetch.main(fetch.Arguments("https://example.org/file", tmp_path / "file"))
-    assert waits == [60]
+    assert waits == [60, 1, 60, 2, 60, 4, 60, 8, 60]
+
+
+@pytest.fixture
+def site(monkeypatch):
+    """A server of CONTENT whose connections break after `bytes_each`; `asked` are the ranges that it was asked for."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            served.asked.append(wanted := self.headers.get("Range"))
+            content = served.content
+            start = int(wanted[6:-1]) if wanted and served.resumes and self.headers["If-Range"] == '"1"' else 0
+            self.send_response(206 if start else served.status)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.send_header("ETag", '"1"')
+            self.end_headers()
+            self.wfile.write(content[start:][: served.bytes_each])
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served = SimpleNamespace(
+        asked=[],
+        content=CONTENT,
+        resumes=True,
+        bytes_each=400,
+        status=200,
+        url=f"http://127.0.0.1:{server.server_port}/f",
+    )
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+    yield served
+    server.shutdown()
+    server.server_close()
+
+
+CONTENT = bytes(range(250)) * 4
+
+
+def test_a_connection_that_breaks_is_resumed(site, tmp_path):
+    fetch.main(fetch.Arguments(site.url, tmp_path / "file", hashlib.md5(CONTENT).hexdigest()))
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert site.asked == [None, "bytes=400-", "bytes=800-"]
+
+
+def test_a_file_that_is_cut_short_is_not_kept(site, tmp_path):
+    site.resumes = False
+    with pytest.raises(UserError, match="the connection broke after 400 of 1000 bytes.*: fetch it elsewhere as"):
+        fetch.main(fetch.Arguments(site.url, tmp_path / "file"))
+    assert len(site.asked) == 5 and not list(tmp_path.iterdir())
+    site.bytes_each, site.status = 1000, 404
+    with pytest.raises(UserError, match="HTTP Error 404"):
+        fetch.main(fetch.Arguments(site.url, tmp_path / "file"))
+    assert len(site.asked) == 6
+
+
+def test_a_web_page_in_place_of_a_file_is_refused(site, tmp_path):
+    site.content = b"\n<!DOCTYPE HTML><html>Log in</html>"
+    with pytest.raises(UserError, match="came as a web page, as from a proxy that wants a login: fetch it elsewhere"):
+        fetch.main(fetch.Arguments(site.url, tmp_path / "file"))
+    with pytest.raises(UserError, match="unknown url type"):
+        fetch.main(fetch.Arguments("nowhere", tmp_path / "file"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_published_metric_is_adopted_for_its_own_space(tmp_path):

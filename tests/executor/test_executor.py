@@ -1,12 +1,15 @@
 """The executor's decisions at each status check, without SLURM: what it reports, finds again and cancels."""
 
 import asyncio
+import errno
+import subprocess
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import submitit
 from submitit import SlurmJob
 from submitit.core.utils import cloudpickle_dump
 
@@ -39,15 +42,23 @@ def executor(tmp_path, monkeypatch):
     made = object.__new__(Executor)
     made.cluster, made.folder, made.settings = "slurm", tmp_path / "folder", ExecutorSettings()
     made.ledger, made.watched, made.missed, made.next_poll = Ledger(tmp_path / "ledger"), {}, defaultdict(int), 0.0
-    made.says, made.reported, made.called, made.submitted = {}, [], [], []
-    made.logger = SimpleNamespace(**dict.fromkeys(("info", "warning", "error"), lambda text: None))
+    made.says, made.reported, made.called, made.submitted, made.refuses, made.waited = {}, [], [], [], "", []
+    made.logged = []
+    made.logger = SimpleNamespace(**dict.fromkeys(("info", "warning", "error"), made.logged.append))
     made.run_job_pre = lambda job: None
     made.report_job_submission = lambda info: made.reported.append(("submitted", info.external_jobid))
     made.report_job_success = lambda info: made.reported.append(("success", info.external_jobid))
     made.report_job_error = lambda info, msg, aux_logs: made.reported.append(("error", msg))
     made.format_job_exec = lambda job: "true"
+    made.workflow = SimpleNamespace(global_resources={})
     monkeypatch.setattr(plugin, "ask", lambda jobs: {job: made.says[job] for job in jobs if job in made.says})
-    monkeypatch.setattr(plugin.subprocess, "run", lambda command, **_: made.called.append(command))
+
+    def run(command, **_):
+        made.called.append(command)
+        return subprocess.CompletedProcess(command, bool(made.refuses), "", made.refuses)
+
+    monkeypatch.setattr(plugin.subprocess, "run", run)
+    monkeypatch.setattr(plugin.time, "sleep", lambda seconds: made.waited.append(seconds))
     return made
 
 
@@ -92,7 +103,7 @@ def test_a_job_fails_only_when_slurm_answers_and_no_longer_knows_it(executor):
     submit(executor, Job("score", ["a"]), "1")
     assert look(executor) == ["1"]
     executor.says = {"1": State(GONE)}
-    assert look(executor) == ["1"], "its result may be on its way"
+    assert look(executor) == look(executor) == ["1"], "its result may be on its way"
     assert look(executor) == [] and "no longer known" in executor.reported[-1][1]
 
 
@@ -151,3 +162,57 @@ def test_one_scancel_cancels_all_jobs(executor):
     executor.cancel_jobs([])
     assert executor.called == [["scancel", "--", "0", "1", "2"]]
     assert not list(executor.ledger.folder.iterdir())
+
+
+def test_a_result_that_is_stale_or_not_whole_is_read_again(executor, monkeypatch):
+    submitted = submit(executor, Job("score", ["a"]), "1")
+    ends(submitted, "success")
+    whole = submitted.paths.result_pickle.read_bytes()
+    executor.says = {"1": State(GONE)}
+    submitted.paths.result_pickle.write_bytes(whole[:-3])
+    assert look(executor) == ["1"]
+    submitted.paths.result_pickle.write_bytes(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(submitit.core.utils, "pickle_load", lambda path: stale())
+        assert look(executor) == ["1"]
+    assert look(executor) == [] and executor.reported[-1] == ("success", "1")
+
+
+def stale(*_, **__):
+    raise OSError(errno.ESTALE, "Stale file handle")
+
+
+def test_a_record_that_a_crash_left_empty_does_not_stop_a_restart(executor, monkeypatch):
+    job = Job("score", ["a"])
+    executor._record(job, "1")
+    (file,) = executor.ledger.folder.iterdir()
+    file.write_text("")
+    assert executor._find_again([job]) == [job]
+    assert "score: the record of an earlier start cannot be read" in executor.logged[-1]
+    monkeypatch.setattr(Path, "read_text", stale)
+    assert executor._find_again([job]) == [job] and executor.waited == [1, 1]
+    submit(executor, job, "2")
+    monkeypatch.setattr(Path, "unlink", stale)
+    ends(executor.watched["2"].aux["submitted"], "success")
+    assert look(executor) == [] and executor.reported[-1] == ("success", "2")
+    assert "the record of job 2 is still there" in executor.logged[-1]
+
+
+def test_jobs_that_cannot_be_cancelled_now_are_found_by_the_next_start(executor):
+    job = Job("score", ["a"])
+    submit(executor, job, "1")
+    executor.refuses = "scancel: error: Kill job error on job id 1: Socket timed out on send/recv operation\n"
+    executor.cancel_jobs([])
+    assert len(executor.called) == 4 and executor.logged[-1].endswith("cancel them with scancel 1")
+    assert executor.ledger.read(job).job_id == "1"
+    executor.says, job.shellcmd = {"1": State("RUNNING")}, "make it otherwise"
+    assert executor._find_again([job]) == [], "no two jobs write the same file"
+    assert "job 1 of an earlier start has other settings and cannot be cancelled" in executor.reported[-1][1]
+
+
+def test_a_resource_that_turns_out_wrong_fails_its_job_alone(executor):
+    executor._submit = lambda jobs: executor.submitted.extend(jobs)
+    wrong, right = Job("score", ["a"], resources={"mem_mb": "8G"}), Job("score", ["b"])
+    executor.run_jobs([wrong, right])
+    assert executor.submitted == [right]
+    assert executor.reported[-1][1].startswith("score: resource mem_mb is '8G', it must be a whole number")

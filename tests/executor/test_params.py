@@ -5,7 +5,7 @@ from snakemake_interface_common.exceptions import ApiError
 from submitit import AutoExecutor
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from snakemake_executor_plugin_submitit.params import parameters
+from snakemake_executor_plugin_submitit.params import ELSEWHERE, check_resources, parameters
 
 TRAINING = {
     "nodes": 8,
@@ -70,14 +70,49 @@ def test_a_job_that_cannot_resume_is_not_queued_again():
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
-        ({"slurm_reservation": "mine"}, "score: resource slurm_reservation is not known.*--reservation=mine"),
         ({"requeues": 3, "runtime": 2}, "score: runtime=2 minutes leaves no time before the warning, 120 s ahead"),
         ({"slurm_extra": "-x node1"}, "score: slurm_extra takes options.*not '-x'"),
+        ({"slurm_extra": "--comment='mine"}, 'score: slurm_extra is "--comment=\'mine": no closing quotation'),
+        ({"slurm_extra": "--ntasks=4"}, "score: slurm_extra takes no --ntasks, which this executor sets"),
     ],
 )
-def test_an_unknown_resource_is_a_one_line_error(resources, message):
+def test_a_resource_that_does_not_fit_is_a_one_line_error(resources, message):
     with pytest.raises(ApiError, match=message):
         parameters("score", resources, 1, "slurm")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("gpu", 1, "is not known: write gpus, the GPUs of each node"),
+        ("gres", "gpu:a100:2", "is not known: write gpus, the GPUs of each node"),
+        ("constraint", "a100", "is not known: write slurm_constraint"),
+        ("tasks", 4, "is not known: leave it out, launch.py starts the processes"),
+        ("cpus_per_task", 8, "is not known: write --set-threads RULE=NUMBER"),
+        ("mem_mb_per_cpu", 4000, "is not known: write mem_mb, of each node"),
+        ("qos", "high", "is not known: write slurm_qos"),
+        ("walltime", 60, "is not known: write runtime, in minutes"),
+        ("slurm_partiton", "gpu", "is not known: did you mean 'slurm_partition'?"),
+        ("requeue", 1, "is not known: did you mean 'requeues'?"),
+        ("slurm_reservation", "mine", "is not known: write slurm_extra='--reservation=mine'"),
+        ("licenses", 1, "is not known: use one of nodes, gpus, .*, or limit it with --resources licenses=NUMBER"),
+        ("gpus", "2 GPUs", "is '2 GPUs', it must be a whole number of at least 0"),
+        ("gpus", True, "is True, it must be a whole number"),
+        ("mem_mb", "8G", "is '8G', it must be a whole number"),
+        ("nodes", 0, "is 0, it must be a whole number of at least 1"),
+        ("runtime", -5, "is -5, it must be a whole number of at least 1"),
+    ],
+)
+def test_a_resource_is_known_or_refused(key, value, hint):
+    with pytest.raises(ApiError, match=f"^score: resource {key} {hint}") as raised:
+        check_resources("score", {key: value})
+    assert "\n" not in str(raised.value)
+
+
+def test_what_this_executor_and_snakemake_set_is_not_refused():
+    snakemakes = {"_cores": 1, "_nodes": 1, "mem": "8 GB", "disk_mb": 1, "fitting": "--shard true"}
+    check_resources("train_gan", TRAINING | snakemakes | {"mem_mb": "<TBD>", "licenses": 1}, {"licenses": 4})
+    assert not ELSEWHERE.keys() & TRAINING.keys()
 
 
 def test_submitit_accepts_the_parameters(tmp_path):

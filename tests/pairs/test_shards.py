@@ -1,5 +1,7 @@
 """Pairs are read back as they were made, however they are sharded, and a damaged shard is named."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -245,11 +247,32 @@ def test_finished_batches_survive_and_nothing_else_does(tmp_path):
     assert beside.read_bytes() == content
     zeroed = content[:second] + bytes(len(content) - second)  # as a crash of the machine may leave it
     assert kept(zeroed) == 2 and kept(content) == 3 and kept(content, {"seed": 2}) == 0
+    size = 32 + 4 * BYTES  # of the first batch, written twice
+    assert kept(content[: 32 + size] + content[32 : 32 + size]) == 1, "as two processes without a lock may leave it"
     with unfinished(path, {"seed": 1}, sizes, SHAPE):
         second = unfinished(path, {"seed": 1}, sizes, SHAPE)
         with pytest.raises(UserError, match="another process is making"):
             second.__enter__()
     assert not beside.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_makes_pairs_and_says_so(tmp_path, monkeypatch, capsys, number):
+    def lacking(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", lacking)
+    path, other = tmp_path / "shard-00000.safetensors", tmp_path / ".shard-00000.safetensors.other.1.tmp"
+    other.touch()
+    with unfinished(path, {}, [2], SHAPE) as work:
+        with unfinished(path, {}, [2], SHAPE) as second:  # in another process
+            second.append(torch.ones(2, *SHAPE))
+        work.append(torch.ones(2, *SHAPE))
+    assert capsys.readouterr().err.count("has no locks") == 2
+    assert list(tmp_path.iterdir()) == [other], "which that process may be writing"
+    monkeypatch.setattr(fcntl, "flock", lambda *_: exec("raise OSError(errno.EIO, 'broken')"))
+    with pytest.raises(OSError, match="broken"), unfinished(path, {}, [2], SHAPE):
+        pass
 
 
 def test_bad_lists_of_prompts_are_one_line_errors(tmp_path):

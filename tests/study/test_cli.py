@@ -1,5 +1,6 @@
 """A command line is checked against the settings of its script, and a mistake is one line."""
 
+import errno
 import shlex
 import subprocess
 import sys
@@ -79,6 +80,8 @@ class Fails(SettingsModel):
 def main(args: Fails):
     if args.how == "badly":
         raise UserError("it went badly")
+    if args.how == "on a full disk":
+        raise OSError(errno.ENOSPC, "No space left on device", "a.png")
     raise KeyboardInterrupt
 
 
@@ -86,6 +89,11 @@ def main(args: Fails):
     ("words", "status", "said"),
     [
         (["--how", "badly"], "error: it went badly", ""),  # SystemExit prints a text, and its status is 1
+        (
+            ["--how", "on a full disk"],
+            "error: No space left on device: a.png: free some space, or see to the disk, and run again",
+            "",
+        ),
         (["--hwo", "badly"], 2, "error: unknown option --hwo, did you mean '--how'?\n"),
         ([], 130, ""),
     ],

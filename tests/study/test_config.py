@@ -71,6 +71,39 @@ def test_a_wrong_value_says_what_would_be_right(changes, said):
     assert said in complaint(changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"work": "$SCRATCHH/work"}, "work is '$SCRATCHH/work': the environment variable SCRATCHH is not set: set it"),
+        ({"work": "my work"}, "work is 'my work': this path may not contain ' ': choose another, or make a link"),
+        ({"work": "~nobody-of-this-name/work"}, "this home folder is not known: write the path out"),
+        ({"work": "{scale}"}, "a path may not contain '{'"),
+        ({"teachers": {"sd15": {"path": "/my models/sd15"}}}, "teachers.sd15.path is '/my models/sd15': this path may"),
+        ({"latentlpips": {"weights": {"pixel": "a;b.pth"}}}, "weights.pixel is 'a;b.pth': this path may not contain"),
+        ({"latentlpips": {"images": "$NOWHERE"}}, "images is '$NOWHERE': the environment variable NOWHERE is not set"),
+        ({"models": {"pixart-alpha": {"pipeline": "'quoted'"}}}, "pipeline is \"'quoted'\": a path may not contain"),
+        ({"evaluation": {"clip": "local-dir:${NOWHERE}/clip"}}, "the environment variable NOWHERE is not set"),
+    ],
+)
+def test_a_path_that_would_become_another_one_is_refused(changes, said):
+    assert said in complaint(changes)
+
+
+def test_homes_and_variables_are_filled_in(monkeypatch):
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    monkeypatch.setenv("HOME", "/home/me")
+    paths = {"images": "~/image net", "weights": {"pixel": "./vgg.pth"}}
+    changes = {"work": "$SCRATCH/work/", "latentlpips": paths, "evaluation": {"clip": "local-dir:~/clip"}}
+    made = load(configured(changes), ROOT)
+    assert (made.work, made.latentlpips.images) == ("/scratch/me/work", "/home/me/image net")
+    assert (made.latentlpips.weights["pixel"], made.evaluation.clip) == ("vgg.pth", "local-dir:/home/me/clip")
+
+
+def test_names_that_are_one_file_on_some_disks_are_refused():
+    message = complaint({"runs": {"Regression-MSE": {"loss": "mse"}}})
+    assert message == "config.yaml: runs: regression-mse and Regression-MSE are the same file on some disks: rename one"
+
+
 def test_a_new_dataset_without_a_size_names_both_files():
     message = complaint({"datasets": {"sd-cfg-5": {"teacher": "sd15", "guidance": 5, "prompts": "unconditional"}}})
     assert message == "config.yaml or scales/toy.yaml: datasets.sd-cfg-5 lacks 'pairs'"

@@ -1,5 +1,6 @@
 """A checkpoint: when one is written, which one a training goes on from, and what is refused."""
 
+import errno
 import os
 import pickle
 
@@ -62,7 +63,7 @@ def test_a_damaged_checkpoint_is_one_line_and_the_one_before_goes_on(tmp_path):
         run(Noisy({13: kill}), tmp_path)
     assert saved_steps(tmp_path) == [8, 12]
     newest = tmp_path / "step-00000012"
-    for name in ("__0_0.distcp", ".metadata"):
+    for name in ("__0_0.distcp", ".metadata", "record.json"):
         whole = (newest / name).read_bytes()
         (newest / name).write_bytes(whole[:-100])
         with pytest.raises(
@@ -73,6 +74,16 @@ def test_a_damaged_checkpoint_is_one_line_and_the_one_before_goes_on(tmp_path):
         (newest / name).write_bytes(whole)
     newest.rename(tmp_path / "away")
     torch.testing.assert_close(run(Noisy(), tmp_path)[0], expected, rtol=0, atol=0)
+
+
+def test_a_disk_without_fsync_keeps_checkpoints(tmp_path, monkeypatch):
+    def lacking(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", lacking)
+    with pytest.raises(KeyboardInterrupt):
+        run(Noisy({13: kill}), tmp_path)
+    assert saved_steps(tmp_path) == [8, 12]
 
 
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(tmp_path, monkeypatch):

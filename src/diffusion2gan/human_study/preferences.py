@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.io import read_table
 
 REPORTED = Path(__file__).with_name("reported_preferences.csv")  # the paper's Figure 6, read off the bars
 
@@ -24,7 +25,7 @@ SUSPICIOUS = 6  # answers for the same side: by chance this happens once in 32 t
 
 def read_key(path: Path) -> pd.DataFrame:
     """The key made by `human_study.page.trials`. Raises UserError if the file is not one."""
-    key = pd.read_csv(path, dtype={"trial": str})
+    key = read_table(path, dtype={"trial": str})
     if lacking := {"trial", "question", "row", "against", "left", "right", "picture", "caption"} - set(key):
         raise UserError(f"{path} is not a key, it lacks {', '.join(sorted(lacking))}: use that of make_human_study")
     return key

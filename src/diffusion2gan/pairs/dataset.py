@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
 from safetensors.torch import load_file
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import evaluations_per_pair
+from diffusion2gan.io import read_table
 from diffusion2gan.pairs.prompts import read_prompts
 from diffusion2gan.pairs.shards import shard_recipe, verify
 from diffusion2gan.seeds import noise
@@ -41,7 +41,7 @@ class PairDataset:
             raise UserError(
                 f"there are no pairs in {folder}: make them with `snakemake --cores all -- {folder}/index.parquet`"
             )
-        self.index = pd.read_parquet(self.index_file)
+        self.index = read_table(self.index_file)
         self.captions = read_prompts(self.folder / "prompts.parquet")
         self.ends = self.index["rows"].cumsum().to_numpy()
         found = int(self.ends[-1])

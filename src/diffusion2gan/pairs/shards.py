@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import math
-import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic, file_sha256
+from diffusion2gan.io import LACKING, atomic, file_sha256, fsync
 from diffusion2gan.seeds import mix
 
 NOISE = "numpy default_rng(seed).standard_normal, float32"  # by `seeds.noise`
@@ -37,8 +37,9 @@ def pair_seeds(pairs: Sequence[int], seed: int) -> list[int]:
 class Unfinished:
     """The finished batches of an unfinished shard, in a file that survives a killed job.
 
-    The file starts with the checksum of the settings that the latents depend on. A batch is stored as its SHA-256 and
-    its fp16 latents, so a batch that is truncated or that a crash left as zeros does not count as finished.
+    The file starts with the checksum of the settings that the latents depend on. A batch is stored as the SHA-256 of
+    its number and its fp16 latents, and these latents. So a batch that is truncated, that a crash left as zeros, or
+    that two processes without a lock wrote twice does not count as finished.
     """
 
     def __init__(self, file, settings: dict, sizes: Sequence[int], shape: Sequence[int]):
@@ -51,7 +52,7 @@ class Unfinished:
         end = file.tell()
         for size in sizes:
             digest, content = file.read(32), file.read(2 * size * math.prod(shape))
-            if len(content) != 2 * size * math.prod(shape) or hashlib.sha256(content).digest() != digest:
+            if len(content) != 2 * size * math.prod(shape) or self._digest(content) != digest:
                 break
             self.batches.append(torch.frombuffer(bytearray(content), dtype=torch.float16).view(size, *shape))
             end = file.tell()
@@ -62,13 +63,17 @@ class Unfinished:
         """Store the latents of the next batch."""
         batch = latents.to("cpu", torch.float16).contiguous()
         content = batch.numpy().tobytes()
-        self._append(hashlib.sha256(content).digest() + content)
+        self._append(self._digest(content) + content)
         self.batches.append(batch)
+
+    def _digest(self, content: bytes) -> bytes:
+        """The checksum of the next batch."""
+        return hashlib.sha256(len(self.batches).to_bytes(8) + content).digest()
 
     def _append(self, content: bytes) -> None:
         self.file.write(content)
         self.file.flush()
-        os.fsync(self.file.fileno())
+        fsync(self.file)
 
 
 @contextmanager
@@ -76,20 +81,34 @@ def unfinished(path: Path, settings: dict, sizes: Sequence[int], shape: Sequence
     """Open the finished batches of the shard `path`, made with the same settings and batch `sizes`.
 
     Their file is removed when the block ends without an error. Raises UserError if another process is making this
-    shard.
+    shard. A disk without locks cannot tell: both processes then make the same whole shard.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.unfinished")
     with open(beside, "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process is making {path}: wait for it, or end it") from error
-        for abandoned in path.parent.glob(f".{path.name}.*.tmp"):  # left by a killed job: we hold the lock
-            abandoned.unlink()
+        if _lock(file, path):
+            for abandoned in path.parent.glob(f".{path.name}.*.tmp"):  # left by a killed job: we hold the lock
+                abandoned.unlink()
         file.seek(0)
         yield Unfinished(file, settings, sizes, shape)
-        beside.unlink()
+        beside.unlink(missing_ok=True)  # without a lock, another process may have removed it
+
+
+def _lock(file, path: Path) -> bool:
+    """Lock a file for this process; False, with a warning, if its disk has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"another process is making {path}: wait for it, or end it") from error
+    except OSError as error:
+        if error.errno not in LACKING:
+            raise
+        print(
+            f"warning: the disk of {path.parent} has no locks ({error.strerror}): make each shard in one process only",
+            file=sys.stderr,
+        )
+        return False
+    return True
 
 
 def write_shard(

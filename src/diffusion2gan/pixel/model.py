@@ -3,7 +3,6 @@
 They have the interfaces of `teacher.py` and `generator.py`; the networks are EDM's, and a latent is the image itself.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic_folder
+from diffusion2gan.io import atomic_folder, read_json
 from diffusion2gan.pixel.edm import EDM, SIGMA_MAX
 from diffusion2gan.pixel.heun import heun
 
@@ -104,7 +103,7 @@ class PixelGenerator(nn.Module):
 def is_pixel_model(path: str | Path) -> bool:
     """Whether a folder holds an EDM network."""
     file = Path(path) / "config.json"
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("_class_name") == "EDM"
+    return file.is_file() and read_json(file).get("_class_name") == "EDM"
 
 
 def load_edm(path: str | Path) -> EDM:

@@ -10,6 +10,8 @@ from pathlib import Path
 import networkx as nx
 import pandas as pd
 
+from diffusion2gan.study.cost import took
+
 
 def rule_graph(dot: str) -> nx.DiGraph:
     """The rules in the output of `snakemake --dag dot`, with their number of `jobs`.
@@ -35,7 +37,7 @@ def read_timings(folder: Path) -> pd.DataFrame:
     rows = []
     for path in sorted(folder.rglob("*.tsv")):
         rule = path.relative_to(folder).with_suffix("").parts[0]
-        rows.append({"rule": rule, "jobs": 1, "seconds": pd.read_csv(path, sep="\t")["s"].sum()})
+        rows.append({"rule": rule, "jobs": 1, "seconds": took(path)})
     frame = pd.DataFrame(rows, columns=["rule", "jobs", "seconds"])
     return frame.groupby("rule", as_index=False).sum().sort_values("seconds", ascending=False, ignore_index=True)
 

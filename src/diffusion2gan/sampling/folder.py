@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import files_below, write_json, write_text
+from diffusion2gan.io import files_below, read_json, write_json, write_text
 from diffusion2gan.pairs.sizes import shard_range
 from diffusion2gan.seeds import mix
 
@@ -104,7 +104,7 @@ def _is_whole(path: Path) -> bool:
 def read_recipe(folder: Path) -> dict | None:
     """The recipe that the images of a folder were sampled with; None if they are from elsewhere."""
     file = folder / "sample.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return read_json(file) if file.exists() else None
 
 
 def image_paths(folder: Path) -> list[Path]:

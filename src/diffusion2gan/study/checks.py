@@ -1,5 +1,6 @@
 """The checks of a study: every name refers to something that fits. This module does not import torch."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from diffusion2gan.errors import UserError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 def check(study: "Study") -> None:
     """Raise UserError for a name that refers to nothing, or to something that does not fit."""
+    for kind in ("runs", "models", "datasets", "benchmarks", "tables", "figures"):
+        _check_case(kind, getattr(study, kind))
     for data in study.datasets.values():
         _check_dataset(study, data)
     for run in study.runs.values():
@@ -42,6 +45,14 @@ def check(study: "Study") -> None:
     for row in study.config.human_study.rows:
         known("run or model", row, study.runs | study.models, "human_study.comparisons")
     study.benchmark(study.config.evaluation.benchmark, "evaluation")
+
+
+def _check_case(kind: str, names: Iterable[str]) -> None:
+    """Names become files, and on disks that know no case two names would be one."""
+    seen = {}
+    for name in names:
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise UserError(f"config.yaml: {kind}: {other} and {name} are the same file on some disks: rename one")
 
 
 def _check_data(study: "Study", run: Run) -> None:

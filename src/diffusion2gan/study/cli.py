@@ -12,6 +12,7 @@ from typing import NoReturn
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from diffusion2gan.errors import UserError, nearest
+from diffusion2gan.io import disk_problem
 from diffusion2gan.validation import explain
 
 
@@ -19,7 +20,7 @@ def run(main: Callable) -> None:
     """Call `main` with its settings, a pydantic model or a dataclass, filled in from the command line.
 
     `--help` shows the script's docstring. Mistakes are printed as one line: a wrong option with exit status 2, any
-    other UserError with 1. Ctrl-C ends quietly with 130.
+    other UserError, or a full or unreadable disk, with 1. Ctrl-C ends quietly with 130.
     """
     kind = next(iter(typing.get_type_hints(main).values()))
     try:
@@ -31,6 +32,10 @@ def run(main: Callable) -> None:
         main(settings)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if not (problem := disk_problem(error)):
+            raise
+        sys.exit(f"error: {problem}: free some space, or see to the disk, and run again")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from diffusion2gan.data.sources import SOURCES
+from diffusion2gan.io import reading
 from diffusion2gan.pairs.sizes import bytes_of
 from diffusion2gan.study.entries import STAGES
 from diffusion2gan.study.study import Study
@@ -165,13 +166,18 @@ def files(study: Study, job: Job) -> int:
     return 1
 
 
+def took(timing: Path) -> float:
+    """The seconds of a job, as recorded by Snakemake. Raises UserError if they cannot be read."""
+    with reading(timing):
+        return pd.read_csv(timing, sep="\t")["s"].sum()
+
+
 def _measured(study: Study, jobs: list[Job]) -> dict[tuple, float]:
     """Seconds per unit of work, for each kind of job that has run here."""
     seconds, work = {}, {}
     for job in jobs:
         if job.timing and job.timing.exists():
-            took = pd.read_csv(job.timing, sep="\t")["s"].sum()
-            seconds[kind(study, job)] = seconds.get(kind(study, job), 0) + took
+            seconds[kind(study, job)] = seconds.get(kind(study, job), 0) + took(job.timing)
             work[kind(study, job)] = work.get(kind(study, job), 0) + units(study, job)
     return {each: seconds[each] / work[each] for each in seconds}
 

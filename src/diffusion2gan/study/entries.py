@@ -3,6 +3,8 @@
 They hold names and settings. `diffusion2gan.study.study` resolves the names.
 """
 
+import os
+import re
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -61,7 +63,7 @@ from diffusion2gan.settings import (
     VGGSettings,
     Watching,
 )
-from diffusion2gan.validation import SettingsModel
+from diffusion2gan.validation import Location, SettingsModel
 
 STAGES = {
     "regression": RegressionSettings,
@@ -79,6 +81,12 @@ STAGES = {
 }
 
 
+def _plain(path: str) -> str:
+    if wrong := re.search(r"[^\w./+@=:,%~-]", path):
+        raise ValueError(f"this path may not contain {wrong[0]!r}: choose another, or make a link to it")
+    return os.path.normpath(path)
+
+
 def _distinct(values: list) -> list:
     if len(set(values)) < len(values):
         raise ValueError("each may appear only once")
@@ -86,7 +94,8 @@ def _distinct(values: list) -> list:
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Text = Annotated[str, Field(min_length=1)]
+Place = Annotated[Location, Field(min_length=1)]
+Plain = Annotated[Place, AfterValidator(_plain)]  # some commands name it without quotes
 Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_distinct)]
 Metrics = Annotated[
     list[Literal[PictureMetric, SpeedMetric, CostMetric]], Field(min_length=1), AfterValidator(_distinct)
@@ -135,8 +144,8 @@ class TeacherEntry(Entry):
     space: Space = Field(description="whether it denoises pixels or latents")
     solver: Solver = Field(description="solver of the ODE that makes the pairs")
     spacing: Spacing = Field("own", description="spacing of that solver's timesteps")
-    path: str | None = Field(description="a diffusers folder or hub id; null: this scale has none")
-    pickle: Text | None = Field(None, description="official EDM checkpoint that the workflow converts to a teacher")
+    path: Plain | None = Field(description="a diffusers folder or hub id; null: this scale has none")
+    pickle: Plain | None = Field(None, description="official EDM checkpoint that the workflow converts to a teacher")
     training: ToyEDMSettings | ToySceneSettings | None = Field(None, description="how the workflow trains it")
     steps: dict[Solver, Count] = Field(description="number of steps of each solver")
     latent: Annotated[list[Count], Field(min_length=3, max_length=3)] = Field(
@@ -166,7 +175,7 @@ class TeacherEntry(Entry):
 class PromptsEntry(PromptFilter):
     """A list of prompts."""
 
-    path: Text = Field(description="a .txt or .parquet file, a folder of them, openmoji, or unconditional")
+    path: Place = Field(description="a .txt or .parquet file, a folder of them, openmoji, or unconditional")
 
 
 Prompts = Annotated[  # a path alone is short for an entry with this path; null: this scale has none
@@ -244,7 +253,7 @@ class ModelEntry(optional(SamplingSettings, without=("model",))):
 
     teacher: Name | None = None
     solver: Solver | None = None
-    pipeline: Text | None = Field(None, description="a published pipeline: a diffusers folder or hub id")
+    pipeline: Place | None = Field(None, description="a published pipeline: a diffusers folder or hub id")
     scheduler: PipelineScheduler | None = None
     shard: Count | None = Field(None, description="most images that one job samples; none: all of a benchmark")
     stand_in_for: Name | None = Field(None, description="the row that it stands in for")
@@ -272,7 +281,7 @@ class ModelEntry(optional(SamplingSettings, without=("model",))):
 class BenchmarkEntry(Resizing, Entry):
     """Prompts with reference images."""
 
-    source: str | None = Field(description="path of the images, or a registered source; null: this scale has none")
+    source: Location | None = Field(description="path of the images, or a registered source; null: this scale has none")
     pictures: Count = Field(description="number of prompts; one image is sampled for each")
     features: FeatureNetwork | None = Field(None, description="features of its FID; none: those of the evaluation")
     references: Count | None = Field(None, description="number of reference images, if there are no captions")
@@ -305,7 +314,7 @@ class HumanStudyEntry(Entry):
     benchmark: Name
     comparisons: Annotated[dict[Name, Annotated[list[Name], AfterValidator(_distinct)]], Field(min_length=1)]
     prompts: Count = Field(description="number of prompts whose images are compared")
-    answers: Text = Field(description="folder with the answers of people")
+    answers: Place = Field(description="folder with the answers of people")
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -345,10 +354,10 @@ class CalibrationEntry(CalibrationSettings):
 class LatentLPIPSEntry(Entry):
     """The metrics of the regression losses (Sec. 3.2), and Figures 2 and 3 about them."""
 
-    images: str = Field(description="labelled images: a folder, or openmoji")
-    judgements: str = Field(description="judgements of similarity: the folder of BAPPS, or openmoji")
-    weights: dict[str, str] = Field(description="weights of the trunks that are not trained here")
-    metrics: dict[str, str] = Field(description="weights of the metrics that others calibrated")
+    images: Location = Field(description="labelled images: a folder, or openmoji")
+    judgements: Location = Field(description="judgements of similarity: the folder of BAPPS, or openmoji")
+    weights: dict[str, Plain] = Field(description="weights of the trunks that are not trained here")
+    metrics: dict[str, Location] = Field(description="weights of the metrics that others calibrated")
     latents: LatentsEntry
     vgg: VGGSettings
     calibration: CalibrationEntry
@@ -412,7 +421,7 @@ class Configuration(Watching, Entry):
     """The whole configuration of a study at one scale."""
 
     scale: Name
-    work: Text = Field(description="root folder of large files")
+    work: Plain = Field(description="root folder of large files")
     seed: Seed = Field(description="seed of data, calibration and evaluation; a run has its own")
     seeds: Count = Field(description="how often every row is trained, sampled and measured, each with another seed")
     teachers: dict[str, TeacherEntry]

@@ -3,7 +3,6 @@
 A count takes seconds to a minute, so it is kept in a file until the code or the versions of the libraries change.
 """
 
-import json
 import math
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from diffusion2gan import memory
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import write_json
+from diffusion2gan.io import read_json, write_json
 from diffusion2gan.memory import jobs
 from diffusion2gan.memory.count import GIB
 from diffusion2gan.memory.networks import Source, known
@@ -48,7 +47,7 @@ class Memory:
         self.study, self.file = study, file
         self.limit = USABLE * study.config.gpu_memory
         self.code = _code()
-        kept = json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
+        kept = read_json(file) if file and file.is_file() else {}
         self.counts = kept["bytes"] if kept.get("code") == self.code else {}
 
     def gib(self, rule: str, wildcards: dict[str, str]) -> float:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from diffusion2gan.io import atomic
 from diffusion2gan.settings import ToySettings
 from diffusion2gan.study import cli
 from diffusion2gan.training.loop import Schedule, train
@@ -22,5 +23,5 @@ def fit(training, args: TrainingArguments, compared: list[str]) -> None:
     settings = cli.settings_of(args, [*compared, "batch_size", "learning_rate"])
     schedule = Schedule(args.iterations, args.warmup, decay="cosine")
     history = train(training, schedule, args.checkpoints, settings, args.seed, args.ema_decay)
-    args.out.mkdir(parents=True, exist_ok=True)
-    history.to_csv(args.out / "history.csv", index=False)
+    with atomic(args.out / "history.csv") as temporary:
+        history.to_csv(temporary, index=False)

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from torch.distributed.checkpoint import metadata as dcp_metadata
 from torch.distributed.checkpoint.api import CheckpointException
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import load_pickle, write_json
+from diffusion2gan.io import fsync, load_pickle, write_json
 from diffusion2gan.training import distributed
 
 FORMAT = {"checkpoint_format": 3}  # compared like a setting, so that a checkpoint of another format is refused
@@ -53,18 +54,22 @@ def save(
     unfinished = folder / f".{path.name}.unfinished"
     if distributed.is_main():
         for left in folder.glob(".*.unfinished"):
-            shutil.rmtree(left)
+            shutil.rmtree(left, ignore_errors=True)  # NFS keeps files that are open elsewhere
     distributed.wait()
     try:
         with _no_warning():
-            dcp.save(_tensors(modules, optimizers), checkpoint_id=unfinished)
-    except CheckpointException as error:
+            writer = dcp.FileSystemWriter(unfinished, sync_files=False)  # torch's own fsync fails where there is none
+            dcp.save(_tensors(modules, optimizers), storage_writer=writer)
+        for own in unfinished.glob(f"__{distributed.processes().process_index}_*"):
+            with open(own, "rb") as file:
+                fsync(file)
+    except (CheckpointException, OSError) as error:
         raise UserError(f"the checkpoint {path} cannot be written ({_reason(error)}): run again to resume") from error
     if distributed.is_main():
         write_json(unfinished / RECORD, {"step": step, "history": history, "settings": settings | FORMAT})
         os.replace(unfinished, path)
         for old in sorted(folder.glob("step-*"))[:-KEPT]:
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)  # what NFS keeps goes with the next one
     distributed.wait()
     return Checkpoint(path, step, history)
 
@@ -72,15 +77,18 @@ def save(
 def newest(folder: Path, settings: dict) -> Checkpoint | None:
     """The newest checkpoint in the folder of a training, or None if there is none.
 
-    Raises UserError, naming the differences, when it was made under other settings, or by an earlier version.
+    Raises UserError when it cannot be read, or, naming the differences, when it was made under other settings or by an
+    earlier version.
     """
     if (folder / "state.pt").exists():
         raise UserError(f"{folder / 'state.pt'} is the checkpoint of an earlier version: delete {folder} to start anew")
     path = distributed.gather([max(folder.glob("step-*"), default=None)])[0]  # all processes take the same
     if path is None:
         return None
-    record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    before, now = record["settings"], json.loads(json.dumps(settings | FORMAT))
+    with _readable(path):
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        before, saved = record["settings"], Checkpoint(path, record["step"], record["history"])
+    now = json.loads(json.dumps(settings | FORMAT))
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
@@ -91,7 +99,7 @@ def newest(folder: Path, settings: dict) -> Checkpoint | None:
             f"the checkpoint {path} was made under other settings ({'; '.join(changed)}): "
             f"delete {folder} to start anew, or restore the settings"
         )
-    return Checkpoint(path, record["step"], record["history"])
+    return saved
 
 
 def load(saved: Checkpoint, modules: nn.ModuleDict, optimizers: list[torch.optim.Optimizer]) -> None:
@@ -100,13 +108,19 @@ def load(saved: Checkpoint, modules: nn.ModuleDict, optimizers: list[torch.optim
     Raises UserError when it cannot be read.
     """
     reader = TensorReader(saved.folder)
-    try:
+    with _readable(saved.folder), _no_warning():
         _add_states(reader.read_metadata(), modules, optimizers)
-        with _no_warning():
-            dcp.load(_tensors(modules, optimizers), storage_reader=reader)
-    except (CheckpointException, UserError, OSError, KeyError) as error:
+        dcp.load(_tensors(modules, optimizers), storage_reader=reader)
+
+
+@contextmanager
+def _readable(folder: Path):
+    """Name a checkpoint that is cut short or damaged."""
+    try:
+        yield
+    except (CheckpointException, OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"the checkpoint {saved.folder} cannot be read ({_reason(error)}): delete it to resume from the one before"
+            f"the checkpoint {folder} cannot be read ({_reason(error)}): delete it to resume from the one before"
         ) from error
 
 

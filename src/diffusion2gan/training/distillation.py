@@ -9,7 +9,7 @@ from pydantic import Field
 
 from diffusion2gan import provenance
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import write_json
+from diffusion2gan.io import atomic, write_json
 from diffusion2gan.losses import Loss, regression_loss
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.shards import shard_recipe
@@ -106,7 +106,8 @@ def run(training: StudentTraining, args: Arguments) -> None:
 
     watch.finish()
     training.modules["student"].save(args.out, args.teacher)
-    history.to_csv(args.history, index=False)
+    with atomic(args.history) as temporary:
+        history.to_csv(temporary, index=False)
     spent = replace(training.evaluations.times(args.iterations), pairs_forward=training.pairs.evaluations)
     result = {
         "metrics": {

@@ -1,10 +1,12 @@
 """Prepare a benchmark: its fixed prompts and its reference images.
 
-COCO's images are linked, not copied. A registered source replaces COCO at the small scales; `benchmark.json` then also
-holds the classes that the labels of its prompts refer to. A benchmark with `references` has no captions, like CIFAR-10.
+COCO's images are linked, and copied only where the disk has no links. A registered source replaces COCO at the small
+scales; `benchmark.json` then also holds the classes that the labels of its prompts refer to. A benchmark with
+`references` has no captions, like CIFAR-10.
 """
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from diffusion2gan.data.coco import annotations, choose_prompts, read_coco
 from diffusion2gan.data.sources import find_source
 from diffusion2gan.errors import UserError
 from diffusion2gan.images import save_png
-from diffusion2gan.io import atomic, file_sha256, write_json
+from diffusion2gan.io import atomic, file_sha256, where_supported, write_json
 from diffusion2gan.pixel.cifar10 import load_images
 from diffusion2gan.progress import track
 from diffusion2gan.provenance import json_sha256
@@ -70,7 +72,10 @@ def link_coco(args: Arguments, images: Path) -> tuple[pd.DataFrame, dict]:
     for old in images.iterdir():
         old.unlink()
     for name in files["file"]:
-        (images / name).symlink_to((folder / name).resolve())
+        with where_supported():
+            (images / name).symlink_to((folder / name).resolve())
+        if not (images / name).is_symlink():
+            shutil.copyfile(folder / name, images / name)
     return prompts, {"annotations_sha256": file_sha256(annotations(folder))}
 
 

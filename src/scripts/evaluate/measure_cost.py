@@ -4,16 +4,14 @@ Images per second are converted to 8 GPUs, as Table 1 seems to do: it has 127.5 
 and 128.0 for the one on 64.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations, combined
-from diffusion2gan.io import write_json
+from diffusion2gan.io import read_json, write_json
 from diffusion2gan.study import cli
+from diffusion2gan.study.cost import took
 
 DAY = 24 * 3600
 GPUS = 8  # images per second are converted to this number, as in Table 1
@@ -30,7 +28,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    trainings = [json.loads(path.read_text(encoding="utf-8")) for path in args.trainings]
+    trainings = list(map(read_json, args.trainings))
     devices = {record["device"] for record in trainings}
     if len(devices) > 1:
         raise UserError(
@@ -70,7 +68,7 @@ def seconds(path: Path) -> float:
     """The seconds of a job, as recorded by Snakemake."""
     if not path.is_file():
         raise UserError(f"the time of {path.parent.name} is unknown, because {path} is missing: make its output again")
-    return pd.read_csv(path, sep="\t")["s"].sum()
+    return took(path)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from diffusion2gan import provenance
 from diffusion2gan.data.bapps import judgements
 from diffusion2gan.data.sources import find_source
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import write_json
+from diffusion2gan.io import atomic, write_json
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import CalibrationSettings, Count, Seeded, Space
 from diffusion2gan.study import cli
@@ -55,7 +55,8 @@ def main(args: Arguments):
 
     metric = training.metric()
     metric.save(args.out)
-    history.to_csv(args.out.with_suffix(".csv"), index=False)
+    with atomic(args.out.with_suffix(".csv")) as temporary:
+        history.to_csv(temporary, index=False)
     source = find_source(args.judgements)
     result = {
         "judgements": "synthetic" if source and source.synthetic_judgements else "bapps",

@@ -9,7 +9,7 @@ from diffusion2gan import provenance
 from diffusion2gan.data.imagenet import LabelledImages
 from diffusion2gan.data.latents import LabelledLatents
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import write_json
+from diffusion2gan.io import atomic, write_json
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import Seeded, Space, VGGSettings
 from diffusion2gan.study import cli
@@ -66,7 +66,8 @@ def main(args: Arguments):
         held_out = held_out_images(pictures, args.validation_count, EVALUATION_BATCH, args.seed, args.workers)
     scores = accuracy(network, held_out)
     network.save(args.out)
-    history.to_csv(args.out.with_suffix(".csv"), index=False)
+    with atomic(args.out.with_suffix(".csv")) as temporary:
+        history.to_csv(temporary, index=False)
     result = {
         "count": scores.pop("count"),
         "metrics": scores,

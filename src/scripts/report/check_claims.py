@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from diffusion2gan.io import read_table
 from diffusion2gan.report import claims
 from diffusion2gan.report.rendering import write_page
 from diffusion2gan.report.tables import MOST_SEEDS, write_csv
@@ -26,7 +27,7 @@ class Arguments:
 
 def main(args: Arguments):
     stated = claims.read_claims(args.claims)
-    measured = {path.stem: pd.read_csv(path) for path in args.tables}
+    measured = {path.stem: read_table(path) for path in args.tables}
     if "human_study" in measured:
         measured["human_study"] = preferences(measured["human_study"])
     judged = {name: claims.judge(claim, measured.get(claim["table"], NOTHING)) for name, claim in stated.items()}

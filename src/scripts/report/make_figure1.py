@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from diffusion2gan import images
 from diffusion2gan.data.sources import attribution
 from diffusion2gan.errors import UserError
+from diffusion2gan.io import read_table
 from diffusion2gan.report import figures
 from diffusion2gan.sampling.folder import image_paths, model_folders, read_recipe
 from diffusion2gan.study import cli
@@ -29,7 +28,7 @@ def main(args: Arguments):
             "the models were sampled from different noise or prompts: sample all with the same --seed and --prompts"
         )
 
-    captions = pd.read_parquet(args.prompts)["caption"].tolist()[: args.count]
+    captions = read_table(args.prompts)["caption"].tolist()[: args.count]
     columns = {}
     for name, folder in folders.items():
         files = image_paths(folder)[: len(captions)]

@@ -1,11 +1,9 @@
 """Figure 2: the cost of one step of LPIPS, LatentLPIPS and E-LatentLPIPS, as a figure and as a table."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
+from diffusion2gan.io import read_json, read_table
 from diffusion2gan.report import figures
 from diffusion2gan.report.tables import write_csv
 from diffusion2gan.study import cli
@@ -20,7 +18,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    costs, measured = pd.read_csv(args.costs), json.loads(args.hardware.read_text())
+    costs, measured = read_table(args.costs), read_json(args.hardware)
     names = costs["loss"] + ("-" + costs["part"]).where(costs["part"] != "total", "")
     write_csv(costs.assign(row=names, seed=0)[["row", "seed", "milliseconds", "mebibytes"]], args.table)
 

@@ -7,6 +7,7 @@ import pandas as pd
 from safetensors.numpy import load_file
 
 from diffusion2gan.data.sources import find_source
+from diffusion2gan.io import read_table
 from diffusion2gan.report import figures
 from diffusion2gan.report.tables import write_csv
 from diffusion2gan.study import cli
@@ -23,7 +24,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    curves = dict(zip(args.losses, map(pd.read_csv, args.curves), strict=True))
+    curves = dict(zip(args.losses, map(read_table, args.curves), strict=True))
     pictures = dict(zip(args.losses, map(load_file, args.pictures), strict=True))
     ends = [
         {"row": loss, "seed": seed, **end[["metric", "pixel_mse"]].mean()}

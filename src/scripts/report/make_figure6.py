@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from diffusion2gan.human_study import preferences
+from diffusion2gan.io import read_table
 from diffusion2gan.report import figures
 from diffusion2gan.study import cli
 
@@ -20,7 +19,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    measured, reported = pd.read_csv(args.preferences), pd.read_csv(args.reported)
+    measured, reported = read_table(args.preferences), read_table(args.reported)
     scale = measured["scale"].iloc[0]
     sources = {
         f"{name}\nmeasured at scale {scale}": measured[measured["raters"] == raters]

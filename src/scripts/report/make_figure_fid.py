@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from diffusion2gan.io import read_table
 from diffusion2gan.report import display, figures
 from diffusion2gan.study import cli
 
@@ -20,7 +21,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    table = pd.read_csv(args.table, dtype={"seeds": str})
+    table = read_table(args.table, dtype={"seeds": str})
     _, words = figures.COST_AXES[args.cost]
     description = "; ".join([f"FID against {words}", *display.protocol(table, [])])
     figures.save(figures.against(series(table, args.cost), args.cost), args.out, description)

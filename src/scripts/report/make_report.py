@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 import yaml
 
-from diffusion2gan.io import write_text
+from diffusion2gan.io import read_table, write_text
 from diffusion2gan.report import workflow
 from diffusion2gan.report.claims import read_claims
 from diffusion2gan.report.inputs import read_metrics
@@ -33,10 +32,10 @@ def main(args: Arguments):
     page = render_report(
         study=Study(config.read(args.config)),
         measured={
-            table.stem: (pd.read_csv(table, dtype={"seeds": str}), read_metrics(files_behind(seeds)))
+            table.stem: (read_table(table, dtype={"seeds": str}), read_metrics(files_behind(seeds)))
             for table, seeds in zip(args.tables, args.seeds, strict=True)
         },
-        claims=pd.read_csv(args.claims, dtype=str) if args.claims else None,
+        claims=read_table(args.claims, dtype=str) if args.claims else None,
         stated=read_claims(args.stated),
         figures={path.stem: path for path in args.figures},
         captions=yaml.safe_load(args.captions.read_text(encoding="utf-8")),
@@ -49,7 +48,7 @@ def main(args: Arguments):
 
 def files_behind(seeds: Path) -> list[Path]:
     """The metrics files behind a table, from its version seed by seed."""
-    return [Path(file) for files in pd.read_csv(seeds)["files"] for file in files.split()]
+    return [Path(file) for files in read_table(seeds)["files"] for file in files.split()]
 
 
 if __name__ == "__main__":
