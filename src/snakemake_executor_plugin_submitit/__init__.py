@@ -26,7 +26,7 @@ from diffusion2gan.errors import nearest
 from snakemake_executor_plugin_submitit import contact
 from snakemake_executor_plugin_submitit.checks import check_cluster, check_parameters, unwritable
 from snakemake_executor_plugin_submitit.ledger import Entry, Ledger, work
-from snakemake_executor_plugin_submitit.params import CLUSTERS, check_resources, parameters
+from snakemake_executor_plugin_submitit.params import CLUSTERS, KNOWN, check_resources, parameters
 from snakemake_executor_plugin_submitit.payload import Command
 from snakemake_executor_plugin_submitit.states import GONE, State, ask, in_words
 
@@ -290,8 +290,8 @@ def _distinct(several) -> list[dict]:
 
 
 def _known(job: JobExecutorInterface) -> bool:
-    """Whether a job's resources are known before its inputs exist."""
-    return "<TBD>" not in [str(value) for name, value in dict(job.resources).items() if name != "tmpdir"]
+    """Whether what a job asks of SLURM is known before its inputs exist; Snakemake derives disk space from these."""
+    return "<TBD>" not in [str(value) for name, value in dict(job.resources).items() if name in KNOWN]
 
 
 def _made(job: JobExecutorInterface) -> bool:

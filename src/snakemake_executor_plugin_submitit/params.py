@@ -61,8 +61,8 @@ def parameters(name: str, resources: dict, threads: int, cluster: str, signal_de
 
     With `requeues`, a job is warned `signal_delay` seconds before its time limit, saves, and is queued again.
     Without SLURM there is one node, and resources that only SLURM knows are ignored.
-    Raises ApiError for a resource that is unknown or of the wrong kind (`check_resources`), and for a runtime that is
-    too short for the warning.
+    They have passed `check_resources`. Raises ApiError for a runtime that is too short for the warning, and for wrong
+    `slurm_extra`.
     """
     slurm = cluster == "slurm"
     cpus = max(1, threads)

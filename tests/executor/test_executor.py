@@ -216,3 +216,10 @@ def test_a_resource_that_turns_out_wrong_fails_its_job_alone(executor):
     executor.run_jobs([wrong, right])
     assert executor.submitted == [right]
     assert executor.reported[-1][1].startswith("score: resource mem_mb is '8G', it must be a whole number")
+
+
+def test_a_job_is_known_to_slurm_s_check_although_its_disk_space_is_not():
+    """Snakemake derives disk space from inputs; with a profile, nothing else of a job depends on them."""
+    known = {"gpus": 8, "mem_mb": 800000, "disk_mb": "<TBD>", "disk": "<TBD>", "tmpdir": "<TBD>"}
+    assert plugin._known(SimpleNamespace(resources=known))
+    assert not plugin._known(SimpleNamespace(resources=known | {"mem_mb": "<TBD>"}))

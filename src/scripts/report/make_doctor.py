@@ -21,7 +21,7 @@ from diffusion2gan.study.study import Study
 from scripts.report.make_plan import planned
 from snakemake_executor_plugin_submitit import ExecutorSettings
 from snakemake_executor_plugin_submitit.checks import check_cluster, check_parameters
-from snakemake_executor_plugin_submitit.params import parameters
+from snakemake_executor_plugin_submitit.params import check_resources, parameters
 
 ASKED = ("nodes", "gpus", "mem_mb", "runtime", "slurm_partition", "slurm_account", "slurm_constraint", "slurm_qos")
 
@@ -81,6 +81,7 @@ def of_slurm(jobs: list[Job], settings: ExecutorSettings) -> Iterator[Check]:
 
 def try_job(job: Job, stated: dict, settings: ExecutorSettings) -> None:
     """Ask SLURM whether it could ever run such a job. Raises ApiError if not."""
+    check_resources(job.rule, stated)
     wanted = parameters(job.rule, stated, job.threads, "slurm", settings.signal_delay)
     check_parameters(wanted, Path(settings.folder).absolute())
 
