@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import platform
@@ -67,8 +68,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: object, indent: int = 1) -> None:
-    """Write JSON atomically, with a newline at the end."""
+    """Write JSON atomically, with a newline at the end. Raises UserError for NaN and infinity, which JSON lacks."""
+    if place := _not_finite(content):
+        raise UserError(f"{path} is not written: {place} is NaN or infinite, so what computed it is broken")
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+
+
+def _not_finite(content: object) -> str | None:
+    """The keys that lead to the first NaN or infinity, with dots between them."""
+    if isinstance(content, float) and not math.isfinite(content):
+        return "the number"
+    within = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    places = ((key, _not_finite(value)) for key, value in within)
+    return next((f"{key}.{place}".removesuffix(".the number") for key, place in places if place), None)
 
 
 def check_disk(folder: Path, needed: int, what: str) -> None:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import file_sha256
+from diffusion2gan.pairs import shards as shards_module
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.prompts import read_prompts
 from diffusion2gan.pairs.shards import (
@@ -208,14 +209,27 @@ def test_shards_of_different_recipes_and_cuts_do_not_mix(tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e6])
-def test_latents_that_are_not_finite_are_refused(tmp_path, value):
-    folder, paths = make_dataset(tmp_path / "pairs", 1)
-    recipe = {"prompts_sha256": file_sha256(folder / "prompts.parquet")}
-    latents = torch.zeros(1, *SHAPE)
-    latents[0, 1, 2, 3] = value
-    write_shard(paths[0], latents, [1], [0], 0, recipe)
+def test_latents_that_are_not_finite_are_refused_when_they_are_made(tmp_path, value, monkeypatch):
+    """-1e6 is finite, but not in half precision."""
+    folder, (path,) = make_dataset(tmp_path / "pairs", 1)
+    recipe, before = {"prompts_sha256": file_sha256(folder / "prompts.parquet")}, path.read_bytes()
+    latents = torch.zeros(2, *SHAPE)
+    latents[1, 1, 2, 3] = value
+    with pytest.raises(UserError, match="the latent of shard-00000.safetensors's pair 1 has values that are NaN"):
+        write_shard(path, latents, [1, 2], [0, 0], 0, recipe)
+    with (
+        pytest.raises(UserError, match="the latent of this shard's pair 3 has values that are NaN or infinite"),
+        unfinished(path, {}, [2, 2], SHAPE) as work,
+    ):
+        work.append(torch.zeros(2, *SHAPE))
+        work.append(latents)
+    with unfinished(path, {}, [2, 2], SHAPE) as work:
+        assert len(work.batches) == 1  # the sound batch stays
+    assert path.read_bytes() == before
+    monkeypatch.setattr(shards_module, "check_finite", lambda latents, *_: latents)
+    write_shard(path, latents, [1, 2], [0, 0], 0, recipe)  # made elsewhere
     with pytest.raises(UserError, match="not finite"):
-        index_shards(paths, folder / "prompts.parquet")
+        index_shards([path], folder / "prompts.parquet")
 
 
 def test_finished_batches_survive_and_nothing_else_does(tmp_path):

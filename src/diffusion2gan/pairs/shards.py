@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.finite import check_finite
 from diffusion2gan.io import atomic, file_sha256
 from diffusion2gan.seeds import mix
 
@@ -59,8 +60,10 @@ class Unfinished:
         file.truncate()
 
     def append(self, latents: torch.Tensor) -> None:
-        """Store the latents of the next batch."""
+        """Store the latents of the next batch. Raises UserError if one is not finite in half precision."""
+        done = sum(map(len, self.batches))
         batch = latents.to("cpu", torch.float16).contiguous()
+        check_finite(batch, "in half precision, the latent of this shard's pair", range(done, done + len(batch)))
         content = batch.numpy().tobytes()
         self._append(hashlib.sha256(content).digest() + content)
         self.batches.append(batch)
@@ -95,9 +98,13 @@ def unfinished(path: Path, settings: dict, sizes: Sequence[int], shape: Sequence
 def write_shard(
     path: Path, latents: torch.Tensor, seeds: Sequence[int], prompt_ids: Sequence[int], first: int, recipe: dict
 ) -> None:
-    """Write a shard atomically; `first` is the index of its first pair. Equal pairs give equal bytes."""
+    """Write a shard atomically; `first` is the index of its first pair. Equal pairs give equal bytes.
+
+    Raises UserError if a latent is not finite in half precision.
+    """
+    half = check_finite(latents.to(torch.float16).contiguous(), f"in half precision, the latent of {path.name}'s pair")
     tensors = {
-        "latents": latents.to(torch.float16).contiguous(),
+        "latents": half,
         "seeds": torch.tensor(seeds, dtype=torch.int64),
         "prompt_ids": torch.tensor(prompt_ids, dtype=torch.int64),
     }

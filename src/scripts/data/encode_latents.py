@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffusion2gan.data.imagenet import LabelledImages
+from diffusion2gan.finite import check_finite
 from diffusion2gan.images import to_tensor
 from diffusion2gan.io import atomic
 from diffusion2gan.pairs.sizes import shard_range
@@ -47,7 +48,7 @@ def main(args: Arguments):
         examples = [images[i] for i in batch]
         posterior_noise = noise([mix(images.seed, i) for i in batch], shape)
         encoded = teacher.encode_images(to_tensor([image for image, _ in examples]), posterior_noise)
-        latents.append(encoded.half().cpu())
+        latents.append(check_finite(encoded.half().cpu(), "in half precision, the latent of image", batch))
         labels += [label for _, label in examples]
 
     with atomic(args.out) as temporary:
