@@ -7,7 +7,7 @@ import os
 import pickle
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -37,6 +37,27 @@ def atomic(path: Path):
 def files_below(folder: Path) -> list[Path]:
     """All files in a folder and in those below it, sorted; also in linked folders, which `rglob` leaves out."""
     return sorted(Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is no data: Jupyter's `.ipynb_checkpoints`, macOS's `._name`, a disk's `lost+found`."""
+    return name.startswith(".") or name == "lost+found"
+
+
+def data_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files in a folder and in those below it with one of the suffixes, in any case, sorted; no hidden ones."""
+    return [
+        path
+        for path in files_below(folder)
+        if path.suffix.lower() in suffixes and not any(map(is_hidden, path.relative_to(folder).parts))
+    ]
+
+
+def data_folders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted; no hidden ones. Empty if there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
 
 
 def _umask() -> int:

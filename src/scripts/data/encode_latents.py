@@ -3,6 +3,7 @@
 Latents are samples of the VAE's posterior, like those that the teacher's U-Net was trained on and generates.     # ours
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def main(args: Arguments):
         labels += [label for _, label in examples]
 
     with atomic(args.out) as temporary:
-        save_file({"latents": torch.cat(latents).contiguous(), "labels": torch.tensor(labels)}, temporary)
+        tensors = {"latents": torch.cat(latents).contiguous(), "labels": torch.tensor(labels)}
+        save_file(tensors, temporary, metadata={"classes": json.dumps(list(images.classes))})
 
 
 if __name__ == "__main__":
