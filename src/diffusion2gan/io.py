@@ -95,6 +95,19 @@ def write_json(path: Path, content: object, indent: int = 1) -> None:
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path, hint: str) -> dict:
+    """Read a JSON object. Raises UserError that ends in the `hint` for any other file, and for NaN and infinity."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}): {hint}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no JSON object: {hint}")
+    if place := _not_finite(content):
+        raise UserError(f"{path}: {place} is NaN or infinite: {hint}")
+    return content
+
+
 def _not_finite(content: object) -> str | None:
     """The keys that lead to the first NaN or infinity, with dots between them."""
     if isinstance(content, float) and not math.isfinite(content):

@@ -20,7 +20,7 @@ from PIL import Image
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.images import SUFFIXES, open_image, opened
-from diffusion2gan.io import files_below, is_hidden, write_json, write_text
+from diffusion2gan.io import files_below, is_hidden, read_json, write_json, write_text
 from diffusion2gan.pairs.sizes import shard_range
 from diffusion2gan.seeds import mix
 
@@ -101,9 +101,17 @@ def _is_whole(path: Path) -> bool:
 
 
 def read_recipe(folder: Path) -> dict | None:
-    """The recipe that the images of a folder were sampled with; None if they are from elsewhere."""
+    """The recipe that the images of a folder were sampled with; None if they are from elsewhere.
+
+    Raises UserError if it cannot be read, or does not hold the number of images.
+    """
     file = folder / "sample.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    if not file.exists():
+        return None
+    recipe = read_json(file, "sample again with sample.py")
+    if not isinstance(recipe.get("count"), int) or not isinstance(recipe.get("repeats", 1), int):
+        raise UserError(f"{file} does not hold the number of images: sample again with sample.py")
+    return recipe
 
 
 def image_paths(folder: Path) -> list[Path]:

@@ -165,7 +165,7 @@ class TeacherEntry(Entry):
 class PromptsEntry(PromptFilter):
     """A list of prompts."""
 
-    path: Text = Field(description="a .txt or .parquet file, a folder of them, openmoji, or unconditional")
+    path: Text = Field(description="a .txt or .parquet file, a folder of .parquet files, openmoji, or unconditional")
 
 
 Prompts = Annotated[  # a path alone is short for an entry with this path; null: this scale has none

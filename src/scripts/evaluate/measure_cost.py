@@ -4,7 +4,6 @@ Images per second are converted to 8 GPUs, as Table 1 seems to do: it has 127.5 
 and 128.0 for the one on 64.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pandas as pd
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations, combined
 from diffusion2gan.io import write_json
+from diffusion2gan.report.inputs import read_metrics
 from diffusion2gan.study import cli
 
 DAY = 24 * 3600
@@ -30,7 +30,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    trainings = [json.loads(path.read_text(encoding="utf-8")) for path in args.trainings]
+    trainings = read_metrics(args.trainings, {"metrics", "device", "seconds", "processes", "evaluations"})
     devices = {record["device"] for record in trainings}
     if len(devices) > 1:
         raise UserError(
