@@ -46,6 +46,14 @@ def test_nothing_is_left_of_a_failed_write(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"] and (tmp_path / "a.json").read_text() == "1\n"
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_holds_no_number_that_is_none(tmp_path, value):
+    """It would be an empty cell of a table, and a claim that is not measured."""
+    with pytest.raises(UserError, match="a.json is not written: metrics.fids.1 is NaN or infinite, so"):
+        write_json(tmp_path / "a.json", {"count": 2, "metrics": {"kid": 0.5, "fids": [1.0, value]}})
+    assert not list(tmp_path.iterdir())
+
+
 def test_checksums_are_those_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert file_md5(tmp_path / "a") == hashlib.md5(b"abc").hexdigest()

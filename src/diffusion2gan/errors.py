@@ -5,7 +5,10 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A user's mistake; scripts print only its message, without a traceback."""
+    """A user's mistake; scripts print only its message, without a traceback, in one line whatever it quotes."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:

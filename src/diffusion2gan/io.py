@@ -3,12 +3,13 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import pickle
 import platform
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +22,7 @@ from diffusion2gan.errors import UserError
 LACKING = {errno.EPERM, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY}
 # what a disk answers to a user who can do something about it
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG}
+REMEDY = "delete it and run again to make it anew"
 
 
 @contextmanager
@@ -74,7 +76,7 @@ def atomic(path: Path):
 
 
 @contextmanager
-def reading(path: Path, remedy: str = "delete it and run again to make it anew"):
+def reading(path: Path, remedy: str = REMEDY):
     """Name a file that is cut short or damaged: an error while it is read and parsed becomes a UserError."""
     try:
         yield
@@ -83,12 +85,6 @@ def reading(path: Path, remedy: str = "delete it and run again to make it anew")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read ({reason}): {remedy}") from error
-
-
-def read_json(path: Path) -> dict:
-    """The content of a JSON file that this project wrote. Raises UserError if it cannot be read."""
-    with reading(path):
-        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_table(path: Path, **options):
@@ -104,6 +100,27 @@ def read_table(path: Path, **options):
 def files_below(folder: Path) -> list[Path]:
     """All files in a folder and in those below it, sorted; also in linked folders, which `rglob` leaves out."""
     return sorted(Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is no data: Jupyter's `.ipynb_checkpoints`, macOS's `._name`, a disk's `lost+found`."""
+    return name.startswith(".") or name == "lost+found"
+
+
+def data_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files in a folder and in those below it with one of the suffixes, in any case, sorted; no hidden ones."""
+    return [
+        path
+        for path in files_below(folder)
+        if path.suffix.lower() in suffixes and not any(map(is_hidden, path.relative_to(folder).parts))
+    ]
+
+
+def data_folders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted; no hidden ones. Empty if there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
 
 
 def _umask() -> int:
@@ -139,8 +156,32 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: object, indent: int = 1) -> None:
-    """Write JSON atomically, with a newline at the end."""
+    """Write JSON atomically, with a newline at the end. Raises UserError for NaN and infinity, which JSON lacks."""
+    if place := _not_finite(content):
+        raise UserError(f"{path} is not written: {place} is NaN or infinite, so what computed it is broken")
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, hint: str = REMEDY) -> dict:
+    """Read a JSON object. Raises UserError that ends in the `hint` for any other file, and for NaN and infinity."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}): {hint}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no JSON object: {hint}")
+    if place := _not_finite(content):
+        raise UserError(f"{path}: {place} is NaN or infinite: {hint}")
+    return content
+
+
+def _not_finite(content: object) -> str | None:
+    """The keys that lead to the first NaN or infinity, with dots between them."""
+    if isinstance(content, float) and not math.isfinite(content):
+        return "the number"
+    within = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    places = ((key, _not_finite(value)) for key, value in within)
+    return next((f"{key}.{place}".removesuffix(".the number") for key, place in places if place), None)
 
 
 def check_disk(folder: Path, needed: int, what: str) -> None:

@@ -30,8 +30,9 @@ def test_reads_the_layout_of_bapps(folder):
 def test_a_missing_or_incomplete_folder_is_an_error(folder):
     with pytest.raises(UserError, match="2afc.*6.6 GB"):
         BAPPS(folder, "train", 64)
-    (folder / "val" / "cnn" / "p1" / "000000.png").unlink()
-    with pytest.raises(UserError, match="p1.*000000.png"):
+    patch = folder / "val" / "cnn" / "p1" / "000000.png"
+    patch.write_bytes(patch.read_bytes()[:60])
+    with pytest.raises(UserError, match=f"the image {patch} cannot be read"):
         BAPPS(folder, "val", 64)[0]
 
 
@@ -40,3 +41,41 @@ def test_a_judgement_of_another_shape_is_an_error(folder, judge):
     np.save(folder / "val" / "cnn" / "judge" / "000000.npy", judge)
     with pytest.raises(UserError, match="cnn/judge/000000.npy must be one fraction"):
         [BAPPS(folder, "val", 64)[i] for i in range(3)]
+
+
+@pytest.mark.parametrize("role", ["ref", "p0", "p1", "judge"])
+def test_patches_without_a_judgement_are_as_incomplete_as_a_judgement_without_patches(folder, role):
+    (file,) = (folder / "val" / "cnn" / role).glob("000000.*")
+    file.unlink()
+    with pytest.raises(UserError, match=f"BAPPS is incomplete: .*/cnn/{role} lacks 1 files, the first is {file.name}"):
+        BAPPS(folder, "val", 64)
+    for path in (folder / "val" / "cnn" / role).iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=f"cnn/{role} lacks 2 files"):
+        BAPPS(folder, "val", 64)
+
+
+def test_what_is_hidden_is_no_judgement(folder):
+    for role in ("ref", "p0", "p1", "judge"):
+        (folder / "val" / "cnn" / role / "._000000.npy").touch()
+    (folder / "val" / ".ipynb_checkpoints" / "judge").mkdir(parents=True)
+    (folder / "val" / ".ipynb_checkpoints" / "judge" / "000000.npy").touch()
+    assert len(BAPPS(folder, "val", 64)) == 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"\x93NUMPY", b"PK\x05\x06" + bytes(18), b"half", {"dtype": object}, {"dtype": "U3"}, {"dtype": complex},
+        {"dtype": "M8[s]"},
+    ],
+)  # fmt: skip
+def test_a_judgement_that_is_no_number_is_an_error(folder, content):
+    path = folder / "val" / "cnn" / "judge" / "000000.npy"
+    if isinstance(content, dict):
+        np.save(path, np.zeros(1, **content))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="the judgement .*cnn/judge/000000.npy") as error:
+        BAPPS(folder, "val", 64)[0]
+    assert "\n" not in str(error.value)

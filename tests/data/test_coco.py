@@ -69,6 +69,67 @@ def test_a_disk_without_links_has_copies(val2014, tmp_path, monkeypatch):
     assert len(files) == 40 and all(file.read_bytes() == (val2014 / file.name).read_bytes() for file in files)
 
 
+def edited(folder, edit):
+    """Change the content of a captions file."""
+    file = coco.annotations(folder)
+    content = json.loads(file.read_text())
+    edit(content["images"], content["annotations"])
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda images, captions: captions[3].update(caption=None), r"\(annotations.3.caption: Input should be"),
+        (lambda images, captions: captions[3].update(caption=7), r"\(annotations.3.caption: Input should be"),
+        (lambda images, captions: captions[3].pop("caption"), r"\(annotations.3.caption: Field required\)"),
+        (lambda images, captions: captions[3].update(image_id="9"), r"\(annotations.3.image_id: Input should be"),
+        (lambda images, captions: images[0].update(id=True), r"\(images.0.id: Input should be"),
+        (lambda images, captions: images[0].update(file_name=None), r"\(images.0.file_name: Input should be"),
+        (lambda images, captions: images.append(None), r"\(images.40: Input should be"),
+        (lambda images, captions: images.append(images[0]), "has the id 1000 twice"),
+        (lambda images, captions: images.append(images[0] | {"id": 1}), "has the file_name COCO.*1000.jpg twice"),
+        (lambda images, captions: captions.append(captions[0]), "has the id 10000 twice"),
+        (lambda images, captions: images.pop(0), "has captions of images that it does not list, the first is 1000"),
+        (lambda images, captions: images[0].update(file_name="../x.jpg"), "lacks 1 of the 40 .* ../x.jpg: unpack"),
+        (lambda images, captions: [each.update(file_name=f"{each['id']}.jpg") for each in images],
+         "lacks 40 of the 40 images .* or the captions if they are of other images"),
+    ],
+)  # fmt: skip
+def test_captions_that_are_not_what_they_should_be_are_a_one_line_error(val2014, tmp_path, edit, message):
+    edited(val2014, edit)
+    with pytest.raises(UserError, match=message) as error:
+        make_benchmark.main(make_benchmark.Arguments(str(val2014), 30, 256, tmp_path / "out"))
+    assert "\n" not in str(error.value) and "captions_val2014.json" in str(error.value)
+    assert not (tmp_path / "out/prompts.parquet").exists()
+
+
+def test_images_without_captions_are_references_all_the_same(val2014, tmp_path):
+    edited(val2014, lambda images, captions: [captions.pop() for _ in range(50)])  # of ten images
+    with pytest.raises(UserError, match="only 30 images have captions, 31 prompts were requested"):
+        make_benchmark.main(make_benchmark.Arguments(str(val2014), 31, 256, tmp_path / "out"))
+    make_benchmark.main(make_benchmark.Arguments(str(val2014), 30, 256, tmp_path / "out"))
+    assert len(image_paths(tmp_path / "out/images")) == 40
+
+
+def test_a_benchmark_whose_images_were_removed_is_a_one_line_error(val2014, tmp_path):
+    """Scratch disks remove files that nobody has read for long; the links to them stay."""
+    images = tmp_path / "out/images"
+    make_benchmark.main(make_benchmark.Arguments(str(val2014), 30, 256, tmp_path / "out"))
+    (images / ".ipynb_checkpoints").mkdir()
+    make_benchmark.main(make_benchmark.Arguments(str(val2014), 30, 256, tmp_path / "out"))
+    first, second = image_paths(images)[:2]
+    first.resolve().rename(val2014 / "elsewhere")
+    with pytest.raises(UserError) as error:
+        image_paths(images)
+    assert str(error.value) == (
+        f"{first} links to {val2014 / first.name}, which is gone: fetch that again, or delete and remake {images}"
+    )
+    (val2014 / first.name).symlink_to("nowhere")  # COCO itself may be links
+    with pytest.raises(UserError, match=f"lacks 1 of the 40 images .* {first.name}: unpack"):
+        make_benchmark.main(make_benchmark.Arguments(str(val2014), 30, 256, tmp_path / "out"))
+
+
 def test_val2017_is_read_too(tmp_path):
     folder = official.write(tmp_path, "val2017", count=5)
     make_benchmark.main(make_benchmark.Arguments(str(folder), 5, 256, tmp_path / "out"))

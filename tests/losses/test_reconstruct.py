@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from diffusion2gan.errors import UserError
 from diffusion2gan.losses.lpips import LPIPS
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.teacher import Teacher
@@ -45,6 +46,13 @@ def test_under_lpips_a_few_latents_are_decoded_at_once(tmp_path, small_teacher_f
     assert sizes == [3, 1] * 4
     assert together["metric"].iloc[-4:].mean() != together["metric"].iloc[:4].mean()
     pd.testing.assert_frame_equal(apart, together, rtol=1e-3)
+
+
+def test_a_descent_that_diverges_leaves_no_curve(tmp_path, small_teacher_folder, metrics):
+    """Its curve would end in empty cells."""
+    with pytest.raises(UserError, match=r"step \d of mse: the distance of start 0 has values that are NaN or infinite"):
+        curves(tmp_path, small_teacher_folder, loss="mse", learning_rate=1e30, **metrics)
+    assert not list(tmp_path.glob("curves*"))
 
 
 def test_losses_in_latents_take_all_latents_at_once(tmp_path, small_teacher_folder, metrics):

@@ -66,6 +66,16 @@ def test_equals_the_cosines_computed_by_hand(spec, files):
     assert max(cosines) - min(cosines) > 0.01  # so that a caption at the wrong picture would show
 
 
+def test_vectors_that_are_not_finite_are_refused(spec, files):
+    clip = CLIP(spec, torch.device("cpu"))
+    for parameter in clip.model.parameters():
+        parameter.fill_(torch.nan)
+    with pytest.raises(UserError, match="the vector of image 0 has values that are NaN or infinite"):
+        clip.embed(ImageFiles(files, 24))
+    with pytest.raises(UserError, match="the vector of caption 0 has values that are NaN or infinite"):
+        clip.captions(["a fox"])
+
+
 def test_more_than_a_batch_comes_back_whole_and_in_order(spec, files, capsys):
     clip = CLIP(spec, CPU)
     vectors = clip.captions(CAPTIONS * 40), clip.images(ImageFiles(files * 20, 24))

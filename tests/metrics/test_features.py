@@ -134,6 +134,14 @@ def test_features_repeat_and_do_not_depend_on_the_batch(folder, monkeypatch, cap
     assert shown[-1].startswith("efficientnet-lite0 features: 3/3, ")
 
 
+def test_features_that_are_not_finite_are_refused(folder, monkeypatch):
+    """Precision and recall would count them as outside."""
+    monkeypatch.setitem(features.NETWORKS, "broken", lambda device: lambda pixels: pixels.mean((2, 3)).log() * 0)
+    Image.new("RGB", (48, 32)).save(sorted(folder.iterdir())[1])
+    with pytest.raises(UserError, match="broken: the feature vector of image 1 has values that are NaN or infinite"):
+        Features("broken", CPU)(ImageFiles(sorted(folder.iterdir()), 32))
+
+
 def test_an_unknown_network_or_filter_or_too_small_a_side_is_named(folder):
     with pytest.raises(UserError, match="'resnet': use one of efficientnet-lite0, inception, inception-"):
         Features("resnet", CPU)

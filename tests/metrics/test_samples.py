@@ -45,7 +45,7 @@ def test_no_part_of_a_score_is_kept_when_something_is_wrong(benchmark, colours, 
         "(32, 32) pixels" in complaint() and "00003.png has (31, 32): sample all of them with one model" in complaint()
     )
     (drawn / "00003.png").write_bytes((drawn / "00002.png").read_bytes()[:200])
-    assert "00003.png is damaged" in complaint()
+    assert "drawn/00003.png cannot be read (image file is truncated)" in complaint()
     (drawn / "00003.png").unlink()
     assert "holds 7 of 8 images" in complaint()
     drawer("drawn", 1, captions_sha256="another")

@@ -1,9 +1,15 @@
 """Prompts are distinct, seeded, and read from what people have."""
 
+import io
+from datetime import date
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fuzzed import damaged, fuzzed, read
+from hypothesis import given
+from hypothesis import strategies as st
 from official import laion as official
 
 from diffusion2gan.errors import UserError
@@ -76,6 +82,7 @@ def test_columns_may_be_named(tmp_path):
     [
         ("empty.txt", b"\n\n", "holds no caption"),
         ("latin.txt", b"caf\xe9", "is not UTF-8 text"),
+        ("utf16.txt", "a cat".encode("utf-16-le"), "is not UTF-8 text .it holds the character 0"),
         ("missing.txt", None, "there are no prompts at"),
         ("broken.parquet", b"PAR1", "cannot be read as parquet"),
         (
@@ -127,8 +134,9 @@ NOT_UTF8 = pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"]).buffers(
     [
         ({"TEXT": [["a dog", "one dog"]], "score": [7]}, "column 'TEXT' holds list<.*>, not text"),
         ({"TEXT": [17], "score": [7]}, "column 'TEXT' holds int64, not text"),
-        ({"TEXT": ["a dog"], "score": ["high"]}, "cannot be read as parquet .*high"),
-        ({"TEXT": ["a dog"], "score": [{"value": 7}]}, "cannot be read as parquet"),
+        ({"TEXT": ["a dog"], "score": ["high"]}, "column 'score' holds string, not numbers .*high"),
+        ({"TEXT": ["a dog"], "score": [{"value": 7}]}, "column 'score' holds struct.*, not numbers"),
+        ({"TEXT": ["a dog"], "score": [date(2026, 1, 1)]}, "column 'score' holds date32.*, not numbers .*score_column"),
         ({"TEXT": NOT_UTF8, "score": [7]}, "cannot be read as parquet .*UTF8"),
         ({"words": ["a dog"], "score": [7]}, "has the columns words, score"),
         (pa.table([["a dog"], ["a cat"], [7]], names=["TEXT", "TEXT", "score"]), "cannot be read as parquet .*2 times"),
@@ -156,6 +164,21 @@ def test_a_source_without_rows_holds_no_caption(tmp_path, groups):
             writer.write_table(table)
     with pytest.raises(UserError, match="holds no caption that can be used"):
         choose_prompts(str(tmp_path), 1, 0)
+
+
+def test_hidden_copies_are_not_read_and_linked_folders_and_capitals_are(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    for name, caption in (("a.PARQUET", "a fox"), ("elsewhere/b.parquet", "an owl")):
+        pq.write_table(pa.table({"TEXT": [caption]}), tmp_path / name)
+    source = tmp_path / "prompts"
+    (source / ".ipynb_checkpoints").mkdir(parents=True)
+    pq.write_table(pa.table({"TEXT": ["an old fox"]}), source / ".ipynb_checkpoints/a-checkpoint.parquet")
+    (source / "._a.parquet").write_bytes(b"\0\5\x16\7")  # macOS
+    (tmp_path / "a.PARQUET").rename(source / "a.PARQUET")
+    (source / "more").symlink_to(tmp_path / "elsewhere")
+    assert sorted(choose_prompts(str(source), 2, 0)["caption"]) == ["a fox", "an owl"]
+    (tmp_path / "mine.TXT").write_text("a cat\n")
+    assert choose_prompts(str(tmp_path / "mine.TXT"), 1, 0)["caption"].tolist() == ["a cat"]
 
 
 def test_a_folder_without_parquet_files_is_named(tmp_path):
@@ -207,3 +230,50 @@ def test_the_options_of_the_script_choose_the_prompts(laion, tmp_path):
         chosen(count=1, caption_column="words")
     with pytest.raises(UserError, match="no column 'liked'"):
         chosen(count=1, score_column="liked")
+
+
+def parquet(table):
+    pq.write_table(table, buffer := io.BytesIO())
+    return buffer.getvalue()
+
+
+# columns of three values of any type
+arrays = st.sampled_from([
+    pa.array(each)
+    for each in (
+        ["a fox", None, "  "], [b"a fox", b"caf\xe9", b""], [1, 2, 3], [None] * 3, [["a"], [], None], [{"a": 1}] * 3,
+        [True, False, None], [date(2026, 1, 1)] * 3, [0.5, float("nan"), float("inf")],
+    )
+])  # fmt: skip
+TEXTS = pa.table({"TEXT": ["a fox", "an owl", None], "score": [5.0, 6.5, 7.0]})
+SOURCES = st.one_of(
+    st.tuples(st.just("a.txt"), st.binary(max_size=40) | damaged("a fox\nun café\n".encode())),
+    st.tuples(st.just("a.parquet"), st.binary(max_size=40) | damaged(parquet(TEXTS))),
+    st.tuples(st.just("a.parquet"), st.dictionaries(st.sampled_from(["TEXT", "score"]), arrays, min_size=1)),
+)
+
+
+@fuzzed
+@given(source=SOURCES, wanted=st.sampled_from([PromptFilter(), PromptFilter(min_score=6)]))
+def test_any_file_gives_captions_or_one_line(tmp_path, source, wanted):
+    name, content = source
+    path = tmp_path / name
+    if isinstance(content, dict):
+        pq.write_table(pa.table(content), path)
+    else:
+        path.write_bytes(content)
+    chosen = read(choose_prompts, str(path), 2, 0, wanted)
+    assert chosen is None or all(isinstance(each, str) and each for each in chosen["caption"])
+    read(read_prompts, path)
+
+
+PROMPTS = parquet(pa.table({"prompt_id": range(3), "caption": ["a fox", "an owl", "a cat"]}))
+
+
+@fuzzed
+@given(content=damaged(PROMPTS))
+def test_any_list_of_prompts_is_read_or_told_in_one_line(tmp_path, content):
+    path = tmp_path / "prompts.parquet"
+    path.write_bytes(content)
+    captions = read(read_prompts, path)
+    assert captions is None or None not in captions.to_pylist()

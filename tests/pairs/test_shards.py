@@ -11,11 +11,15 @@ from copy import copy
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from fuzzed import damaged, fuzzed, mutated, read
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import file_sha256
+from diffusion2gan.pairs import shards as shards_module
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.prompts import read_prompts
 from diffusion2gan.pairs.shards import (
@@ -210,14 +214,27 @@ def test_shards_of_different_recipes_and_cuts_do_not_mix(tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e6])
-def test_latents_that_are_not_finite_are_refused(tmp_path, value):
-    folder, paths = make_dataset(tmp_path / "pairs", 1)
-    recipe = {"prompts_sha256": file_sha256(folder / "prompts.parquet")}
-    latents = torch.zeros(1, *SHAPE)
-    latents[0, 1, 2, 3] = value
-    write_shard(paths[0], latents, [1], [0], 0, recipe)
+def test_latents_that_are_not_finite_are_refused_when_they_are_made(tmp_path, value, monkeypatch):
+    """-1e6 is finite, but not in half precision."""
+    folder, (path,) = make_dataset(tmp_path / "pairs", 1)
+    recipe, before = {"prompts_sha256": file_sha256(folder / "prompts.parquet")}, path.read_bytes()
+    latents = torch.zeros(2, *SHAPE)
+    latents[1, 1, 2, 3] = value
+    with pytest.raises(UserError, match="the latent of shard-00000.safetensors's pair 1 has values that are NaN"):
+        write_shard(path, latents, [1, 2], [0, 0], 0, recipe)
+    with (
+        pytest.raises(UserError, match="the latent of this shard's pair 3 has values that are NaN or infinite"),
+        unfinished(path, {}, [2, 2], SHAPE) as work,
+    ):
+        work.append(torch.zeros(2, *SHAPE))
+        work.append(latents)
+    with unfinished(path, {}, [2, 2], SHAPE) as work:
+        assert len(work.batches) == 1  # the sound batch stays
+    assert path.read_bytes() == before
+    monkeypatch.setattr(shards_module, "check_finite", lambda latents, *_: latents)
+    write_shard(path, latents, [1, 2], [0, 0], 0, recipe)  # made elsewhere
     with pytest.raises(UserError, match="not finite"):
-        index_shards(paths, folder / "prompts.parquet")
+        index_shards([path], folder / "prompts.parquet")
 
 
 def test_finished_batches_survive_and_nothing_else_does(tmp_path):
@@ -278,15 +295,17 @@ def test_a_disk_without_locks_makes_pairs_and_says_so(tmp_path, monkeypatch, cap
 def test_bad_lists_of_prompts_are_one_line_errors(tmp_path):
     path = tmp_path / "prompts.parquet"
     for columns, message in [
-        ({"prompt_id": [0], "text": ["a"]}, "has the columns prompt_id, text, not prompt_id and caption"),
-        ({"prompt_id": [], "caption": []}, "has no prompts"),
+        ({"prompt_id": [0], "text": ["a"]}, "has no rows with a column 'caption': make it with"),
+        ({"prompt_id": [], "caption": []}, "has no rows"),
         ({"prompt_id": [0, 2], "caption": ["a", "b"]}, "are not 0, 1, 2"),
+        ({"prompt_id": [0, 1], "caption": ["a", None]}, "column 'caption' does not hold str in every row"),
+        ({"prompt_id": ["0", "1"], "caption": ["a", "b"]}, "column 'prompt_id' does not hold int in every row"),
     ]:
         pd.DataFrame(columns).to_parquet(path, index=False)
         with pytest.raises(UserError, match=message):
             read_prompts(path)
     path.write_text(json.dumps({}))
-    with pytest.raises(UserError, match="is not a list of prompts") as raised:
+    with pytest.raises(UserError, match="cannot be read as parquet .*: make it with prepare_prompts.py") as raised:
         read_prompts(path)
     assert "\n" not in str(raised.value)
 
@@ -317,3 +336,56 @@ def test_the_order_in_which_settings_are_written_makes_no_other_shard(tmp_path):
         write_shard(path, torch.ones(1, *SHAPE), [1], [0], 0, settings)
         contents.append(path.read_bytes())
     assert contents[0] == contents[1]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A dataset of three pairs in two shards, and the contents of its files."""
+    folder = tmp_path_factory.mktemp("small") / "pairs"
+    folder.mkdir()
+    prompts = folder / "prompts.parquet"
+    pd.DataFrame({"prompt_id": range(3), "caption": ["a", "b", "c"]}).to_parquet(prompts, index=False)
+    recipe = {"steps": 5, "prompts_sha256": file_sha256(prompts), "scheduler": "ddim, eta 0", "guidance": 3.0}
+    paths = [folder / f"shard-{shard:05d}.safetensors" for shard in range(2)]
+    for path, pairs in zip(paths, (range(2), range(2, 3)), strict=True):
+        write_shard(path, torch.zeros(len(pairs), 1, 2, 2), pair_seeds(pairs, 7), pairs, pairs.start, recipe)
+    index_shards(paths, prompts).to_parquet(folder / "index.parquet")
+    return folder, paths, {path: path.read_bytes() for path in folder.iterdir()}
+
+
+@fuzzed
+@given(data=st.data(), newer=st.booleans())
+def test_any_file_of_a_dataset_is_read_or_told_in_one_line(small, data, newer):
+    """A shard that is older than the index is not verified again, but it is read with care."""
+    folder, paths, whole = small
+    for path, content in whole.items():
+        path.write_bytes(content)
+    path = data.draw(st.sampled_from(sorted(whole)))
+    path.write_bytes(data.draw(damaged(whole[path]) | st.binary(max_size=40)))
+    os.utime(folder / "index.parquet", (1, 1) if newer else (2**31, 2**31))
+    sound = path.read_bytes() == whole[path]
+    index = read(index_shards, paths, folder / "prompts.parquet")
+    assert sound or path.name == "index.parquet" or index is None
+    if (dataset := read(PairDataset, folder)) is not None:
+        batch = read(dataset.batch, range(len(dataset)))
+        read(lambda: dataset.evaluations)
+        assert not sound or batch.captions == ["a", "b", "c"]
+        assert sound or not newer or not path.name.startswith("shard") or batch is None
+
+
+TENSORS = {
+    "latents": torch.zeros(2, 1, 2, 2).half(), "seeds": torch.arange(2), "prompt_ids": torch.arange(2),
+    "halves": torch.zeros(2).bfloat16(), "none": torch.zeros(0, 1, 2, 2).half(), "float": torch.zeros(2),
+}  # fmt: skip
+
+
+@fuzzed
+@given(data=st.data(), names=st.permutations(list(TENSORS)))
+def test_a_shard_with_any_tensors_and_metadata_is_told_in_one_line(tmp_path, data, names):
+    path, prompts = tmp_path / "shard-00000.safetensors", tmp_path / "prompts.parquet"
+    prompts.touch()
+    about = data.draw(mutated({"recipe": {"prompts_sha256": ""}, "first": 0, "sha256": ""}))
+    tensors = {name: TENSORS[other].clone() for name, other in zip(TENSORS, names, strict=True)}
+    save_file(tensors, path, metadata={"pairs": json.dumps(about)})
+    assert read(index_shards, [path], prompts) is None  # no checksum is right
+    read(shard_recipe, path)

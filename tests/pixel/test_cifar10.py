@@ -55,6 +55,19 @@ def test_a_folder_of_classes(tmp_path):
         load_images(str(tmp_path), 1)
 
 
+def test_hidden_copies_are_no_images_and_the_test_images_are_not_mixed_in(tmp_path):
+    for name in ("train/cat/0.png", "train/cat/.ipynb_checkpoints/0-checkpoint.png", "train/.lost/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+    assert len(load_images(str(tmp_path), 1)) == 1
+    (tmp_path / "test").mkdir()
+    with pytest.raises(UserError, match=f"{tmp_path} holds test and train: give {tmp_path}/train, or"):
+        load_images(str(tmp_path), 1)
+    (tmp_path / "train/cat/0.png").write_bytes(b"")
+    with pytest.raises(UserError, match="the image .*train/cat/0.png cannot be read"):
+        load_images(str(tmp_path / "train"), 1)
+
+
 def test_scenes_stand_in_for_it():
     found = load_images("openmoji", 3, seed=1)
     assert found.shape == (3, 32, 32, 3) and len({picture.tobytes() for picture in found}) == 3

@@ -64,6 +64,15 @@ def test_the_images_of_others_are_never_removed(tmp_path):
     assert read_recipe(tmp_path) is None
 
 
+def test_what_is_hidden_is_no_image(tmp_path):
+    draw(tmp_path, 2)
+    (tmp_path / "._00000.png").write_bytes(b"\0\5\x16\7")  # macOS
+    (tmp_path / ".00001.png").touch()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "00001.png").rename(tmp_path / "00001.PNG")
+    assert [path.name for path in image_paths(tmp_path)] == ["00000.png", "00001.PNG"]
+
+
 def test_an_empty_or_missing_folder_is_named(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UserError, match=str(folder)):

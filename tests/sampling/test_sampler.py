@@ -112,8 +112,18 @@ def test_an_image_that_is_not_finite_is_an_error_and_no_black_image(value):
 
     sampled = sampler.sample_images(broken, [5, 6, 7, 8], [""] * 4, [range(2), range(2, 4)], "sampling with broken")
     assert [next(sampled)[0], next(sampled)[0]] == [0, 1]
-    with pytest.raises(UserError, match="sampling with broken: image 2 has pixels that are NaN or infinite"):
+    with pytest.raises(UserError, match="sampling with broken: image 2 has values that are NaN or infinite"):
         next(sampled)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_no_caller_turns_a_broken_image_into_a_black_one(value):
+    pictures = torch.zeros(3, 3, 4, 4, dtype=torch.half)
+    pictures[1, 2, 1, 3] = value
+    with pytest.raises(UserError, match="^image 1 has values that are NaN or infinite: the weights are broken"):
+        images.to_uint8(pictures)
+    with pytest.raises(UserError, match="^the decoded pair 70 has"):
+        images.to_uint8(pictures, "the decoded pair", [60, 70, 80])
 
 
 @pytest.mark.parametrize("name", ["fox.jpg", "fox.JPEG", "fox.webp", "fox.PNG", "fox.gif"])

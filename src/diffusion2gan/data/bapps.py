@@ -6,12 +6,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
 
 from diffusion2gan.data.sources import find_source, source_names
 from diffusion2gan.errors import UserError
+from diffusion2gan.images import open_image
+from diffusion2gan.io import data_files, data_folders
+
+ROLES = {"ref": ".png", "p0": ".png", "p1": ".png", "judge": ".npy"}
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,20 @@ class BAPPS:
     """The 2AFC judgements of one split of BAPPS; patches are resized to (size, size) by bicubic interpolation.
 
     `folder` is the folder `2afc` of the archive: `{train,val}/{subset}/{ref,p0,p1}/*.png` and `.../judge/*.npy`.
-    Raises UserError if the split has no judgements, or a file is missing or damaged.
+    Hidden files and folders are left out. Raises UserError if the split has no judgements, if a judgement lacks one of
+    its patches or patches lack their judgement, or if a file is damaged.
     """
 
     def __init__(self, folder: Path, split: str, size: int):
-        self.size = size
-        self.judges = sorted(Path(folder, split).rglob("judge/*.npy"))
+        self.size, self.judges = size, []
+        for subset in (Path(folder, split, name) for name in data_folders(Path(folder, split))):
+            files = {role: data_files(subset / role, {suffix}) for role, suffix in ROLES.items()}
+            names = {role: {file.stem for file in found} for role, found in files.items()}
+            for role in ROLES:
+                if lacking := set.union(*names.values()) - names[role]:
+                    lost = f"{subset}/{role} lacks {len(lacking):,} files, the first is {min(lacking)}{ROLES[role]}"
+                    raise UserError(f"BAPPS is incomplete: {lost}: unpack it again")
+            self.judges += files["judge"]
         if not self.judges:
             raise UserError(
                 f"no judgements in {folder}/{split}/*/judge: set `judgements` to {source_names()}, or to the folder "
@@ -51,21 +64,17 @@ class BAPPS:
         return Judgement(*patches, _share(judge), subset.name)
 
     def _patch(self, path: Path) -> np.ndarray:
-        try:
-            patch = Image.open(path).convert("RGB")
-        except OSError as error:
-            raise UserError(f"BAPPS is incomplete: {path} cannot be read ({error})") from error
-        return np.asarray(patch.resize((self.size, self.size), Image.Resampling.BICUBIC))
+        return np.asarray(open_image(path).resize((self.size, self.size), Image.Resampling.BICUBIC))
 
 
 def _share(path: Path) -> float:
     try:
-        share = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"the judgement {path} cannot be read: {error}") from error
+        share = np.load(path, allow_pickle=False).astype(float, casting="same_kind")
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, BadZipFile) as error:  # an .npz has no astype
+        raise UserError(f"the judgement {path} cannot be read ({error!r}): unpack BAPPS again") from error
     if share.size != 1 or not 0 <= share.item() <= 1:
         raise UserError(f"the judgement {path} must be one fraction in [0, 1], and has the shape {share.shape}")
-    return float(share.item())
+    return share.item()
 
 
 def judgements(source: str, split: str, seed: int, size: int) -> Sequence[Judgement]:

@@ -3,16 +3,34 @@
 Reads the official layout: a folder of images, and `annotations/captions_{folder}.json` next to it.
 """
 
-import json
 from pathlib import Path
 
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.seeds import mix
 
 ADDRESS = "http://images.cocodataset.org"
 SIZES = {"val2014": "6 GB", "val2017": "1 GB"}  # of the zips
+
+
+class _Image(BaseModel):
+    id: int
+    file_name: str
+
+
+class _Caption(BaseModel):
+    id: int
+    image_id: int
+    caption: str
+
+
+class _Annotations(BaseModel):
+    """What is used of a captions file."""
+
+    images: list[_Image]
+    annotations: list[_Caption]
 
 
 def missing(folder: Path) -> str | None:
@@ -33,23 +51,28 @@ def annotations(folder: Path) -> Path:
 def read_coco(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All images (image_id, file) and all captions (caption_id, image_id, caption) of a COCO dataset, sorted by id.
 
-    Raises UserError if files are missing or damaged, or if the captions and the images do not belong together.
+    Raises UserError if files are missing or damaged, if a caption is no text, if an id or a name appears twice, or if
+    the captions and the images do not belong together.
     """
     if lacking := missing(folder):
         raise UserError(f"missing: {lacking}, or set `benchmarks` to where COCO is")
     file = annotations(folder)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        images = pd.DataFrame(content["images"])[["id", "file_name"]]
-        captions = pd.DataFrame(content["annotations"])[["id", "image_id", "caption"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not a file of COCO captions ({error!r}): unpack it again") from error
-    here = {path.name for path in folder.iterdir()}
+        content = _Annotations.model_validate_json(file.read_bytes(), strict=True)
+    except (OSError, ValidationError) as error:
+        reason = _first(error) if isinstance(error, ValidationError) else error
+        raise UserError(f"{file} is not a file of COCO captions ({reason}): unpack it again") from error
+    images = pd.DataFrame([vars(each) for each in content.images], columns=list(_Image.model_fields))
+    captions = pd.DataFrame([vars(each) for each in content.annotations], columns=list(_Caption.model_fields))
+    for table, column in ((images, "id"), (images, "file_name"), (captions, "id")):
+        if (again := table[column].duplicated()).any():
+            raise UserError(f"{file} has the {column} {table[column][again].iloc[0]} twice: unpack it again")
+    here = {path.name for path in folder.iterdir() if path.exists()}
     lost = [name for name in images["file_name"] if name not in here]
     if lost:
         raise UserError(
             f"{folder} lacks {len(lost):,} of the {len(images):,} images that {file} names, the first is "
-            f"{lost[0]}: unpack {ADDRESS}/zips/{folder.name}.zip again"
+            f"{lost[0]}: unpack {ADDRESS}/zips/{folder.name}.zip again, or the captions if they are of other images"
         )
     strangers = set(captions["image_id"]) - set(images["id"])
     if strangers:
@@ -57,6 +80,12 @@ def read_coco(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     images = images.rename(columns={"id": "image_id", "file_name": "file"})
     captions = captions.rename(columns={"id": "caption_id"})
     return images.sort_values("image_id", ignore_index=True), captions.sort_values("caption_id", ignore_index=True)
+
+
+def _first(error: ValidationError) -> str:
+    """Where a file is wrong first, and what should be there."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
 
 
 def choose_prompts(captions: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.finite import check_finite
 from diffusion2gan.progress import track
 from diffusion2gan.sampling.folder import ImageFiles
 
@@ -49,14 +50,16 @@ class CLIP:
         """Vectors of images, not normalised; images are preprocessed as in the model's training."""
         batches = track(images.batches(BATCH), "CLIP of the images", total=-(-len(images) // BATCH))
         inputs = (torch.stack([self.preprocess(Image.fromarray(image)) for image in batch]) for batch in batches)
-        return torch.cat([self.model.encode_image(x.to(self.device)).float().cpu() for x in inputs])
+        vectors = torch.cat([self.model.encode_image(x.to(self.device)).float().cpu() for x in inputs])
+        return check_finite(vectors, f"{self.spec}: the vector of image")
 
     @torch.no_grad()
     def captions(self, captions: Sequence[str], prefix: str | None = None) -> torch.Tensor:
         """Unit vectors of captions, with the prefix of this model or another."""
         prefix = self.prefix if prefix is None else prefix
         tokens = self.tokenizer([prefix + caption for caption in captions]).to(self.device)
-        return torch.cat([self.model.encode_text(x, normalize=True).float().cpu() for x in tokens.split(BATCH)])
+        vectors = torch.cat([self.model.encode_text(x, normalize=True).float().cpu() for x in tokens.split(BATCH)])
+        return check_finite(vectors, f"{self.spec}: the vector of caption")
 
 
 def clip_score(images: torch.Tensor, captions: torch.Tensor) -> float:

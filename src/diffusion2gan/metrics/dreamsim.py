@@ -11,6 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.finite import check_finite
 from diffusion2gan.metrics.clip_score import CLIP
 from diffusion2gan.progress import track
 from diffusion2gan.sampling.folder import ImageFiles
@@ -64,7 +65,8 @@ class DreamSim:
     def _embed(self, images: ImageFiles) -> torch.Tensor:
         batches = track(images.batches(BATCH), "DreamSim of the images", total=-(-len(images) // BATCH))
         inputs = (torch.cat([self.preprocess(Image.fromarray(image)) for image in batch]) for batch in batches)
-        return torch.cat([self.model.embed(x.to(self.device)).float().cpu() for x in inputs])
+        vectors = torch.cat([self.model.embed(x.to(self.device)).float().cpu() for x in inputs])
+        return check_finite(vectors, f"DreamSim's {self.spec}: the vector of image")
 
 
 def missing(spec: str) -> list[str]:

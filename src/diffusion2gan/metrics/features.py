@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.finite import check_finite
 from diffusion2gan.io import atomic
 from diffusion2gan.progress import track
 from diffusion2gan.provenance import json_sha256
@@ -65,7 +66,8 @@ class Features:
     def __call__(self, images: ImageFiles) -> torch.Tensor:
         total = -(-len(images) // BATCH)
         batches = track(images.batches(BATCH), f"{self.network} features", total=total)
-        return torch.cat([self.model(self._input(batch)).float().cpu() for batch in batches])
+        features = torch.cat([self.model(self._input(batch)).float().cpu() for batch in batches])
+        return check_finite(features, f"{self.network}: the feature vector of image")
 
     def cached(self, images: ImageFiles, folder: Path) -> torch.Tensor:
         """The features, cached in `folder` until the recipe or the files change."""

@@ -6,7 +6,8 @@ import pandas as pd
 from pydantic import Field
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import read_json, read_table
+from diffusion2gan.io import read_json
+from diffusion2gan.pairs.prompts import read_captions
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import ImageFiles, image_paths, read_recipe
 from diffusion2gan.settings import ScoringSettings
@@ -83,9 +84,11 @@ class Samples:
     def _prompts(self) -> pd.DataFrame:
         """The benchmark's prompts, a row for each image. Raises UserError if the images were sampled for others."""
         path, count = self.settings.benchmark / "prompts.parquet", len(self.images)
-        prompts = read_table(path)[:count]
-        if len(prompts) < count:
-            raise UserError(f"{self.settings.images} holds {count} images, {path} only {len(prompts)} prompts")
+        if len(read_captions(path)) < count:
+            raise UserError(
+                f"{self.settings.images} holds {count} images, {path} only {len(read_captions(path))} prompts"
+            )
+        prompts = pd.read_parquet(path)[:count]
         sampled = (self.recipe or {}).get("captions_sha256")
         if sampled and sampled != json_sha256(prompts["caption"].tolist()):
             raise UserError(f"{self.settings.images} was sampled for other prompts than {path} holds: sample it again")
@@ -94,4 +97,4 @@ class Samples:
     def _declared(self) -> dict:
         """The content of `benchmark.json`; empty if a benchmark was put together by hand."""
         file = self.settings.benchmark / "benchmark.json"
-        return read_json(file) if file.exists() else {}
+        return read_json(file, "make the benchmark again with make_benchmark.py") if file.exists() else {}

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import evaluations_per_pair
-from diffusion2gan.io import read_table
+from diffusion2gan.pairs.parquet import read_columns
 from diffusion2gan.pairs.prompts import read_prompts
-from diffusion2gan.pairs.shards import shard_recipe, verify
+from diffusion2gan.pairs.shards import read_shard, shard_recipe, verify
 from diffusion2gan.seeds import noise
 
 
@@ -41,7 +40,11 @@ class PairDataset:
             raise UserError(
                 f"there are no pairs in {folder}: make them with `snakemake --cores all -- {folder}/index.parquet`"
             )
-        self.index = read_table(self.index_file)
+        remake = "delete it and run again to remake it"
+        kinds = {"shard": str, "rows": int, "sha256": str}
+        self.index = read_columns(self.index_file, kinds, remake).to_pandas(ignore_metadata=True)
+        if (self.index["rows"] < 1).any():
+            raise UserError(f"{self.index_file} has a shard without pairs: {remake}")
         self.captions = read_prompts(self.folder / "prompts.parquet")
         self.ends = self.index["rows"].cumsum().to_numpy()
         found = int(self.ends[-1])
@@ -68,10 +71,13 @@ class PairDataset:
 
     @property
     def evaluations(self) -> int:
-        """Teacher evaluations that these pairs cost."""
-        recipe = shard_recipe(self.folder / self.index["shard"][0])
-        solver = recipe["scheduler"].partition(",")[0]
-        return len(self) * evaluations_per_pair(solver, recipe["steps"], recipe["guidance"])
+        """Teacher evaluations that these pairs cost. Raises UserError if the first shard does not say how."""
+        path = self.folder / self.index["shard"][0]
+        recipe = shard_recipe(path)
+        solver, steps, guidance = (recipe.get(name) for name in ("scheduler", "steps", "guidance"))
+        if not (isinstance(solver, str) and isinstance(steps, int) and isinstance(guidance, int | float)):
+            raise UserError(f"the recipe of {path} lacks its scheduler, steps or guidance: delete it and run again")
+        return len(self) * evaluations_per_pair(solver.partition(",")[0], steps, guidance)
 
     __getitems__ = batch  # called by a DataLoader with a batch sampler
 
@@ -99,5 +105,8 @@ class PairDataset:
                 if found["problem"] or found["sha256"] != entry["sha256"]:
                     problem = found["problem"] or "is not the one in the index"
                     raise UserError(f"the shard {path} {problem}: delete it and run again to remake it")
-            self.shards[number] = load_file(path)
+            self.shards[number] = shard = read_shard(path)
+            ids = shard["prompt_ids"]
+            if len(ids) != entry["rows"] or ids.min() < 0 or ids.max() >= len(self.captions):
+                raise UserError(f"the shard {path} does not fit {self.index_file.name} and prompts.parquet: delete it")
         return self.shards[number]

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from diffusion2gan.data.sources import find_source, source_names
 from diffusion2gan.errors import UserError, nearest
+from diffusion2gan.io import data_files
+from diffusion2gan.pairs.parquet import is_text, opened, read_columns
 from diffusion2gan.settings import PromptFilter
 
 # column names of captions and aesthetic scores, in LAION's files and others
@@ -48,13 +49,17 @@ def look_into(source: str, wanted: PromptFilter = ANY) -> tuple[int, list[str]]:
     The first group of rows of the first, a middle and the last parquet file is read; of the others, the number of rows.
     Raises UserError if they cannot be read.
     """
-    if Path(source).suffix == ".txt":
+    if Path(source).suffix.lower() == ".txt":
         captions = [line.strip() for line in _captions(source, wanted) if line.strip()]
         return len(captions), captions[:1]
-    files = _parquet_files(source)
+    files = _parquet_files(Path(source))
     places = sorted({0, len(files) // 2, len(files) - 1})
     shown = [caption for place in places for caption in _captions_of(files[place], wanted, 1)[:1].to_pylist()]
-    return sum(_rows(file) for file in files), shown
+    rows = 0
+    for file in files:
+        with opened(file) as parquet:
+            rows += parquet.metadata.num_rows
+    return rows, shown
 
 
 def _captions(source: str, wanted: PromptFilter) -> list[str] | pd.Series:
@@ -65,28 +70,27 @@ def _captions(source: str, wanted: PromptFilter) -> list[str] | pd.Series:
         raise UserError(
             f"there are no prompts at {source}: set `prompts` to {source_names()}, a .txt or a .parquet file"
         )
-    if path.suffix == ".txt":
-        try:
-            return path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would also cut at U+2028 in a caption
-        except UnicodeDecodeError as error:
-            raise UserError(f"{source} is not UTF-8 text ({error}): save it as UTF-8") from error
-    chunks = [chunk for file in _parquet_files(source) for chunk in _captions_of(file, wanted).chunks]
+    if path.suffix.lower() == ".txt":
+        return _lines_of(path)
+    chunks = [chunk for file in _parquet_files(path) for chunk in _captions_of(file, wanted).chunks]
     return pa.chunked_array(chunks, pa.large_string()).to_pandas()
 
 
-def _parquet_files(source: str) -> list[Path]:
-    path = Path(source)
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"there are no parquet files in {source}: set `prompts` to a folder of parquet files")
-    return files
-
-
-def _rows(file: Path) -> int:
+def _lines_of(file: Path) -> list[str]:
     try:
-        return pq.read_metadata(file).num_rows
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file} cannot be read as parquet ({str(error).splitlines()[0]})") from error
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not UTF-8 text ({error}): save it as UTF-8") from error
+    if "\0" in text:  # UTF-16 without its mark
+        raise UserError(f"{file} is not UTF-8 text (it holds the character 0): save it as UTF-8")
+    return text.split("\n")  # splitlines would also cut at U+2028 in a caption
+
+
+def _parquet_files(path: Path) -> list[Path]:
+    files = data_files(path, {".parquet"}) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"there are no parquet files in {path}: set `prompts` to a folder of parquet files")
+    return files
 
 
 def _captions_of(file: Path, wanted: PromptFilter, groups: int | None = None) -> pa.ChunkedArray:
@@ -94,31 +98,29 @@ def _captions_of(file: Path, wanted: PromptFilter, groups: int | None = None) ->
 
     The types of the columns may differ between files.
     """
-    try:
-        with pq.ParquetFile(file) as parquet:
-            names, scored = parquet.schema_arrow.names, wanted.min_score is not None or wanted.score_column is not None
-            column = _column(file, names, "caption", wanted.caption_column, CAPTIONS)
-            score = _column(file, names, "score", wanted.score_column, SCORES) if scored else None
-            taken = range(min(parquet.num_row_groups, groups or parquet.num_row_groups))
-            table = parquet.read_row_groups(taken, [column, score] if scored else [column])
-        if not _is_text(table[column].type):
+    with opened(file) as parquet:
+        names, scored = parquet.schema_arrow.names, wanted.min_score is not None or wanted.score_column is not None
+        column = _column(file, names, "caption", wanted.caption_column, CAPTIONS)
+        score = _column(file, names, "score", wanted.score_column, SCORES) if scored else None
+        taken = range(min(parquet.num_row_groups, groups or parquet.num_row_groups))
+        table = parquet.read_row_groups(taken, [column, score] if scored else [column])
+        if not is_text(table[column].type):
             raise UserError(f"{file}: the column '{column}' holds {table[column].type}, not text: set `caption_column`")
         good = table[column].is_valid()
         if scored:
-            good = pc.and_(good, pc.greater_equal(table[score].cast(pa.float64()), wanted.min_score or 0.0))
+            good = pc.and_(good, pc.greater_equal(_numbers(file, score, table[score]), wanted.min_score or 0.0))
         captions = table[column].cast(pa.large_string()).filter(good)
         captions.validate(full=True)  # UTF-8
-    except (OSError, KeyError, pa.ArrowException) as error:  # KeyError: two columns of one name
-        raise UserError(f"{file} cannot be read as parquet ({str(error).splitlines()[0]})") from error
-    return captions
+        return captions
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    """Whether a column can hold captions: text, bytes of text that are not marked as text, or nothing but nulls."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    types = pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.null()
-    return kind in types
+def _numbers(file: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{file}: the column '{name}' holds {column.type}, not numbers ({error}): set `score_column`"
+        ) from error
 
 
 def _column(source: Path, columns: list[str], meant: str, named: str | None, known: tuple[str, ...]) -> str:
@@ -133,6 +135,15 @@ def _column(source: Path, columns: list[str], meant: str, named: str | None, kno
     return found
 
 
+def read_captions(path: Path) -> list[str]:
+    """The captions of any parquet file with a column `caption`, such as a benchmark's.
+
+    Raises UserError if it cannot be read, or a caption is no text.
+    """
+    table = read_columns(path, {"caption": str}, "give a file of prompts such as a benchmark's prompts.parquet")
+    return table["caption"].to_pylist()
+
+
 def read_prompts(path: Path) -> pa.LargeStringArray:
     """Read the captions of `prompts.parquet`, indexed by prompt id.
 
@@ -140,13 +151,7 @@ def read_prompts(path: Path) -> pa.LargeStringArray:
     because `take` on several chunks copies all captions; `large_string` allows a chunk of more than 2 GB.
     Raises UserError if the file is missing, empty, or not a list of prompts.
     """
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} is not a list of prompts ({error}): make it with prepare_prompts.py") from error
-    if table.column_names != ["prompt_id", "caption"] or not table.num_rows:
-        found = f"the columns {', '.join(table.column_names)}" if table.num_rows else "no prompts"
-        raise UserError(f"{path} has {found}, not prompt_id and caption: make it with prepare_prompts.py")
+    table = read_columns(path, {"prompt_id": int, "caption": str}, "make it with prepare_prompts.py")
     if not np.array_equal(table["prompt_id"].to_numpy(), np.arange(table.num_rows)):
         raise UserError(f"the prompt ids in {path} are not 0, 1, 2, …: make it with prepare_prompts.py")
-    return table["caption"].cast(pa.large_string()).combine_chunks()
+    return table["caption"].combine_chunks()

@@ -19,14 +19,25 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from pydantic import BaseModel, NonNegativeInt
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.finite import check_finite
 from diffusion2gan.io import LACKING, atomic, file_sha256, fsync
 from diffusion2gan.seeds import mix
 
+_DAMAGED = (SafetensorError, OSError, KeyError, ValueError)  # pydantic's errors are ValueErrors
 NOISE = "numpy default_rng(seed).standard_normal, float32"  # by `seeds.noise`
+
+
+class _About(BaseModel):
+    """The metadata of a shard."""
+
+    recipe: dict
+    first: NonNegativeInt
+    sha256: str
 
 
 def pair_seeds(pairs: Sequence[int], seed: int) -> list[int]:
@@ -60,8 +71,10 @@ class Unfinished:
         file.truncate()
 
     def append(self, latents: torch.Tensor) -> None:
-        """Store the latents of the next batch."""
+        """Store the latents of the next batch. Raises UserError if one is not finite in half precision."""
+        done = sum(map(len, self.batches))
         batch = latents.to("cpu", torch.float16).contiguous()
+        check_finite(batch, "in half precision, the latent of this shard's pair", range(done, done + len(batch)))
         content = batch.numpy().tobytes()
         self._append(self._digest(content) + content)
         self.batches.append(batch)
@@ -114,9 +127,13 @@ def _lock(file, path: Path) -> bool:
 def write_shard(
     path: Path, latents: torch.Tensor, seeds: Sequence[int], prompt_ids: Sequence[int], first: int, recipe: dict
 ) -> None:
-    """Write a shard atomically; `first` is the index of its first pair. Equal pairs give equal bytes."""
+    """Write a shard atomically; `first` is the index of its first pair. Equal pairs give equal bytes.
+
+    Raises UserError if a latent is not finite in half precision.
+    """
+    half = check_finite(latents.to(torch.float16).contiguous(), f"in half precision, the latent of {path.name}'s pair")
     tensors = {
-        "latents": latents.to(torch.float16).contiguous(),
+        "latents": half,
         "seeds": torch.tensor(seeds, dtype=torch.int64),
         "prompt_ids": torch.tensor(prompt_ids, dtype=torch.int64),
     }
@@ -147,34 +164,57 @@ def index_shards(paths: Sequence[Path], prompts: Path) -> pd.DataFrame:
         end = None if shard["problem"] else shard["first"] + shard["rows"]
     if wrong:
         raise UserError(f"{paths[0].parent}: {'; '.join(wrong)}: delete these shards and run again")
-    if json.loads(usual)["prompts_sha256"] != file_sha256(prompts):
+    if json.loads(usual).get("prompts_sha256") != file_sha256(prompts):
         raise UserError(f"the shards in {paths[0].parent} were made from other prompts than {prompts}: delete them")
     return pd.DataFrame(found)[["shard", "rows", "sha256"]]
 
 
 def shard_recipe(path: Path) -> dict:
-    """The recipe that the pairs of a shard were made with."""
-    with safe_open(path, "pt") as shard:
-        return json.loads(shard.metadata()["pairs"])["recipe"]
+    """The recipe that the pairs of a shard were made with. Raises UserError if it cannot be read."""
+    try:
+        return _about(path).recipe
+    except _DAMAGED as error:
+        raise UserError(f"the shard {path} is damaged ({error}): delete it and run again to remake it") from error
+
+
+def read_shard(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a shard, memory-mapped. Raises UserError if they are missing, or have other types or shapes."""
+    try:
+        return _tensors(path)
+    except _DAMAGED as error:
+        raise UserError(f"the shard {path} is damaged ({error}): delete it and run again to remake it") from error
 
 
 def verify(path: Path) -> dict:
     """Read and check a shard: its `shard` name, `recipe`, `first`, `rows`, `sha256`, and `problem` (None if sound)."""
     found = {"shard": path.name, "recipe": None, "first": None, "rows": None, "sha256": None, "problem": None}
     try:
-        with safe_open(path, "pt") as shard:
-            about = json.loads(shard.metadata()["pairs"])
-        tensors = load_file(path)
-        latents = tensors["latents"]
-        found |= {"recipe": json.dumps(about["recipe"], sort_keys=True), "first": about["first"]}
-        found |= {"rows": len(tensors["seeds"]), "sha256": about["sha256"]}
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        about, tensors = _about(path), _tensors(path)
+    except _DAMAGED as error:
         return found | {"problem": f"is damaged ({error})"}
-    if _digest(tensors) != about["sha256"]:
+    found |= {"recipe": json.dumps(about.recipe, sort_keys=True), "first": about.first}
+    found |= {"rows": len(tensors["seeds"]), "sha256": about.sha256}
+    if _digest(tensors) != about.sha256:
         return found | {"problem": "is damaged (its checksum differs)"}
+    latents = tensors["latents"]
     if not (latents.max().isfinite() and latents.min().isfinite()):
         return found | {"problem": "holds latents that are not finite"}
     return found
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    tensors = load_file(path)
+    kinds = {"latents": (torch.float16, 4), "seeds": (torch.int64, 1), "prompt_ids": (torch.int64, 1)}
+    for name, kind in kinds.items():
+        tensor = tensors[name]
+        if (tensor.dtype, tensor.dim()) != kind or not tensor.numel() or len(tensor) != len(tensors["seeds"]):
+            raise ValueError(f"{name} of {tensor.dtype} and the shape {tuple(tensor.shape)}")
+    return tensors
+
+
+def _about(path: Path) -> _About:
+    with safe_open(path, "pt") as shard:
+        return _About.model_validate_json((shard.metadata() or {})["pairs"], strict=True)
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:

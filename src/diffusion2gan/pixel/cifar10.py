@@ -5,17 +5,16 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from diffusion2gan.data import sources
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import file_md5, load_pickle
+from diffusion2gan.images import SUFFIXES, load_image
+from diffusion2gan.io import data_files, data_folders, file_md5, load_pickle
 from diffusion2gan.progress import track
 
 SIDE = 32
 URL, MD5, BYTES = *sources.CIFAR10.values(), 170_498_071
-SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
 def load_images(source: str, count: int, seed: int = 0) -> np.ndarray:
@@ -64,15 +63,17 @@ def _batch(content: bytes, name: str) -> np.ndarray:
 
 
 def _from_folder(folder: Path) -> np.ndarray:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if "train" in (parts := data_folders(folder)) and len(parts) > 1:
+        raise UserError(f"{folder} holds {' and '.join(parts)}: give {folder}/train, or a folder without the others")
+    files = data_files(folder, SUFFIXES)
     if not files:
         raise UserError(f"there are no images in {folder}: give a folder of .png or .jpg, or the archive of {URL}")
     return np.stack([_image(file) for file in track(files, "reading images")])
 
 
 def _image(file: Path) -> np.ndarray:
-    image = Image.open(file).convert("RGB")
-    if image.size != (SIDE, SIDE):
-        size = " × ".join(map(str, image.size))
+    image = load_image(file)
+    if image.shape[:2] != (SIDE, SIDE):
+        size = " × ".join(map(str, image.shape[1::-1]))
         raise UserError(f"{file} has {size} pixels, CIFAR-10's images have {SIDE} × {SIDE}: resize it")
-    return np.asarray(image)
+    return image

@@ -19,11 +19,11 @@ import torch
 from PIL import Image
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import files_below, read_json, write_json, write_text
+from diffusion2gan.images import SUFFIXES, open_image, opened
+from diffusion2gan.io import files_below, is_hidden, read_json, write_json, write_text
 from diffusion2gan.pairs.sizes import shard_range
 from diffusion2gan.seeds import mix
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
 FILTERS = {name.lower(): value for name, value in Image.Resampling.__members__.items()}
 _STREAM = 0x53414D504C45  # keeps these seeds apart from the pairs': no model is scored on its training noise
 
@@ -94,25 +94,33 @@ def image_path(folder: Path, index: int) -> Path:
 def _is_whole(path: Path) -> bool:
     """Whether an image exists and can be read to its end."""
     try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError):
+        open_image(path)
+    except UserError:
         return False
     return True
 
 
 def read_recipe(folder: Path) -> dict | None:
-    """The recipe that the images of a folder were sampled with; None if they are from elsewhere."""
+    """The recipe that the images of a folder were sampled with; None if they are from elsewhere.
+
+    Raises UserError if it cannot be read, or does not hold the number of images.
+    """
     file = folder / "sample.json"
-    return read_json(file) if file.exists() else None
+    if not file.exists():
+        return None
+    recipe = read_json(file, "sample again with sample.py")
+    if not isinstance(recipe.get("count"), int) or not isinstance(recipe.get("repeats", 1), int):
+        raise UserError(f"{file} does not hold the number of images: sample again with sample.py")
+    return recipe
 
 
 def image_paths(folder: Path) -> list[Path]:
     """The images of a folder, sorted by number if all names are numbers, otherwise by name.
 
-    Raises UserError if there are none, or fewer than the recipe says.
+    Raises UserError if there are none, or fewer than the recipe says, or if one is a link to a file that is gone.
     """
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    files = folder.iterdir() if folder.is_dir() else []
+    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES and not is_hidden(path.name))
     if all(path.stem.isdecimal() for path in found):  # 100000 comes after 10001
         found.sort(key=lambda path: int(path.stem))
     if not found:
@@ -120,6 +128,9 @@ def image_paths(folder: Path) -> list[Path]:
     recipe = read_recipe(folder)
     if recipe and recipe["count"] != len(found):
         raise UserError(f"{folder} holds {len(found)} of {recipe['count']} images: sample them again with sample.py")
+    if gone := next((path for path in found if not path.exists()), None):  # scratch disks remove old files
+        target = gone.readlink()
+        raise UserError(f"{gone} links to {target}, which is gone: fetch that again, or delete and remake {folder}")
     return found
 
 
@@ -155,10 +166,7 @@ class ImageFiles:
         return len(self.files)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        try:
-            image = Image.open(self.files[index]).convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{self.files[index]} is damaged ({error}): sample or fetch it again") from error
+        image = open_image(self.files[index])
         side = min(image.size)
         left, top = (round((length - side) / 2) for length in image.size)
         image = image.crop((left, top, left + side, top + side))
@@ -168,11 +176,8 @@ class ImageFiles:
         """Raise UserError unless all images have the same size, as samples of one model do."""
         sizes = {}
         for file in self.files:
-            try:
-                with Image.open(file) as image:
-                    sizes.setdefault(image.size, file)
-            except OSError as error:
-                raise UserError(f"{file} is damaged ({error}): sample it again") from error
+            with opened(file) as image:
+                sizes.setdefault(image.size, file)
         if len(sizes) > 1:
             (first, one), (second, other) = list(sizes.items())[:2]
             raise UserError(f"{one} has {first} pixels, {other} has {second}: sample all of them with one model")

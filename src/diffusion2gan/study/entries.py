@@ -175,7 +175,7 @@ class TeacherEntry(Entry):
 class PromptsEntry(PromptFilter):
     """A list of prompts."""
 
-    path: Place = Field(description="a .txt or .parquet file, a folder of them, openmoji, or unconditional")
+    path: Place = Field(description="a .txt or .parquet file, a folder of .parquet files, openmoji, or unconditional")
 
 
 Prompts = Annotated[  # a path alone is short for an entry with this path; null: this scale has none

@@ -3,6 +3,7 @@
 Latents are samples of the VAE's posterior, like those that the teacher's U-Net was trained on and generates.     # ours
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffusion2gan.data.imagenet import LabelledImages
+from diffusion2gan.finite import check_finite
 from diffusion2gan.images import to_tensor
 from diffusion2gan.io import atomic
 from diffusion2gan.pairs.sizes import shard_range
@@ -47,11 +49,12 @@ def main(args: Arguments):
         examples = [images[i] for i in batch]
         posterior_noise = noise([mix(images.seed, i) for i in batch], shape)
         encoded = teacher.encode_images(to_tensor([image for image, _ in examples]), posterior_noise)
-        latents.append(encoded.half().cpu())
+        latents.append(check_finite(encoded.half().cpu(), "in half precision, the latent of image", batch))
         labels += [label for _, label in examples]
 
     with atomic(args.out) as temporary:
-        save_file({"latents": torch.cat(latents).contiguous(), "labels": torch.tensor(labels)}, temporary)
+        tensors = {"latents": torch.cat(latents).contiguous(), "labels": torch.tensor(labels)}
+        save_file(tensors, temporary, metadata={"classes": json.dumps(list(images.classes))})
 
 
 if __name__ == "__main__":

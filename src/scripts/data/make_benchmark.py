@@ -70,7 +70,8 @@ def link_coco(args: Arguments, images: Path) -> tuple[pd.DataFrame, dict]:
     files, captions = read_coco(folder)
     prompts = choose_prompts(captions, args.count, args.seed)
     for old in images.iterdir():
-        old.unlink()
+        if old.is_symlink() or old.is_file():  # no folder such as .ipynb_checkpoints
+            old.unlink()
     for name in files["file"]:
         with where_supported():
             (images / name).symlink_to((folder / name).resolve())

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.evaluations import Evaluations, combined
-from diffusion2gan.io import read_json, write_json
+from diffusion2gan.io import write_json
+from diffusion2gan.report.inputs import read_metrics
 from diffusion2gan.study import cli
 from diffusion2gan.study.cost import took
 
@@ -28,7 +29,7 @@ class Arguments:
 
 
 def main(args: Arguments):
-    trainings = list(map(read_json, args.trainings))
+    trainings = read_metrics(args.trainings, {"metrics", "device", "seconds", "processes", "evaluations"})
     devices = {record["device"] for record in trainings}
     if len(devices) > 1:
         raise UserError(

@@ -18,7 +18,8 @@ from pydantic import Field, NonNegativeInt
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.images import save_png
-from diffusion2gan.io import atomic, read_table
+from diffusion2gan.io import atomic
+from diffusion2gan.pairs.prompts import read_captions
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import batches_of_shard, image_path, noise_seeds, sampled_shard
 from diffusion2gan.sampling.sampler import load_sampler, sample_images, sampling_precision
@@ -77,7 +78,7 @@ def read_prompts(args: Arguments) -> list[str]:
         raise UserError("no prompts, or two kinds: type --prompt TEXT, or give --prompts FILE")
     if args.prompt:
         return args.prompt
-    captions = read_table(args.prompts)["caption"].tolist()
+    captions = read_captions(args.prompts)
     if len(captions) < args.count:
         raise UserError(f"{args.prompts} holds {len(captions)} prompts, {args.count} were requested: reduce --count")
     return captions[: args.count or None]

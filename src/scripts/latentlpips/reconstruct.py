@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffusion2gan.data.imagenet import LabelledImages
+from diffusion2gan.finite import check_finite
 from diffusion2gan.images import to_tensor, to_uint8
 from diffusion2gan.io import atomic
 from diffusion2gan.losses import regression_loss
@@ -47,23 +48,25 @@ def main(args: Arguments):
     for step in track(range(args.iterations + 1), f"reconstructing with {args.loss}"):
         if step % args.log_every == 0 or step == args.iterations:
             with torch.no_grad():
-                distances = metric(x, target).tolist()
+                distances = metric(x, target)
+                check_finite(distances, f"step {step} of {args.loss}: the distance of start")
                 errors = (teacher.decode(x) - seen).square().mean((1, 2, 3)).tolist()
             rows += [
                 {"step": step, "seed": i // args.pictures, "picture": i % args.pictures, "metric": d, "pixel_mse": e}
-                for i, (d, e) in enumerate(zip(distances, errors, strict=True))
+                for i, (d, e) in enumerate(zip(distances.tolist(), errors, strict=True))
             ]
         optimizer.zero_grad()
         for part, goal in zip(x.split(together), target.split(together), strict=True):
             (loss(part, goal) * len(part)).backward()  # the sum, so that the gradient of each latent is its own loss's
         optimizer.step()
 
-    with atomic(args.curves) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
     with torch.no_grad():
         pictures = {"target": seen[: args.pictures], "found": teacher.decode(x)[: args.pictures]}
+    pictures = {name: torch.from_numpy(to_uint8(shown, f"the {name} image")) for name, shown in pictures.items()}
+    with atomic(args.curves) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
     with atomic(args.pictures_out) as temporary:
-        save_file({name: torch.from_numpy(to_uint8(shown)) for name, shown in pictures.items()}, temporary)
+        save_file(pictures, temporary)
 
 
 if __name__ == "__main__":

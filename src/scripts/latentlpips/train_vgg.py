@@ -41,7 +41,9 @@ def main(args: Arguments):
     device = distributed.device()
     (rows,) = distributed.parts(args.batch_size)
     if args.space == "latent":
-        latents = LabelledLatents(args.data, args.classes)
+        latents, unseen = LabelledLatents(args.data, args.classes), LabelledLatents(args.validation, args.classes)
+        if unseen.names != latents.names:
+            raise UserError(f"'{args.validation[0]}' numbers other classes than '{args.data[0]}': encode both again")
         batches = LatentBatches(latents, latents.labels, args.batch_size, args.seed, rows)
         channels = latents.shape[1]
     else:
@@ -58,9 +60,8 @@ def main(args: Arguments):
         return
 
     if args.space == "latent":
-        latents = LabelledLatents(args.validation, args.classes)
-        parts = torch.arange(len(latents)).split(EVALUATION_BATCH)
-        held_out = ((latents[part].float(), latents.labels[part]) for part in parts)
+        parts = torch.arange(len(unseen)).split(EVALUATION_BATCH)
+        held_out = ((unseen[part].float(), unseen.labels[part]) for part in parts)
     else:
         pictures = read_pictures(args.validation[0], "val", args)
         held_out = held_out_images(pictures, args.validation_count, EVALUATION_BATCH, args.seed, args.workers)

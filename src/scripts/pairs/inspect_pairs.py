@@ -38,8 +38,12 @@ def main(args: Arguments):
         print(f"  {name}: " + ", ".join(f"{what} {number:.4g}" for what, number in numbers.items()))
 
     teacher = load_teacher(recipe["teacher"], "cuda" if torch.cuda.is_available() else "cpu")
-    shown = pairs.batch(chosen[: args.pictures].sort().values)
-    images = [to_uint8(teacher.decode(x[None].to(teacher.device)))[0] for x in shown.x]
+    numbers = chosen[: args.pictures].sort().values.tolist()
+    shown = pairs.batch(numbers)
+    images = [
+        to_uint8(teacher.decode(x[None].to(teacher.device)), "the decoded pair", [number])[0]
+        for number, x in zip(numbers, shown.x, strict=True)
+    ]
     out = args.out or args.dataset / "contact-sheet.png"
     save(contact_sheet(images, shown.captions), out, f"pairs of {args.dataset.name}, decoded", vector=False)
     print(f"  contact sheet: {out}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from diffusion2gan import images
 from diffusion2gan.data.sources import attribution
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import read_table
+from diffusion2gan.pairs.prompts import read_captions
 from diffusion2gan.report import figures
 from diffusion2gan.sampling.folder import image_paths, model_folders, read_recipe
 from diffusion2gan.study import cli
@@ -22,13 +22,13 @@ class Arguments:
 
 def main(args: Arguments):
     folders = dict(sorted(model_folders(args.models).items(), key=lambda item: "teacher" not in item[0].lower()))
-    noises = {(each["seed"], each["captions_sha256"]) for each in map(read_recipe, folders.values()) if each}
+    noises = {(each.get("seed"), each.get("captions_sha256")) for each in map(read_recipe, folders.values()) if each}
     if len(noises) > 1:
         raise UserError(
             "the models were sampled from different noise or prompts: sample all with the same --seed and --prompts"
         )
 
-    captions = read_table(args.prompts)["caption"].tolist()[: args.count]
+    captions = read_captions(args.prompts)[: args.count]
     columns = {}
     for name, folder in folders.items():
         files = image_paths(folder)[: len(captions)]

@@ -7,7 +7,8 @@ from pydantic import Field
 from diffusion2gan.data.sources import attribution
 from diffusion2gan.errors import UserError
 from diffusion2gan.human_study import page as human_study
-from diffusion2gan.io import read_table, write_text
+from diffusion2gan.io import write_text
+from diffusion2gan.pairs.prompts import read_captions
 from diffusion2gan.report.tables import write_csv
 from diffusion2gan.sampling.folder import model_folders
 from diffusion2gan.settings import Count, Resizing, Seeded
@@ -24,7 +25,7 @@ class Arguments(Resizing, Seeded):
 
 
 def main(args: Arguments):
-    captions = read_table(args.prompts)["caption"].tolist()
+    captions = read_captions(args.prompts)
     folders = model_folders(args.models)
     pairs = [_pair(pair, folders) for pair in args.pairs]
     human_study.check_alike(folders, captions)

@@ -127,6 +127,11 @@ def test_two_afc_on_each_subset_and_on_all():
     human = ((1 + 0.25**2 + 0.75**2) / 2 + 1) / 2
     expected = {"2afc": 0.4375, "2afc_pooled": 1.75 / 3, "2afc_human": human, "2afc_a": 0.875, "2afc_b": 0.0}
     assert scores == pytest.approx(expected)
+    patches[2, 1] = torch.nan  # NaN is neither nearer nor farther, and would count as a judgement that is wrong
+    with pytest.raises(UserError, match="the distance of judgement 2 has values that are NaN"):
+        two_afc(lambda x0, x1: (x0 - x1).abs().flatten(1).sum(1), triplets, batch_size=2)
+    with pytest.raises(UserError, match="in half precision, a patch of judgement 0 has values that are NaN or inf"):
+        encode(SyntheticJudgements("train", 0, 32), 1, 0, lambda images: images * 1e6)
 
 
 def test_judgements_are_encoded_in_their_order(capsys):

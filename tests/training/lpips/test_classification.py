@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from diffusion2gan.data.imagenet import LabelledImages
+from diffusion2gan.errors import UserError
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.settings import VGGSettings
 from diffusion2gan.training.loop import Schedule, train
@@ -185,6 +186,9 @@ def test_accuracy_counts_ranks():
         Fixed("latent", 4, 10, 0.125), [(logits[:2], torch.tensor([9, 5])), (logits[2:], torch.tensor([8, 0]))]
     )
     assert scores == {"top1": 0.25, "top5": 0.75, "count": 4}
+    logits[3, 0] = torch.nan  # no class has a larger score than NaN, so its rank would be the first
+    with pytest.raises(UserError, match="the vector of scores of input 1 has values that are NaN"):
+        accuracy(Fixed("latent", 4, 10, 0.125), [(logits[2:], torch.tensor([8, 0]))])
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -52,7 +52,8 @@ def test_the_options_of_a_vgg_arrive(given, tmp_path, monkeypatch, space):
     latents = torch.randn(300, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half()
     labels = torch.arange(300) % 1914
     for name, rows in (("a", slice(200)), ("b", slice(200, 300))):
-        save_file({"latents": latents[rows].clone(), "labels": labels[rows].clone()}, tmp_path / name)
+        tensors = {"latents": latents[rows].clone(), "labels": labels[rows].clone()}
+        save_file(tensors, tmp_path / name, metadata={"classes": json.dumps(list(map(str, range(1914))))})
     data = [str(tmp_path / "a")] if space == "latent" else ["openmoji"]
     validation = [str(tmp_path / "a"), str(tmp_path / "b")] if space == "latent" else ["openmoji"]
     measured, batches = [], []

@@ -25,7 +25,7 @@ def arguments(folder, **changed):
 def latents(tmp_path):
     for shard, count in enumerate((10, 5)):
         data = {"latents": torch.randn(count, 4, 8, 8).half(), "labels": torch.arange(count) % 3}
-        save_file(data, tmp_path / f"latents-{shard}.safetensors")
+        save_file(data, tmp_path / f"latents-{shard}.safetensors", metadata={"classes": '["a", "b", "c"]'})
     return tmp_path
 
 
@@ -49,5 +49,9 @@ def test_mistakes_are_errors(latents):
         train_vgg.main(arguments(latents, data=[str(latents / "missing.safetensors")]))
     with pytest.raises(UserError, match="--classes is 2"):
         train_vgg.main(arguments(latents, classes=2))
+    data = {"latents": torch.randn(3, 4, 8, 8).half(), "labels": torch.arange(3)}
+    save_file(data, latents / "other.safetensors", metadata={"classes": '["a", "c", "d"]'})
+    with pytest.raises(UserError, match="other.safetensors' numbers other classes than .*latents-0"):
+        train_vgg.main(arguments(latents, validation=[str(latents / "other.safetensors")]))
     with pytest.raises(UserError, match="use one of pixel, latent"):
         train_vgg.main(arguments(latents, space="both"))

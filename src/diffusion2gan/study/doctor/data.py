@@ -5,7 +5,8 @@ from pathlib import Path
 from diffusion2gan.data import bapps, coco
 from diffusion2gan.data.sources import FETCHED, SOURCES
 from diffusion2gan.errors import UserError
-from diffusion2gan.images import load_image
+from diffusion2gan.images import SUFFIXES, load_image
+from diffusion2gan.io import data_files, data_folders
 from diffusion2gan.pairs import prompts
 from diffusion2gan.pixel import cifar10
 from diffusion2gan.study.doctor.finding import (
@@ -57,11 +58,11 @@ def labelled(study: Study, split: str) -> Answer:
     folder = Path(config.images, split)
     if not folder.is_dir():
         return nothing_there(study, config.images, "latentlpips.images")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = data_folders(folder)
     count, wanted = len(classes), config.vgg.classes
     if count > wanted or (count < wanted and split == "train"):
         return WRONG, f"{folder} has {count:,} folders of classes, `vgg.classes` is {wanted:,}"
-    return SOUND, f"{count:,} classes; " + ", ".join(_first_image(each) for each in spread(classes))
+    return SOUND, f"{count:,} classes; " + ", ".join(_first_image(folder / each) for each in spread(classes))
 
 
 def judgements(study: Study, split: str, count: int) -> Answer:
@@ -98,10 +99,10 @@ def benchmark(study: Study, entry: BenchmarkEntry) -> Answer:
 
 
 def _first_image(folder: Path) -> str:
-    image = next((path for path in sorted(folder.iterdir()) if not path.name.startswith(".")), None)
-    if image is None:
-        raise UserError(f"{folder} is empty: unpack it again")
-    return _opened(image)
+    images = data_files(folder, SUFFIXES)
+    if not images:
+        raise UserError(f"{folder} has no images: unpack it again")
+    return _opened(images[0])
 
 
 def _opened(path: Path) -> str:

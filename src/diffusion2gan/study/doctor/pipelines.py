@@ -1,6 +1,5 @@
 """Teachers and published pipelines: a folder, or the snapshot of a hub id in this machine's cache."""
 
-import json
 import math
 import re
 from pathlib import Path
@@ -10,10 +9,12 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.io import read_json
 from diffusion2gan.study.doctor.finding import MISSING, SOUND, UNKNOWN, WRONG, Answer, nothing_there, origin
 from diffusion2gan.study.entries import ModelEntry, TeacherEntry
 from diffusion2gan.study.study import Study
 
+FETCH = "fetch it again"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 COPIES = re.compile(r"\.(fp16|non_ema)[.-]")  # the same weights in half precision, or not averaged
 
@@ -24,7 +25,7 @@ def teacher(study: Study, entry: TeacherEntry) -> Answer:
     if state != SOUND or entry.space == "pixel":
         return state, said
     unet = local(entry.path) / "unet"
-    config = _json(unet / "config.json")
+    config = read_json(unet / "config.json", FETCH)
     latent = [config.get("in_channels"), *[config.get("sample_size")] * 2]
     count, stated = sum(weights(unet).values()), f"scales/{study.scale}.yaml states"
     if latent != entry.latent:
@@ -53,7 +54,7 @@ def pipeline(study: Study, path: str, key: str) -> Answer:
             return MISSING, f"`hf download {path}`{origin(study, path)}"
         return nothing_there(study, path, key)
     index = folder / "model_index.json"
-    parts = _json(index) if index.exists() else {}
+    parts = read_json(index, FETCH) if index.exists() else {}
     networks = [name for name in parts if (folder / name / "config.json").is_file()] or ["."]
     found = {name: weights(folder / name) for name in networks}
     empty = [name for name, each in found.items() if not each]
@@ -93,12 +94,5 @@ def weights(path: Path) -> dict[str, int]:
             with safe_open(file, "pt") as opened:
                 found |= {name: math.prod(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{file} is damaged ({error}): fetch it again") from error
+            raise UserError(f"{file} is damaged ({error}): {FETCH}") from error
     return found
-
-
-def _json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): fetch it again") from error

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from diffusion2gan.data.bapps import BAPPS, Judgement
+from diffusion2gan.finite import check_finite
 from diffusion2gan.images import to_tensor
 from diffusion2gan.losses.lpips import LPIPS, distance
 from diffusion2gan.networks.vgg import VGG
@@ -43,7 +44,8 @@ def encode(
     for first in track(range(0, count, batch_size), "encoding judgements"):
         batch = [judgements[i] for i in chosen[first : first + batch_size]]
         images = to_tensor([picture for j in batch for picture in (j.ref, j.p0, j.p1)])
-        patches.append(to_space(images).half().cpu().unflatten(0, (-1, 3)))
+        encoded = to_space(images).half().cpu().unflatten(0, (-1, 3))
+        patches.append(check_finite(encoded, "in half precision, a patch of judgement", chosen[first:]))
         judge += [j.judge for j in batch]
         subsets += [j.subset for j in batch]
     return Triplets(torch.cat(patches), torch.tensor(judge), subsets)
@@ -124,7 +126,9 @@ def two_afc(
         rows = slice(first, first + batch_size)
         ref, p0, p1 = triplets.patches[rows].to(device).float().unbind(1)
         judge = triplets.judge[rows]
-        scores = agreement(metric(ref, p0), metric(ref, p1), judge.to(device)).tolist()
+        numbers = range(len(triplets))[rows]
+        d0, d1 = (check_finite(metric(ref, patch), "the distance of judgement", numbers) for patch in (p0, p1))
+        scores = agreement(d0, d1, judge.to(device)).tolist()
         for subset, score, ceiling in zip(
             triplets.subsets[rows], scores, (judge**2 + (1 - judge) ** 2).tolist(), strict=True
         ):

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from diffusion2gan.data.imagenet import LabelledImages
+from diffusion2gan.finite import check_finite
 from diffusion2gan.networks.vgg import VGG
 from diffusion2gan.seeds import batch_indices
 from diffusion2gan.settings import VGGSettings
@@ -117,7 +118,7 @@ def accuracy(network: VGG, batches: Iterable[LabelledBatch]) -> dict[str, float]
     ranks = []
     for batch in batches:
         inputs, labels = _on_device_of(network, *batch)
-        logits = network(inputs)
+        logits = check_finite(network(inputs), "the vector of scores of input")  # NaN would be ranked first
         ranks.append((logits > logits.gather(1, labels[:, None])).sum(1))
     rank = torch.cat(ranks)
     return {"top1": (rank < 1).float().mean().item(), "top5": (rank < 5).float().mean().item(), "count": len(rank)}
