@@ -9,6 +9,8 @@ job before it starts the job again, and a killed training must be able to resume
 
 During the training, sample grids go to samples/training/. They are not declared as output for the same reason.
 
+`student@STEP` is the student after so many steps, if that checkpoint is kept.
+
 Needs: pairs, the calibrated metric, the teacher. Makes: work/{scale}/runs/{run}/student/, history.csv, the
 speed and memory of the training
 """
@@ -182,3 +184,33 @@ use rule train_regression as train_consistency with:
     wildcard_constraints:
         run=runs_of("consistency"),
     priority: 0
+
+
+rule export_student:
+    """Write the student of a kept checkpoint: `work/{scale}/runs/{run}/student@500` is the one after 500 steps."""
+    input:
+        teacher=lambda w: PATHS.teacher(STUDY.teacher_of(w.run).name),
+        data=lambda w: (
+            f"{PATHS.pairs(w.run)}/index.parquet" if STUDY.runs[w.run].dataset else PATHS.real_pictures(w.run)
+        ),
+        lpips=lambda w: PATHS.metric_of(w.run),
+        init=lambda w: PATHS.student(STUDY.runs[w.run].init) if STUDY.runs[w.run].init else [],
+    output:
+        directory(f"{WORK}/runs/{{run}}/student@{{step}}"),
+    log:
+        f"{WORK}/logs/export_student/{{run}}-{{step}}.log",
+    wildcard_constraints:
+        run=one_of(STUDY.runs),
+        step=r"[1-9]\d*",
+    conda:
+        "../envs/diffusion2gan.yaml"
+    params:
+        stage=lambda w: STUDY.runs[w.run].stage,
+        options=lambda w: arguments(options.training(STUDY, PATHS, w.run)),
+        folder=f"{WORK}/runs/{{run}}",
+    shell:
+        logged(
+            "python src/scripts/distill/train_{params.stage}.py {params.options} --export_step {wildcards.step} "
+            "--checkpoints {params.folder}/checkpoints --history {params.folder}/history.csv "
+            "--metrics {params.folder}/metrics/training.json --out {output}"
+        )

@@ -9,7 +9,7 @@ import torch
 from training.line import Noisy, kill, run, saved_steps
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.training import checkpoint
+from diffusion2gan.training import checkpoint, loop
 from diffusion2gan.training.loop import Schedule
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -132,3 +132,41 @@ def test_a_weight_without_gradient_has_no_optimizer_state_after_resuming_either(
     states = resumed.optimizers["line"].state
     assert set(states) == {resumed.modules["line"].weight, resumed.modules["line"].bias}
     assert all(set(state) == {"step", "exp_avg", "exp_avg_sq"} and state["step"] == 20 for state in states.values())
+
+
+def scored(step: int) -> float:
+    """The error that a training shows after a step: the smallest after step 4."""
+    return abs(step - 4.0)
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last_two(tmp_path, clock):
+    def show(step):
+        return {"held_out_error": scored(step)}
+
+    run(Noisy(), tmp_path, schedule=Schedule(12), checkpoint_minutes=2, show=show, show_every=1)
+    assert saved_steps(tmp_path) == [4, 10, 12]
+    damaged = tmp_path / "step-00000004" / checkpoint.RECORD
+    damaged.write_text(damaged.read_text()[:20])
+    checkpoint._remove_others(tmp_path)
+    assert saved_steps(tmp_path) == [10, 12]
+
+
+def test_a_kept_step_can_be_restored_with_its_average_and_no_other(tmp_path, clock):
+    options = {"schedule": Schedule(7), "ema_decay": 0.5}
+    averages = {}
+    for steps in (4, 6):
+        training = Noisy()
+        run(training, tmp_path / str(steps), **options | {"schedule": Schedule(steps)})
+        averages[steps] = {name: value.clone() for name, value in training.modules["line"].state_dict().items()}
+    run(Noisy(), tmp_path / "whole", **options, checkpoint_minutes=2)
+    assert saved_steps(tmp_path / "whole") == [4, 6]
+    restored = Noisy()
+    for steps, average in averages.items():
+        loop.restore(restored, Schedule(7), tmp_path / "whole", {"width": 3}, seed=3, step=steps, ema_decay=0.5)
+        torch.testing.assert_close(dict(restored.modules["line"].state_dict()), average, rtol=0, atol=0)
+    with pytest.raises(UserError, match="whole keeps no checkpoint of step 5: choose one of 4, 6$"):
+        loop.restore(restored, Schedule(7), tmp_path / "whole", {"width": 3}, seed=3, step=5, ema_decay=0.5)
+    with pytest.raises(UserError, match=r"step 5: choose one of \(there are none\)$"):
+        loop.restore(restored, Schedule(7), tmp_path / "empty", {"width": 3}, seed=3, step=5)
+    with pytest.raises(UserError, match="width was 3 and is 4"):
+        loop.restore(restored, Schedule(7), tmp_path / "whole", {"width": 4}, seed=3, step=6, ema_decay=0.5)

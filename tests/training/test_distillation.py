@@ -179,3 +179,18 @@ def test_mistakes_are_one_line_errors(stage, files, tmp_path):
     )
     if stage == "gan":
         assert "no student can start from" in complaint(init=tmp_path / "no-run" / "student")
+
+
+@pytest.mark.parametrize("stage", ["regression", "gan"])
+def test_a_kept_step_is_exported_as_the_student_it_was(stage, files, tmp_path):
+    main, options = arguments(stage, files, tmp_path, iterations=3, checkpoint_minutes=1e-9)
+    main(options)
+    weights, history = "unet/diffusion_pytorch_model.safetensors", (tmp_path / "history.csv").read_bytes()
+    for step in (2, 3):
+        main(options.model_copy(update={"export_step": step, "out": tmp_path / f"student@{step}"}))
+    last, before = (load_file(tmp_path / f"student@{step}" / weights) for step in (3, 2))
+    assert (tmp_path / "student@3" / weights).read_bytes() == (tmp_path / "student" / weights).read_bytes()
+    assert before.keys() == last.keys() and any(not before[name].equal(last[name]) for name in last)
+    assert (tmp_path / "history.csv").read_bytes() == history
+    with pytest.raises(UserError, match="keeps no checkpoint of step 1: choose one of 2, 3"):
+        main(options.model_copy(update={"export_step": 1}))

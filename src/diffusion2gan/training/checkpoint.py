@@ -24,7 +24,8 @@ from diffusion2gan.io import fsync, load_pickle, write_json
 from diffusion2gan.training import distributed
 
 FORMAT = {"checkpoint_format": 3}  # compared like a setting, so that a checkpoint of another format is refused
-KEPT = 2  # checkpoints of a training that stay; while one is written, there are three                   # ours
+KEPT = 2  # newest checkpoints of a training that stay, beside the best one; while one is written, one more  # ours
+SCORE = "held_out_error"  # the best checkpoint has the smallest                                         # ours
 RECORD = "record.json"
 STATE = "optimizer."  # prefix of the names of optimizer states
 
@@ -68,23 +69,45 @@ def save(
     if distributed.is_main():
         write_json(unfinished / RECORD, {"step": step, "history": history, "settings": settings | FORMAT})
         os.replace(unfinished, path)
-        for old in sorted(folder.glob("step-*"))[:-KEPT]:
-            shutil.rmtree(old, ignore_errors=True)  # what NFS keeps goes with the next one
+        _remove_others(folder)
     distributed.wait()
     return Checkpoint(path, step, history)
 
 
-def newest(folder: Path, settings: dict) -> Checkpoint | None:
-    """The newest checkpoint in the folder of a training, or None if there is none.
+def _remove_others(folder: Path) -> None:
+    """Remove all checkpoints but the newest and the one with the best score, if they have scores."""
+    paths = sorted(folder.glob("step-*"))
+    scores = {path: score for path in paths if (score := _score(path)) is not None}
+    best = [min(scores, key=scores.get)] if scores else []
+    for path in paths:
+        if path not in (*paths[-KEPT:], *best):
+            shutil.rmtree(path, ignore_errors=True)  # what NFS keeps goes with the next one
 
-    Raises UserError when it cannot be read, or, naming the differences, when it was made under other settings or by an
-    earlier version.
+
+def _score(path: Path) -> float | None:
+    """The last score in the history of a checkpoint; None if there is none, or the checkpoint is damaged."""
+    try:
+        history = json.loads((path / RECORD).read_text(encoding="utf-8"))["history"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return next((row[SCORE] for row in reversed(history) if SCORE in row), None)
+
+
+def find(folder: Path, settings: dict, step: int | None = None) -> Checkpoint | None:
+    """The newest checkpoint in the folder of a training, or None if there is none; with `step`, the one after it.
+
+    Raises UserError when it cannot be read, when there is none after `step` steps, or, naming the differences, when it
+    was made under other settings or by an earlier version.
     """
     if (folder / "state.pt").exists():
         raise UserError(f"{folder / 'state.pt'} is the checkpoint of an earlier version: delete {folder} to start anew")
-    path = distributed.gather([max(folder.glob("step-*"), default=None)])[0]  # all processes take the same
-    if path is None:
+    kept = sorted(distributed.gather([list(folder.glob("step-*"))])[0])  # all processes take the same
+    if step is not None and (wanted := folder / f"step-{step:08d}") not in kept:
+        steps = ", ".join(path.name.removeprefix("step-").lstrip("0") for path in kept)
+        raise UserError(f"{folder} keeps no checkpoint of step {step}: choose one of {steps or '(there are none)'}")
+    if not kept:
         return None
+    path = kept[-1] if step is None else wanted
     with _readable(path):
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
         before, saved = record["settings"], Checkpoint(path, record["step"], record["history"])
@@ -111,6 +134,15 @@ def load(saved: Checkpoint, modules: nn.ModuleDict, optimizers: list[torch.optim
     with _readable(saved.folder), _no_warning():
         _add_states(reader.read_metadata(), modules, optimizers)
         dcp.load(_tensors(modules, optimizers), storage_reader=reader)
+
+
+def load_weights(saved: Checkpoint, modules: nn.ModuleDict) -> None:
+    """Read the weights of a checkpoint into modules, without the states of optimizers.
+
+    Raises UserError when it cannot be read.
+    """
+    with _readable(saved.folder), _no_warning():
+        dcp.load(modules.state_dict(), storage_reader=TensorReader(saved.folder))
 
 
 @contextmanager

@@ -5,11 +5,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from diffusion2gan import provenance
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic, write_json
+from diffusion2gan.io import atomic, write_json, write_text
 from diffusion2gan.losses import Loss, regression_loss
 from diffusion2gan.pairs.dataset import PairDataset
 from diffusion2gan.pairs.shards import shard_recipe
@@ -17,7 +17,7 @@ from diffusion2gan.pixel.model import PixelTeacher
 from diffusion2gan.settings import DistillationSettings, Fitting, HeldOut, LPIPSSide, Watching
 from diffusion2gan.teacher import Teacher
 from diffusion2gan.training import distributed
-from diffusion2gan.training.loop import Schedule, train
+from diffusion2gan.training.loop import Schedule, restore, train
 from diffusion2gan.training.student import StudentTraining
 from diffusion2gan.training.watch import Row, Watch
 
@@ -36,6 +36,9 @@ class Arguments(DistillationSettings, Fitting, Watching):
     history: Path = Field(description="CSV of losses and speed")
     metrics: Path = Field(description="JSON of speed, memory and network evaluations")
     samples: Path | None = Field(None, description="folder of sample grids during training")
+    export_step: NonNegativeInt = Field(
+        0, description="do not train, but write the student after so many steps, if that checkpoint is kept; 0: train"
+    )
 
 
 class PairArguments(Arguments):
@@ -48,7 +51,8 @@ class PairArguments(Arguments):
 
 # Settings not compared on resume: the loop compares its own; files and machines may change
 NOT_COMPARED = {"iterations", "warmup", "decay", "ema_decay", "seed"}
-NOT_COMPARED |= {"checkpoints", "out", "history", "metrics", "samples", *Fitting.model_fields, *Watching.model_fields}
+NOT_COMPARED |= {"checkpoints", "out", "history", "metrics", "samples", "export_step"}
+NOT_COMPARED |= {*Fitting.model_fields, *Watching.model_fields}
 
 
 def open_pairs(args: PairArguments) -> PairDataset:
@@ -72,17 +76,25 @@ def loss_of(args: Arguments, teacher: Teacher | PixelTeacher) -> Loss | None:
 def run(training: StudentTraining, args: Arguments) -> None:
     """Train to the end, from the last checkpoint if there is one. Writes the student, the history, and the metrics.
 
-    If pairs are held out, warns if the training passes over the others more than `PASSES` times.
+    With `export_step`, only writes the student of a kept checkpoint. If pairs are held out, warns if the training
+    passes over the others more than `PASSES` times.
     """
+    compared = {name: value for name, value in args.used().items() if name not in NOT_COMPARED}
+    schedule = Schedule(args.iterations, args.warmup, args.decay)
+
+    if args.export_step:
+        restore(training, schedule, args.checkpoints, compared, args.seed, args.export_step, args.ema_decay)
+        training.modules["student"].save(args.out, args.teacher)
+        return
     passes = training.batch_count * args.batch_size / len(training.pairs)
     if training.pairs.held_out and passes > PASSES and distributed.is_main():
         print(
             f"warning: each pair is seen {passes:.1f} times: compare train_error and held_out_error in {args.history}"
         )
-    compared = {name: value for name, value in args.used().items() if name not in NOT_COMPARED}
-    schedule = Schedule(args.iterations, args.warmup, args.decay)
-
-    watch = Watch(args.history, args.iterations, args.report_to, compared) if distributed.is_main() else None
+    watch = None
+    if distributed.is_main():
+        write_text(args.history.with_name("README.md"), readme(args, compared))
+        watch = Watch(args.history, args.iterations, args.report_to, compared)
 
     def show(step: int) -> dict[str, float]:
         if args.samples:
@@ -124,6 +136,23 @@ def run(training: StudentTraining, args: Arguments) -> None:
         **provenance.record({**compared, "iterations": args.iterations, "seed": args.seed}, training.device),
     }
     write_json(args.metrics, result)
+
+
+def readme(args: Arguments, settings: dict) -> str:
+    """What is in the folder of a run, in Markdown."""
+    return f"""# {args.history.parent.name}
+
+A one-step student of `{args.teacher}`: {args.iterations:,} steps in batches of {args.batch_size:,}, seed {args.seed}.
+
+| | |
+|---|---|
+| `{args.out}` | the student, a diffusers pipeline: `num_inference_steps=1, guidance_scale=0` |
+| `{args.history}` | losses, speed and errors, a row every few steps; it grows while the run trains |
+| `{args.metrics}` | speed, memory and network evaluations of the training |
+| `{args.checkpoints}` | while it trains: the newest checkpoints and the one with the smallest held-out error |
+
+Settings: {", ".join(f"{name} {value}" for name, value in settings.items())}.
+"""
 
 
 def _peak_memory(device: torch.device) -> float:

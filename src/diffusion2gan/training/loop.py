@@ -93,7 +93,7 @@ def train(
     """
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32, where autocast leaves float32
-    settings = {**settings, "seed": seed, "ema_decay": ema_decay, **asdict(schedule)}
+    settings = compared(settings, schedule, seed, ema_decay)
     modules, optimizers = nn.ModuleDict(training.modules), list(training.optimizers.values())
     averaged = list(training.modules[training.averaged].parameters())
     ema = EMAModel(averaged, decay=ema_decay) if ema_decay else None
@@ -101,7 +101,7 @@ def train(
         modules["ema"] = nn.ParameterList(ema.shadow_params)
     first, history = 0, []
 
-    if saved := checkpoint.newest(folder, settings):
+    if saved := checkpoint.find(folder, settings):
         checkpoint.load(saved, modules, optimizers)
         first, history = saved.step, saved.history
         if ema:
@@ -146,6 +146,29 @@ def train(
     for module in training.modules.values():
         distributed.unshard(module)
     return pd.DataFrame(history)
+
+
+def restore(
+    training: Training, schedule: Schedule, folder: Path, settings: dict, seed: int, step: int, ema_decay: float = 0.0
+) -> None:
+    """Give a training the weights of the checkpoint after `step` steps, and the averaged module its moving average.
+
+    The arguments are those of `train`, and raise the same errors.
+    """
+    saved = checkpoint.find(folder, compared(settings, schedule, seed, ema_decay), step)
+    averaged = list(training.modules[training.averaged].parameters())
+    modules = nn.ModuleDict({training.averaged: training.modules[training.averaged]})
+    ema = EMAModel(averaged, decay=ema_decay) if ema_decay else None
+    if ema:
+        modules["ema"] = nn.ParameterList(ema.shadow_params)
+    checkpoint.load_weights(saved, modules)
+    if ema:
+        ema.copy_to(averaged)
+
+
+def compared(settings: dict, schedule: Schedule, seed: int, ema_decay: float) -> dict:
+    """The settings that are compared on resume: the caller's, and those of the loop that the result depends on."""
+    return {**settings, "seed": seed, "ema_decay": ema_decay, **asdict(schedule)}
 
 
 def _show_average(
