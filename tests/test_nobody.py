@@ -1,0 +1,34 @@
+"""A user id without a name, and without a home, as in a container."""
+
+import getpass
+import os
+import pwd
+import tempfile
+from pathlib import Path
+
+from diffusion2gan import _nobody
+
+
+def test_a_user_without_name_and_home_gets_both(monkeypatch, tmp_path):
+    def unknown(*_):
+        raise KeyError("getpwuid(): uid not found")
+
+    _nobody.repair()
+    before = dict(os.environ)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    _nobody.repair()
+    assert getpass.getuser() == f"user{os.getuid()}"
+    assert Path.home().parent == tmp_path and Path.home().is_dir()
+    assert os.environ.keys() - before.keys() <= {"USER", "HOME"}
+
+
+def test_a_user_who_has_both_keeps_them(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("LOGNAME", "me")
+    before = dict(os.environ)
+    _nobody.repair()
+    assert dict(os.environ) == before
