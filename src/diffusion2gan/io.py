@@ -145,7 +145,7 @@ def write_json(path: Path, content: object, indent: int = 1) -> None:
 
 def check_disk(folder: Path, needed: int, what: str) -> None:
     """Raise UserError unless `folder`, which need not exist yet, can be written to and its disk has `needed` bytes."""
-    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    there = next(path for path in [folder, *folder.absolute().parents] if os.path.exists(path))
     if not os.access(there, os.W_OK):
         raise UserError(f"{there} cannot be written to: point `work` in config.yaml at a folder of yours")
     free = shutil.disk_usage(there).free

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import LACKING, atomic, file_sha256, fsync
+from diffusion2gan.io import LACKING, atomic, file_sha256, fsync, reading
 from diffusion2gan.seeds import mix
 
 NOISE = "numpy default_rng(seed).standard_normal, float32"  # by `seeds.noise`
@@ -153,8 +153,8 @@ def index_shards(paths: Sequence[Path], prompts: Path) -> pd.DataFrame:
 
 
 def shard_recipe(path: Path) -> dict:
-    """The recipe that the pairs of a shard were made with."""
-    with safe_open(path, "pt") as shard:
+    """The recipe that the pairs of a shard were made with. Raises UserError if it cannot be read."""
+    with reading(path), safe_open(path, "pt") as shard:
         return json.loads(shard.metadata()["pairs"])["recipe"]
 
 
