@@ -8,6 +8,7 @@ import pickle
 import platform
 import re
 import shutil
+import uuid
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -117,11 +118,8 @@ def _umask() -> int:
 def atomic_folder(folder: Path):
     """Yield the name of a temporary folder; on success it replaces `folder`, on failure it is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    own = f".{folder.name}.{platform.node()}.{os.getpid()}"
+    own = f".{folder.name}.{uuid.uuid4().hex[:8]}"  # a process of this number may have left one: containers count anew
     temporary, previous = (folder.with_name(f"{own}.{end}") for end in ("tmp", "old"))
-    for left in (temporary, previous):  # by a killed process with this number: in containers, numbers start anew
-        if left.exists():
-            shutil.rmtree(left)
     try:
         yield temporary
         if folder.exists():
