@@ -26,8 +26,20 @@ def test_a_user_without_name_and_home_gets_both(monkeypatch, tmp_path):
     assert os.environ.keys() - before.keys() <= {"USER", "HOME"}
 
 
-def test_a_user_who_has_both_keeps_them(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+def test_a_home_that_takes_no_files_is_replaced_unless_it_has_downloads(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".cache").mkdir()
+    _nobody.repair()
+    assert Path.home() == tmp_path
+    (tmp_path / ".cache").rmdir()
+    _nobody.repair()
+    assert Path.home() == tmp_path / f"home-{os.getuid()}"
+
+
+def test_a_user_who_has_both_keeps_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("LOGNAME", "me")
     before = dict(os.environ)
     _nobody.repair()
