@@ -1,15 +1,18 @@
 """A job that the server runs is what it would be alone, but for the imports, and it ends with its client."""
 
+import errno
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from workflow.conftest import pretend
@@ -223,6 +226,17 @@ def test_a_server_is_started_unless_it_is_not_wanted(monkeypatch):
         assert started.pop() == [*serve, str(os.getpid()), "scripts"]
         Path(os.environ["PREFORK"]).unlink()
         Path(os.environ["PREFORK"]).parent.rmdir()
+
+
+def test_a_disk_without_sockets_is_no_mistake(monkeypatch, tmp_path, capsys):
+    def lacking(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(prefork, "socket", SimpleNamespace(socket=lambda *_: SimpleNamespace(bind=lacking), AF_UNIX=1))
+    monkeypatch.delenv("PREFORK", raising=False)
+    assert not prefork.start(Path("scripts")) and "PREFORK" not in os.environ
+    assert "no socket in TMPDIR ([Errno 1] Operation not permitted)" in capsys.readouterr().err
 
 
 def test_snakemake_runs_its_jobs_in_the_server(tmp_path):

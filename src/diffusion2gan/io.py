@@ -9,6 +9,7 @@ import pickle
 import platform
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Collection
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -134,11 +135,8 @@ def _umask() -> int:
 def atomic_folder(folder: Path):
     """Yield the name of a temporary folder; on success it replaces `folder`, on failure it is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    own = f".{folder.name}.{platform.node()}.{os.getpid()}"
+    own = f".{folder.name}.{uuid.uuid4().hex[:8]}"  # a process of this number may have left one: containers count anew
     temporary, previous = (folder.with_name(f"{own}.{end}") for end in ("tmp", "old"))
-    for left in (temporary, previous):  # by a killed process with this number: in containers, numbers start anew
-        if left.exists():
-            shutil.rmtree(left)
     try:
         yield temporary
         if folder.exists():
@@ -186,7 +184,7 @@ def _not_finite(content: object) -> str | None:
 
 def check_disk(folder: Path, needed: int, what: str) -> None:
     """Raise UserError unless `folder`, which need not exist yet, can be written to and its disk has `needed` bytes."""
-    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    there = next(path for path in [folder, *folder.absolute().parents] if os.path.exists(path))
     if not os.access(there, os.W_OK):
         raise UserError(f"{there} cannot be written to: point `work` in config.yaml at a folder of yours")
     free = shutil.disk_usage(there).free

@@ -199,18 +199,15 @@ def outlive_parent() -> None:
 def start(scripts: Path) -> bool:
     """Start a server for the jobs of this process, which run scripts of the folder `scripts`, and set PREFORK to it.
 
-    Does nothing and returns False if PREFORK is set and empty.
+    Does nothing and returns False if PREFORK is set and empty, and, with a note, if TMPDIR takes no socket.
     """
     if os.environ.get("PREFORK") == "":
         return False
-    folder = tempfile.mkdtemp(prefix="prefork-")
-    if len(folder) > LONGEST:
-        os.rmdir(folder)
-        folder = tempfile.mkdtemp(prefix="prefork-", dir="/tmp")
-    os.environ["PREFORK"] = path = f"{folder}/socket"
-    listener = socket.socket(socket.AF_UNIX)  # here, so that a job that starts before the server waits for it
-    listener.bind(path)
-    listener.listen(128)
+    try:
+        listener = _listener()
+    except OSError as error:
+        print(f"note: every job imports its libraries itself: no socket in TMPDIR ({error})", file=sys.stderr)
+        return False
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
     server = [sys.executable, "-m", "diffusion2gan.prefork", "--serve", str(listener.fileno())]
     with listener:
@@ -219,6 +216,20 @@ def start(scripts: Path) -> bool:
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     return True
+
+
+def _listener() -> socket.socket:
+    """The socket of a server, in a new folder, with PREFORK set to it. Raises OSError if a disk takes none."""
+    folder = tempfile.mkdtemp(prefix="prefork-")
+    if len(folder) > LONGEST:
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix="prefork-", dir="/tmp")
+    path = f"{folder}/socket"
+    listener = socket.socket(socket.AF_UNIX)  # here, so that a job that starts before the server waits for it
+    listener.bind(path)
+    listener.listen(128)
+    os.environ["PREFORK"] = path
+    return listener
 
 
 if __name__ == "__main__":

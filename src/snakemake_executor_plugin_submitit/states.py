@@ -63,7 +63,8 @@ def _sacct(jobs: set[str]) -> dict[str, State]:
     numbers = ",".join(sorted({job.split("_")[0] for job in jobs}))
     said = _call("sacct", "-X", "--parsable2", "-o", "JobID,State,ExitCode,NodeList", "-j", numbers)
     lines = SlurmInfoWatcher().read_info(said or "")
-    return {job: State(line["State"].split()[0], line["ExitCode"], line["NodeList"]) for job, line in lines.items()}
+    whole = {job: line for job, line in lines.items() if line.get("State") and "NodeList" in line}  # of a cut answer
+    return {job: State(line["State"].split()[0], line["ExitCode"], line["NodeList"]) for job, line in whole.items()}
 
 
 def _squeue() -> dict[str, State] | None:
@@ -71,6 +72,8 @@ def _squeue() -> dict[str, State] | None:
     if said is None:
         return None
     lines = [line.strip().split("|") for line in said.splitlines()]
+    if any(len(line) != 3 for line in lines):  # the answer was cut short: a job that it lacks may still run
+        return None
     return {job: State(state, nodes=nodes) for job, state, nodes in lines}
 
 

@@ -65,6 +65,11 @@ def test_nothing_is_concluded_while_slurm_is_silent(slurm):
     assert ask(["7"]) == {}, "without the queue it is not known whether it starts again"
 
 
+def test_nothing_is_concluded_from_an_answer_that_was_cut_short(slurm):
+    slurm(sacct=HEADER + "7|RUNNING|0:0|node1\n8|\n9|FAI", squeue="7|RUNNING|node1\n8|RUN")
+    assert ask(["7", "8", "9"]) == {"7": State("RUNNING", "0:0", "node1")}
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [

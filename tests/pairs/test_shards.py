@@ -183,6 +183,12 @@ def test_each_damaged_shard_is_named_and_a_missing_one(tmp_path):
     paths[1].unlink()
     with pytest.raises(UserError, match="shard-00001.safetensors is missing"):
         PairDataset(folder).batch(torch.tensor([5]))
+    with pytest.raises(UserError, match="shard-00000.safetensors cannot be read"):
+        shard_recipe(paths[0])
+    index = folder / "index.parquet"
+    index.write_bytes(index.read_bytes()[:-9])
+    with pytest.raises(UserError, match="index.parquet cannot be read .*: delete it and run again to make it anew"):
+        PairDataset(folder)
 
 
 def test_a_shard_is_verified_again_only_if_it_has_changed(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.study.config import load, merge, read_scale, schema
+from diffusion2gan.study.config import load, merge, read, read_scale, schema
 from diffusion2gan.study.entries import STAGES, Configuration
 from diffusion2gan.study.study import Study
 
@@ -87,6 +87,12 @@ def test_a_wrong_value_says_what_would_be_right(changes, said):
 )
 def test_a_path_that_would_become_another_one_is_refused(changes, said):
     assert said in complaint(changes)
+
+
+def test_a_written_configuration_that_is_cut_short_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"scale": "to')
+    with pytest.raises(UserError, match="config.json cannot be read .*: delete it and run again"):
+        read(tmp_path / "config.json")
 
 
 def test_homes_and_variables_are_filled_in(monkeypatch):

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from diffusion2gan.errors import UserError, nearest
+from diffusion2gan.io import reading
 from diffusion2gan.study.entries import Configuration
 from diffusion2gan.validation import wrong
 
@@ -35,8 +36,9 @@ def load(config: dict, root: Path) -> Configuration:
 
 
 def read(path: Path) -> Configuration:
-    """Read a complete configuration that the workflow wrote as JSON."""
-    return Configuration.model_validate_json(path.read_text(encoding="utf-8"))
+    """Read a complete configuration that the workflow wrote as JSON. Raises UserError if it cannot be read."""
+    with reading(path):
+        return Configuration.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def read_scale(name: object, root: Path) -> dict[str, dict]:
