@@ -1,13 +1,20 @@
 """Files are written atomically, readable by all who share the disk, and checked against their MD5 and free space."""
 
 import hashlib
+import io
+import json
+import pickle
+from collections import OrderedDict
 
 import pytest
 import torch
+from fuzzed import damaged, fuzzed, mutated, read
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import atomic, check_disk, file_md5, file_sha256, files_below, write_json
+from diffusion2gan.io import atomic, check_disk, file_md5, file_sha256, files_below, load_pickle, read_json, write_json
 
 
 def test_a_written_file_is_as_readable_as_any_other(tmp_path):
@@ -59,3 +66,27 @@ def test_files_in_a_linked_folder_are_found(tmp_path):
     (tmp_path / "teacher/model_index.json").touch()
     found = [str(path.relative_to(tmp_path)) for path in files_below(tmp_path / "teacher")]
     assert found == ["teacher/model_index.json", "teacher/vae/weights.safetensors"]
+
+
+PICKLE = pickle.dumps({"a": [1, 2.5, "x", None], "b": (b"bytes", {3, 4}), "c": OrderedDict(d=True)})
+
+
+@fuzzed
+@given(content=damaged(PICKLE) | st.binary(max_size=60))
+def test_any_pickle_is_read_or_told_in_one_line(content):
+    read(load_pickle, io.BytesIO(content), "a.pkl", {"collections.OrderedDict": OrderedDict})
+
+
+RECORD = {"run": "a", "count": 3, "metrics": {"fid": 1.5, "kid": [1, 2.0]}, "note": None}
+ODD = [b"[" * 100_000, b"1", b"NaN", b'{"fid": 1e999}', b'{"fid": -Infinity}', b"\xff\xfe{}"]
+
+
+@fuzzed
+@given(
+    content=damaged(json.dumps(RECORD).encode()) | mutated(RECORD).map(lambda tree: json.dumps(tree).encode())
+    | st.binary(max_size=40) | st.sampled_from(ODD)
+)  # fmt: skip
+def test_any_json_is_an_object_of_finite_numbers_or_told_in_one_line(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    found = read(read_json, tmp_path / "a.json", "make it again")
+    assert found is None or (isinstance(found, dict) and json.dumps(found, allow_nan=False))

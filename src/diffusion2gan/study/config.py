@@ -118,7 +118,10 @@ def _typed(tree: object) -> object:
     if not isinstance(tree, str):
         return tree
     kind = yaml.SafeLoader("").resolve(yaml.ScalarNode, tree, (True, False)).rpartition(":")[2]
-    return yaml.safe_load(tree) if kind in ("bool", "int", "float") else tree
+    try:
+        return yaml.safe_load(tree) if kind in ("bool", "int", "float") else tree
+    except ValueError:  # 0b_ looks like a number to YAML
+        return tree
 
 
 def _explain(error: ValidationError, merged: dict, layers: dict[str, dict]) -> str:
