@@ -4,6 +4,9 @@ import io
 
 import numpy as np
 import pytest
+from fuzzed import damaged, fuzzed, read
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from diffusion2gan import images
@@ -66,13 +69,14 @@ def encoded(form):
     "content",
     [b"", b"\x89PNG\r\n\x1a\n", b"<html>404</html>", b"version https://git-lfs.github.com/spec/v1\n", None]
     + [encoded(form)[:-40] for form in ("png", "jpeg", "webp", "bmp", "gif")],
+    ids=lambda content: str(content)[:12],
 )
 def test_a_damaged_image_is_named(tmp_path, content):
     path = tmp_path / "a.png"
     path.mkdir() if content is None else path.write_bytes(content)
-    for read in (images.load_image, images.open_image):
+    for reader in (images.load_image, images.open_image):
         with pytest.raises(UserError, match=f"the image {path} cannot be read .*: make or fetch it again") as error:
-            read(path)
+            reader(path)
         assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="b.png cannot be read"):
         images.load_image(tmp_path / "b.png")
@@ -83,3 +87,21 @@ def test_an_image_that_would_fill_the_memory_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(UserError, match="a.png cannot be read .*decompression bomb"):
         images.load_image(tmp_path / "a.png")
+
+
+def noise(form):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer := io.BytesIO(), form)
+    return buffer.getvalue()
+
+
+FORMS = [damaged(noise(form)) for form in ("png", "jpeg", "webp", "bmp", "gif", "tiff", "ppm")]
+
+
+@fuzzed
+@given(content=st.one_of(*FORMS, st.binary(max_size=60)))
+def test_any_file_is_an_image_or_one_line(tmp_path, content):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    image = read(images.load_image, path)
+    assert image is None or (image.dtype == np.uint8 and image.shape[2:] == (3,))

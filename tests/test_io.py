@@ -2,12 +2,19 @@
 
 import errno
 import hashlib
+import io
+import json
 import os
+import pickle
 import platform
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
+from fuzzed import damaged, fuzzed, mutated, read
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -19,6 +26,7 @@ from diffusion2gan.io import (
     file_md5,
     file_sha256,
     files_below,
+    load_pickle,
     read_json,
     read_table,
     write_json,
@@ -139,3 +147,27 @@ def test_a_folder_of_others_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match="cannot be written to: point `work`"):
         check_disk(tmp_path / "not" / "yet", 1, "this shard")
+
+
+PICKLE = pickle.dumps({"a": [1, 2.5, "x", None], "b": (b"bytes", {3, 4}), "c": OrderedDict(d=True)})
+
+
+@fuzzed
+@given(content=damaged(PICKLE) | st.binary(max_size=60))
+def test_any_pickle_is_read_or_told_in_one_line(content):
+    read(load_pickle, io.BytesIO(content), "a.pkl", {"collections.OrderedDict": OrderedDict})
+
+
+RECORD = {"run": "a", "count": 3, "metrics": {"fid": 1.5, "kid": [1, 2.0]}, "note": None}
+ODD = [b"[" * 100_000, b"1", b"NaN", b'{"fid": 1e999}', b'{"fid": -Infinity}', b"\xff\xfe{}"]
+
+
+@fuzzed
+@given(
+    content=damaged(json.dumps(RECORD).encode()) | mutated(RECORD).map(lambda tree: json.dumps(tree).encode())
+    | st.binary(max_size=40) | st.sampled_from(ODD)
+)  # fmt: skip
+def test_any_json_is_an_object_of_finite_numbers_or_told_in_one_line(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    found = read(read_json, tmp_path / "a.json", "make it again")
+    assert found is None or (isinstance(found, dict) and json.dumps(found, allow_nan=False))

@@ -4,6 +4,9 @@ import math
 
 import pandas as pd
 import pytest
+from fuzzed import damaged, fuzzed, read
+from hypothesis import given
+from hypothesis import strategies as st
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.human_study import preferences
@@ -184,3 +187,30 @@ def test_a_pair_with_answers_to_one_question_keeps_its_bar_in_line(key):
     left, right = figures.preferences({"people": frame.assign(win_rate=[0.1, 0.2, 0.3])}).axes
     places = {bar.get_width(): bar.get_y() for bar in (*left.patches, *right.patches)}
     assert places[10] != places[20] == places[30]
+
+
+@fuzzed
+@given(data=st.data(), which=st.sampled_from(["key", "answers"]))
+def test_any_key_and_any_answers_are_read_or_told_in_one_line(tmp_path, data, which):
+    whole = {
+        "key": b"trial,question,row,against,left,right,picture,caption\nt0,realism,a,b,a,b,3,None\nt1,x,a,b,b,a,4,x\n",
+        "answers": HEADER.encode() + b"Ann,realism,t0,left,1.5\nBob,realism,t0,tie,2\nAnn,x,t1,right,2\n",
+    }
+    whole[which] = data.draw(damaged(whole[which]) | st.binary(max_size=60))
+    for name, content in whole.items():
+        (tmp_path / name).write_bytes(content)
+    key = read(preferences.read_key, tmp_path / "key")
+    if key is not None:
+        read(preferences.read_answers, [tmp_path / "answers"], key, "people")
+
+
+def test_a_caption_may_be_a_word_that_pandas_takes_for_nothing(tmp_path):
+    (tmp_path / "key").write_text("trial,question,row,against,left,right,picture,caption\nt0,realism,a,b,a,b,3,None\n")
+    assert preferences.read_key(tmp_path / "key")["caption"].tolist() == ["None"]
+
+
+def test_a_key_with_a_trial_twice_is_refused(tmp_path):
+    line = "t0,realism,a,b,a,b,3,a fox\n"
+    (tmp_path / "key").write_text(f"trial,question,row,against,left,right,picture,caption\n{line}{line}")
+    with pytest.raises(UserError, match="key has the trial t0 twice"):
+        preferences.read_key(tmp_path / "key")

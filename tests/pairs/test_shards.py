@@ -183,7 +183,7 @@ def test_each_damaged_shard_is_named_and_a_missing_one(tmp_path):
     paths[1].unlink()
     with pytest.raises(UserError, match="shard-00001.safetensors is missing"):
         PairDataset(folder).batch(torch.tensor([5]))
-    with pytest.raises(UserError, match="shard-00000.safetensors cannot be read"):
+    with pytest.raises(UserError, match="shard-00000.safetensors is damaged"):
         shard_recipe(paths[0])
     index = folder / "index.parquet"
     index.write_bytes(index.read_bytes()[:-9])

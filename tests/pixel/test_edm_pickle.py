@@ -1,17 +1,23 @@
 """A pickle laid out as EDM's official ones is read as data; whatever else is in it is refused by name."""
 
+import io
 import json
 import os
 import pickle
+from unittest.mock import patch
 
 import pytest
 import torch
 from forked import in_processes
+from fuzzed import damaged, fuzzed, mutated, read
+from hypothesis import given
+from hypothesis import strategies as st
 from official.edm import FILTERS, Persistent, laid_out, write
 from pixel import worker
 from torch import nn
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.pixel import edm_pickle
 from diffusion2gan.pixel.edm import EDM
 from diffusion2gan.pixel.edm_pickle import load_edm_pickle
 from scripts.data import adopt_edm
@@ -128,3 +134,29 @@ def test_the_reason_is_that_of_torch_or_the_kind_of_error(ours, tmp_path):
     del theirs.model.enc["16x16_conv"]  # an error without words
     with pytest.raises(UserError, match=r"nor an NCSN\+\+ network \(StopIteration\): use https"):
         load_edm_pickle(write(tmp_path / "edm.pkl", theirs))
+
+
+@pytest.fixture(scope="module")
+def smallest(tmp_path_factory):
+    """The pickle of a network of one block, and its content."""
+    small = {"sample_size": 8, "model_channels": 8, "channel_mult": (1,), "num_blocks": 1, "attn_resolutions": ()}
+    path = write(tmp_path_factory.mktemp("edm") / "edm.pkl", laid_out(EDM(**small)))
+    content = edm_pickle.load_pickle(io.BytesIO(path.read_bytes()), "edm.pkl", edm_pickle.ALLOWED)
+    return path, path.read_bytes(), {"ema": content["ema"]}
+
+
+@fuzzed
+@given(data=st.data())
+def test_any_pickle_is_a_network_or_one_line(smallest, data):
+    path, whole, _ = smallest
+    path.write_bytes(data.draw(damaged(whole) | st.binary(max_size=60)))
+    assert isinstance(read(load_edm_pickle, path), EDM | None)
+
+
+@fuzzed
+@given(data=st.data())
+def test_any_content_of_a_pickle_is_a_network_or_one_line(smallest, data):
+    """Fields of the objects in it are lost, renamed or of another type."""
+    path, _, content = smallest
+    with patch.object(edm_pickle, "load_pickle", lambda *_: data.draw(mutated(content))):
+        assert isinstance(read(load_edm_pickle, path), EDM | None)

@@ -6,6 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from fuzzed import damaged, fuzzed, mutated, read
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import t
 
 from diffusion2gan.errors import UserError
@@ -148,7 +151,8 @@ def test_what_was_not_measured_is_not_judged(check, text, judge):
     [
         ["fid", "a", "<", "recall", "b"], ["fid", "a"], ["fid", "a", "<", 2], ["fid", "a", "<", "b", ">", "c"], ["fid"],
         ["fid", "a", "b"], ["fid", 2, 3, "a", "<", "b"], ["fid", "a", "=", "b"], ["fid", "a", "<", ["b"]], [],
-        [2, "a", "<", "b"], "fid(a) < fid(b)",
+        [2, "a", "<", "b"], "fid(a) < fid(b)", ["fid", True, "a", "<", "b"], ["fid", float("nan"), "a", "<", "b"],
+        ["fid", -1, "a", "<", "b"],
     ],
 )  # fmt: skip
 def test_a_check_of_another_form_is_told(check, tmp_path):
@@ -156,6 +160,41 @@ def test_a_check_of_another_form_is_told(check, tmp_path):
     with pytest.raises(UserError, match="the claim 'odd'") as error:
         claims.read_claims(tmp_path / "claims.yaml")
     assert "\n" not in str(error.value) and str(check) in str(error.value)
+
+
+FEW = {"one": stated(["fid", 2, "a", "<", "b"])}
+ODD = [
+    "",
+    "!!int ''",
+    "!!bool x",
+    "!!timestamp x",
+    "2020-99-99",
+    "? [a]\n: b",
+    "[" * 3000,
+    "a: &a {checks: [*a]}",
+    "- a",
+]
+
+
+@fuzzed
+@given(
+    content=st.binary(max_size=40) | damaged(yaml.safe_dump(FEW).encode()) | st.sampled_from(ODD).map(str.encode)
+    | mutated(FEW).map(lambda tree: yaml.safe_dump(tree).encode())
+)  # fmt: skip
+def test_any_file_of_claims_is_read_or_told_in_one_line(tmp_path, content):
+    path = tmp_path / "claims.yaml"
+    path.write_bytes(content)
+    for claim in (read(claims.read_claims, path) or {}).values():
+        assert claim["says"] and all(isinstance(each, claims.Comparison) for each in claim["comparisons"])
+
+
+@pytest.mark.parametrize("odd", ["inf", "1.5 (old)"])
+def test_a_cell_that_is_no_number_is_not_judged(odd, judge, table):
+    """An infinite FID would be larger than any other."""
+    table = table.astype({"fid": object})
+    table.loc[2, "fid"] = float(odd) if odd == "inf" else odd
+    with pytest.raises(UserError, match=r"the fid of b is (infinite|not a number .*): make its table again"):
+        judge(["fid", "a", "<", "b"], table=table)
 
 
 @pytest.mark.parametrize("key", ["section", "says", "table", "checks"])

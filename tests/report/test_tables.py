@@ -4,6 +4,8 @@ import json
 import pandas as pd
 import pytest
 import scipy.stats
+from fuzzed import fuzzed, mutated, read
+from hypothesis import given
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.report import display, inputs, tables
@@ -237,3 +239,27 @@ def test_large_numbers_are_written_out():
     assert display.for_readers(frame)["saved images, paper"].tolist() == ["500000"]
     frame = frame.assign(fid=2479.3, fid_interval=204.1)
     assert display.for_readers(frame)["fid"].tolist() == ["2479 ± 204"]
+
+
+RECORD = record("baseline-a100", fid=1.5, kid=2) | {"intervals": {"fid": 0.25}}
+
+
+@fuzzed
+@given(changed=mutated({name: value for name, value in RECORD.items() if name != "path"}))
+def test_any_metrics_files_are_a_table_or_one_line(tmp_path, changed):
+    path, other = tmp_path / "a.json", tmp_path / "b.json"
+    path.write_text(json.dumps(changed))
+    other.write_text(json.dumps(record("baseline-a100", seed=1, fid=2.5, kid=2) | {"path": None}))
+    records = read(inputs.read_metrics, [path, other])
+    if records is not None:
+        read(tables.aggregate_table, "table9", ["baseline-a100"], records, inputs.read_paper("table9"), "toy")
+        tables.per_seed(records)
+
+
+@pytest.mark.parametrize("odd", ["NaN", "1e999", "null", '"1.5"', "true", "[1.5]"])
+def test_a_metric_that_is_no_number_is_refused(tmp_path, odd):
+    """The mean over the seeds would be NaN, an empty cell."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(RECORD | {"path": ""}).replace("1.5", odd, 1))
+    with pytest.raises(UserError, match="a.json: metrics.fid is .*: make it again with score.py"):
+        inputs.read_metrics([path])

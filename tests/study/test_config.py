@@ -5,14 +5,19 @@ import json
 import shutil
 from functools import reduce
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
+from fuzzed import damaged, fuzzed, mutated, read
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.study.config import load, merge, read, read_scale, schema
+from diffusion2gan.study import config as config_module
+from diffusion2gan.study.config import _typed, load, merge, read_scale, schema
 from diffusion2gan.study.entries import STAGES, Configuration
 from diffusion2gan.study.study import Study
 
@@ -33,6 +38,41 @@ def complaint(changes: dict) -> str:
     message = str(error.value)
     assert "\n" not in message
     return message
+
+
+SMOKE = (ROOT / "scales/smoke.yaml").read_bytes()
+LAYERS = read_scale("smoke", ROOT)
+
+
+@fuzzed
+@given(config=mutated(CONFIG | {"scale": "smoke"}))
+def test_any_configuration_is_a_study_or_one_line(config):
+    with patch.object(config_module, "read_scale", lambda *_: LAYERS):
+        read(lambda: Study(load(config, ROOT)))
+
+
+@fuzzed
+@given(
+    content=st.binary(max_size=40) | damaged(SMOKE) | st.sampled_from([b"", b"[]", b"? [a]\n: b", b"a: &a {b: *a}"])
+    | mutated(yaml.safe_load(SMOKE)).map(lambda tree: yaml.safe_dump(tree).encode())
+)  # fmt: skip
+def test_any_scale_is_read_or_told_in_one_line(tmp_path, content):
+    (tmp_path / "scales").mkdir(exist_ok=True)
+    (tmp_path / "scales/smoke.yaml").write_bytes(content)
+    below = {file: values for file, values in LAYERS.items() if "smoke" not in file}
+    with patch.object(config_module, "SHARED", None):  # the scale alone, without reading those below it
+        own = read(read_scale, "smoke", tmp_path)
+    if own is not None:
+        with patch.object(config_module, "read_scale", lambda *_: own | below):
+            read(load, CONFIG | {"scale": "smoke"}, ROOT)
+
+
+@pytest.mark.parametrize("word", ["x: y: z", "{", "@", "a\x0f", "!!int ''", "0b_", "- "])
+def test_words_that_are_no_yaml_are_words(word):
+    config = configured({"scale": "smoke", "models": {"teacher-sd15": {"says": word}}})
+    with pytest.raises(UserError, match="unknown key 'says' in models.teacher-sd15"):
+        load(config, ROOT)
+    assert _typed({"a": [word, "2.0", "3", "true", "1e5"]}) == {"a": [word, 2.0, 3, True, "1e5"]}
 
 
 def test_one_held_out_pair_is_too_few():
@@ -92,7 +132,7 @@ def test_a_path_that_would_become_another_one_is_refused(changes, said):
 def test_a_written_configuration_that_is_cut_short_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"scale": "to')
     with pytest.raises(UserError, match="config.json cannot be read .*: delete it and run again"):
-        read(tmp_path / "config.json")
+        config_module.read(tmp_path / "config.json")
 
 
 def test_homes_and_variables_are_filled_in(monkeypatch):

@@ -13,7 +13,6 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from diffusion2gan.errors import UserError
-from diffusion2gan.io import read_table
 
 REPORTED = Path(__file__).with_name("reported_preferences.csv")  # the paper's Figure 6, read off the bars
 
@@ -25,9 +24,15 @@ SUSPICIOUS = 6  # answers for the same side: by chance this happens once in 32 t
 
 def read_key(path: Path) -> pd.DataFrame:
     """The key made by `human_study.page.trials`. Raises UserError if the file is not one."""
-    key = read_table(path, dtype={"trial": str})
-    if lacking := {"trial", "question", "row", "against", "left", "right", "picture", "caption"} - set(key):
+    kinds = dict.fromkeys(["trial", "question", "row", "against", "left", "right", "caption"], str) | {"picture": int}
+    try:
+        key = pd.read_csv(path, dtype=kinds, keep_default_na=False)  # a caption may be "None"
+    except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
+        raise UserError(f"{path} is not a key ({error}): use that of make_human_study") from error
+    if lacking := kinds.keys() - set(key):
         raise UserError(f"{path} is not a key, it lacks {', '.join(sorted(lacking))}: use that of make_human_study")
+    if (again := key["trial"].duplicated()).any():
+        raise UserError(f"{path} has the trial {key['trial'][again].iloc[0]} twice: use that of make_human_study")
     return key
 
 

@@ -84,10 +84,8 @@ class Samples:
     def _prompts(self) -> pd.DataFrame:
         """The benchmark's prompts, a row for each image. Raises UserError if the images were sampled for others."""
         path, count = self.settings.benchmark / "prompts.parquet", len(self.images)
-        if len(read_captions(path)) < count:
-            raise UserError(
-                f"{self.settings.images} holds {count} images, {path} only {len(read_captions(path))} prompts"
-            )
+        if (found := len(read_captions(path))) < count:
+            raise UserError(f"{self.settings.images} holds {count} images, {path} only {found} prompts")
         prompts = pd.read_parquet(path)[:count]
         sampled = (self.recipe or {}).get("captions_sha256")
         if sampled and sampled != json_sha256(prompts["caption"].tolist()):

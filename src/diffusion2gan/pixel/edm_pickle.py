@@ -42,20 +42,23 @@ def load_edm_pickle(path: Path) -> EDM:
         content = load_pickle(file, str(path), ALLOWED)
     if not isinstance(content, dict) or not isinstance(content.get("ema"), Record):
         raise UserError(f"'{path}' holds no network named ema: use an EDM checkpoint such as {SOURCE}")
-    weights = state_dict(content["ema"])
+    try:
+        weights = state_dict(content["ema"])
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise UserError(f"'{path}' holds a network whose weights are no tensors ({error}): use {SOURCE}") from error
     # only EDM's training has augmentation as an input, and DDP refuses a parameter that forward never uses
     weights.pop("model.map_augment.weight", None)
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0] if FREQUENCIES in weights else [1.0, 1.0])
     resample_filter = torch.outer(taps, taps) / taps.sum() ** 2
     for name in [name for name in weights if name.endswith("resample_filter")]:
-        if not torch.equal(weights.pop(name)[0, 0], resample_filter):
+        if not torch.equal(weights.pop(name), resample_filter[None, None]):
             raise UserError(f"'{path}' resamples with another filter than DDPM++ and NCSN++: use {SOURCE}")
     if "model.map_label.weight" in weights:
         raise UserError(f"'{path}' holds a class-conditional network: use the unconditional one, {SOURCE}")
     try:
         network = EDM(**settings(weights))
         network.load_state_dict(weights)
-    except (KeyError, StopIteration, IndexError, RuntimeError) as error:
+    except (KeyError, StopIteration, IndexError, RuntimeError, ZeroDivisionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"'{path}' is neither a DDPM++ nor an NCSN++ network ({reason}): use {SOURCE}") from error
     return network

@@ -8,15 +8,15 @@ Only `judge` imports pandas, because every job of the workflow reads the claims.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from diffusion2gan.errors import UserError
+from diffusion2gan.study.config import read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +54,12 @@ def read_claims(path: Path) -> dict[str, dict]:
 
     Raises UserError for a claim that lacks one of these or has a check of another form.
     """
-    claims = yaml.safe_load(path.read_text(encoding="utf-8"))
+    claims = read_yaml(path, str(path))
     for name, claim in claims.items():
+        if not isinstance(claim, dict) or not isinstance(claim.get("checks", []), list):
+            raise UserError(
+                f"the claim '{name}' in {path} is no mapping with a list of checks: write it as the others are"
+            )
         if lacking := [key for key in ("section", "says", "table", "checks") if not claim.get(key)]:
             raise UserError(f"the claim '{name}' in {path} has no {', '.join(lacking)}: write it as the others are")
         try:
@@ -128,7 +132,7 @@ def _comparisons(check: object) -> list[Comparison]:
     """A check as comparisons of neighbours. Raises ValueError with the check if it has another form."""
     metric, *rest = check if isinstance(check, list) and check else [None]
     form = "".join(each if each in ("<", ">") else "r" if isinstance(each, str) else "n" for each in rest)
-    numbers = all(isinstance(each, str | int | float) for each in rest)
+    numbers = all(isinstance(each, str) or (type(each) in (int, float) and 0 < each < math.inf) for each in rest)
     if not isinstance(metric, str) or not numbers or not re.fullmatch("n?r(<n?r)+|n?r(>n?r)+", form):
         raise ValueError(check)
     terms, factor = [], 1
@@ -145,4 +149,10 @@ def _comparisons(check: object) -> list[Comparison]:
 def _numbers(term: Term, table: pd.DataFrame) -> pd.Series:
     """The values of a term by seed; NaN where the table has none."""
     values = table[table["row"] == term.row].set_index("seed").reindex(columns=[term.metric])[term.metric]
-    return term.factor * values.astype(float)
+    try:
+        values = values.astype(float)
+    except ValueError as error:
+        raise UserError(f"the {term.metric} of {term.row} is not a number ({error}): make its table again") from error
+    if values.isin([math.inf, -math.inf]).any():
+        raise UserError(f"the {term.metric} of {term.row} is infinite: make its table again")
+    return term.factor * values

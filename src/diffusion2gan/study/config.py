@@ -52,12 +52,26 @@ def read_scale(name: object, root: Path) -> dict[str, dict]:
         raise UserError(f"config.yaml: no scale '{name}', {nearest(str(name), known)}")
     layers = {}
     while name and (file := f"scales/{name}.yaml") not in layers:
-        with open(root / file, encoding="utf-8") as opened:
-            layers[file] = values = yaml.load(opened, _UniqueKeys)
+        layers[file] = values = read_yaml(root / file, file)
         name = values.pop("over", None if name == SHARED else SHARED)
         if name not in (*known, SHARED, None):
             raise UserError(f"{file}: over: no scale '{name}', {nearest(str(name), known)}")
     return layers
+
+
+def read_yaml(path: Path, name: str) -> dict:
+    """The mapping in a YAML file. Raises UserError that calls it `name` for any other file, and for a repeated key."""
+    try:
+        loader = _UniqueKeys(path.read_text(encoding="utf-8"))
+        loader.name = name
+        content = loader.get_single_data()
+    except UserError:
+        raise
+    except Exception as error:  # PyYAML can fail in any way, with an IndexError at `!!int ''`
+        raise UserError(f"{name} cannot be read as YAML: {type(error).__name__}: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{name} holds no mapping of names to values: write `name: value` lines")
+    return content
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -67,8 +81,8 @@ class _UniqueKeys(yaml.SafeLoader):
         node, seen = super().compose_mapping_node(anchor), set()
         for key, _ in node.value:
             if key.value in seen:
-                file, line = Path(self.name), key.start_mark.line + 1
-                raise UserError(f"scales/{file.name}, line {line}: the key '{key.value}' appears twice: keep one")
+                line = key.start_mark.line + 1
+                raise UserError(f"{self.name}, line {line}: the key '{key.value}' appears twice: keep one")
             seen.add(key.value)
         return node
 
@@ -103,8 +117,13 @@ def _typed(tree: object) -> object:
         return {key: _typed(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_typed(value) for value in tree]
-    meant = yaml.safe_load(tree) if isinstance(tree, str) else tree
-    return meant if isinstance(meant, (bool, int, float)) else tree
+    if not isinstance(tree, str):
+        return tree
+    kind = yaml.SafeLoader("").resolve(yaml.ScalarNode, tree, (True, False)).rpartition(":")[2]
+    try:
+        return yaml.safe_load(tree) if kind in ("bool", "int", "float") else tree
+    except ValueError:  # 0b_ looks like a number to YAML
+        return tree
 
 
 def _explain(error: ValidationError, merged: dict, layers: dict[str, dict]) -> str:
@@ -130,7 +149,7 @@ def _path(place: tuple, tree: object) -> list[str]:
     """The keys that lead to an error, without the names of models that pydantic adds in a union."""
     keys = []
     for number, key in enumerate(place):
-        inside = isinstance(tree, list) or (isinstance(tree, dict) and key in tree)
+        inside = isinstance(key, int) if isinstance(tree, list) else isinstance(tree, dict) and key in tree
         if inside or number == len(place) - 1:
             keys.append(str(key))
             tree = tree[key] if inside else None
