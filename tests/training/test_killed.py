@@ -53,9 +53,9 @@ def run(stage, files, folder, killed_at=None, while_saving=False) -> int:
         os._exit(1)
 
 
-def half_a_checkpoint(tensors, checkpoint_id):
-    checkpoint_id.mkdir()
-    (checkpoint_id / "__0_0.distcp").write_bytes(b"half a file")
+def half_a_checkpoint(tensors, storage_writer):
+    storage_writer.path.mkdir()
+    (storage_writer.path / "__0_0.distcp").write_bytes(b"half a file")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
