@@ -187,7 +187,9 @@ def test_each_damaged_shard_is_named_and_a_missing_one(tmp_path):
         shard_recipe(paths[0])
     index = folder / "index.parquet"
     index.write_bytes(index.read_bytes()[:-9])
-    with pytest.raises(UserError, match="index.parquet cannot be read as parquet .*: delete it and run again to remake it"):
+    with pytest.raises(
+        UserError, match="index.parquet cannot be read as parquet .*: delete it and run again to remake it"
+    ):
         PairDataset(folder)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from diffusion2gan.io import atomic
@@ -26,6 +27,16 @@ COST_AXES = {
     "device_days": ("a100_days_paper", "days of training on one device (in the paper, an A100)"),
     "nfe_million": ("nfe_million_paper", "network evaluations, millions"),
     "nfe_total_million": ("nfe_total_million_paper", "network evaluations, millions; a backward pass counts as two"),
+}
+
+# The panels of a training's curves: the title, a column that is drawn solid, and one that is dashed
+CURVES = {
+    "loss": ("loss",),
+    "D's loss": ("discriminator_loss",),
+    "D's accuracy: real, fake (dashed)": ("real_accuracy", "fake_accuracy"),
+    "gradient norm: G, D (dashed)": ("student_gradient_norm", "discriminator_gradient_norm"),
+    "error: held out, trained on (dashed)": ("held_out_error", "train_error"),
+    "variance": ("variance",),
 }
 
 
@@ -150,6 +161,35 @@ def against(series: Iterable[tuple[str, pd.DataFrame]], cost: str) -> Figure:
         figure.supxlabel(words)
         known = [lines[name] for name, _ in series if name in lines]
         figure.legend(handles=known, loc="outside upper center", ncols=beside)
+    return figure
+
+
+def curves(histories: dict[str, pd.DataFrame]) -> Figure:
+    """The histories of trainings by name, one colour each, in the panels of `CURVES`.
+
+    A panel is left out if no history has its columns. A panel's second column is dashed.
+    """
+    found = {
+        title: columns for title, columns in CURVES.items() if any(set(columns) & set(h) for h in histories.values())
+    }
+    with matplotlib.style.context(STYLE):
+        rows = -(-len(found) // 2)
+        figure = Figure(figsize=(WIDTH, 0.3 + 1.5 * rows), layout="constrained")
+        panels = figure.subplots(rows, 2, squeeze=False).flatten()
+        for axes in panels[len(found) :]:
+            axes.set_axis_off()
+        for axes, (title, columns) in zip(panels, found.items(), strict=False):
+            logarithmic = "norm" in title
+            axes.set(title=title, xlabel="step", yscale="log" if logarithmic else "linear")
+            for number, history in enumerate(histories.values()):
+                for line, column in zip(("-", "--"), columns, strict=False):
+                    if column in history:
+                        points = history[["step", column]].dropna()
+                        axes.plot(points["step"], points[column], line, color=f"C{number % 8}", linewidth=0.8)
+        lines = [Line2D([], [], color=f"C{number % 8}", label=name) for number, name in enumerate(histories)]
+        figure.legend(
+            handles=lines, loc="outside upper center", ncols=max(1, int(8 / len(max(histories, key=len)) * 6))
+        )
     return figure
 
 
