@@ -8,6 +8,8 @@ class UserError(ValueError):
     """A user's mistake; scripts print only its message, without a traceback, in one line whatever it quotes."""
 
     def __init__(self, message: str):
+        # a DataLoader raises a worker's error again, with the worker's traceback before its message
+        message = message.rpartition(f"{UserError.__module__}.UserError: ")[2]
         super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 

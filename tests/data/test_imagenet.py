@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from official import imagenet as official
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from diffusion2gan.data.imagenet import LabelledImages
 from diffusion2gan.errors import UserError
@@ -92,6 +93,10 @@ def test_an_image_that_was_cut_short_is_named(folder):
     images = LabelledImages(str(folder), "val", 32, 0)
     with pytest.raises(UserError, match=f"the image {image} cannot be read .*: make or fetch it again"):
         [images[i] for i in range(images.count)]
+    with pytest.raises(UserError) as error:
+        list(DataLoader(images, sampler=range(images.count), num_workers=1, multiprocessing_context="fork"))
+    said = str(error.value)
+    assert said.startswith(f"the image {image} cannot be read") and "\n" not in said and "Traceback" not in said
 
 
 def test_grey_cmyk_and_16_bit_images(folder):
