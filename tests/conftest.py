@@ -14,6 +14,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from layouts import SMALL_BK
 from official import pixart
 
 from diffusion2gan.toy import networks as toy
@@ -57,6 +58,12 @@ def small_teacher_folder(tmp_path_factory):
     """The same with a U-Net that has a fifteenth of the weights, for trainings."""
     config = {**toy.unet().config, "block_out_channels": (8, 16, 32), "norm_num_groups": 4}
     return _pipeline(tmp_path_factory, lambda: UNet2DConditionModel.from_config(config))
+
+
+@pytest.fixture(scope="session")
+def bk_folder(tmp_path_factory):
+    """A pipeline whose U-Net has no middle block, like BK-SDM-Tiny's."""
+    return _pipeline(tmp_path_factory, lambda: UNet2DConditionModel(**SMALL_BK | {"cross_attention_dim": 64}))
 
 
 def _pipeline(tmp_path_factory, unet):

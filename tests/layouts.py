@@ -23,6 +23,14 @@ SDXL = {
 }
 NARROW = {"norm_num_groups": 4, "cross_attention_dim": 16, "attention_head_dim": 2, "sample_size": 16}
 SMALL_SD15 = SD15 | NARROW | {"block_out_channels": (8, 16, 24, 24)}
+# BK-SDM-Tiny (Kim et al. 2024), which has no middle block
+SMALL_BK = SMALL_SD15 | {
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3,
+    "mid_block_type": None,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+    "block_out_channels": (8, 16, 24),
+    "layers_per_block": 1,
+}
 SMALL_SDXL = {
     **SDXL,
     **NARROW,

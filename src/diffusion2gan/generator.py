@@ -6,9 +6,10 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 
+from diffusion2gan.configurations import PREDICTIONS, fetch_teacher, noise_schedule, process
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import atomic_folder
-from diffusion2gan.pipelines import KINDS, load_pipeline
+from diffusion2gan.pipelines import KINDS, load_network, load_pipeline
 from diffusion2gan.pixel.model import PixelGenerator, is_pixel_model
 
 
@@ -26,7 +27,7 @@ class Generator(nn.Module):
         self.timestep = self.scheduler.config.num_train_timesteps - 1
         self.alpha_bar = self.scheduler.alphas_cumprod[self.timestep].item()
         self.prediction_type = scheduler.config.prediction_type
-        if self.prediction_type not in ("epsilon", "v_prediction"):
+        if self.prediction_type not in PREDICTIONS:
             raise UserError(
                 f"the teacher's scheduler has prediction_type '{self.prediction_type}': "
                 "choose a teacher that predicts 'epsilon' or 'v_prediction'"
@@ -36,15 +37,11 @@ class Generator(nn.Module):
     def from_teacher(cls, path: str | Path, timestep: int | None = None) -> "Generator":
         """A student with the weights of a teacher or of a saved student: a pipeline from a folder or the hub.
 
-        Raises UserError if there is no such pipeline.
+        Raises UserError if there is no such pipeline, or if its configuration is not understood.
         """
-        try:
-            unet = UNet2DConditionModel.from_pretrained(path, subfolder="unet")
-            scheduler = DDIMScheduler.from_pretrained(path, subfolder="scheduler")
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"no student can start from '{path}', give a diffusers pipeline: {reason}") from error
-        return cls(unet, scheduler, timestep)
+        folder = fetch_teacher(path)
+        unet = load_network(UNet2DConditionModel, folder / "unet", torch.float32)
+        return cls(unet, noise_schedule(folder), timestep)
 
     def forward(
         self,
@@ -102,14 +99,14 @@ def _one_step(scheduler: DDIMScheduler, timestep: int | None) -> DDIMScheduler:
     A trailing step starts at the last training timestep, so later training timesteps are removed.
     """
     count = scheduler.config.num_train_timesteps
-    settings = {"timestep_spacing": "trailing", "set_alpha_to_one": True, "clip_sample": False, "thresholding": False}
+    settings = process(scheduler) | {"timestep_spacing": "trailing", "set_alpha_to_one": True, "clip_sample": False}
     settings["steps_offset"] = 1  # no effect on trailing steps; diffusers warns about other values
     if timestep is not None and timestep != count - 1:
         if not 0 <= timestep < count:
             raise UserError(f"the student's timestep is {timestep}: choose one of the teacher's, 0 to {count - 1}")
         betas = scheduler.betas[: timestep + 1].tolist()
         settings |= {"trained_betas": betas, "num_train_timesteps": len(betas), "rescale_betas_zero_snr": False}
-    return DDIMScheduler.from_config(scheduler.config, **settings)
+    return DDIMScheduler(**settings)
 
 
 def load_student(path: str | Path) -> Generator | PixelGenerator:

@@ -1,7 +1,7 @@
 """The teacher, a diffusers text-to-image pipeline: encode text and images, solve its ODE, decode latents.
 
-The pipeline is Stable Diffusion 1.x, 2.x or XL, from a folder or the hub. Latents are always scaled
-(`scaling_factor`), so that noise and latents have comparable variance.
+The pipeline is Stable Diffusion 1.x, 2.x or XL, from a folder or the hub. Latents are always scaled, by the
+`scaling_factor` and the statistics of the autoencoder, so that noise and latents have comparable variance.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from functools import cached_property
 
 import torch
 from diffusers import (
+    AutoencoderKL,
     DDIMScheduler,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
@@ -16,7 +17,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
-from diffusion2gan.errors import UserError
+from diffusion2gan.configurations import check_spacing, fetch_teacher, process
 from diffusion2gan.pipelines import KINDS, load_pipeline
 from diffusion2gan.pixel.model import PixelTeacher, is_pixel_model
 from diffusion2gan.settings import VAE_PIXELS
@@ -28,14 +29,14 @@ SOLVERS = {"ddim": DDIMScheduler, "dpm-solver": DPMSolverMultistepScheduler, "st
 class Teacher:
     """A frozen text-to-image diffusion pipeline on one device: a folder, a hub id, or a loaded pipeline.
 
-    Raises UserError if there is no such pipeline, or if it is of another kind.
+    Raises UserError if there is no such pipeline, if it is of another kind, or if its configuration is not understood.
     """
 
     def __init__(
         self, path: str | DiffusionPipeline, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ):
         loaded = isinstance(path, DiffusionPipeline)
-        self.pipeline = path if loaded else _load_latent_pipeline(str(path), dtype).to(device)
+        self.pipeline = path if loaded else _load_pipeline(str(path), dtype).to(device)
         self.device, self.path = torch.device(device), str(path)
         self.unet, self.vae, self.scheduler = self.pipeline.unet, self.pipeline.vae, self.pipeline.scheduler
         self.text_encoder = self.pipeline.text_encoder
@@ -100,15 +101,14 @@ class Teacher:
         latents = torch.cat([posterior.mean for posterior in pieces])
         if noise is not None:
             latents = latents + torch.cat([posterior.std for posterior in pieces]) * noise.to(latents)
-        return latents * self.vae.config.scaling_factor
+        return scale(latents, self.vae)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode scaled latents (N, C, h, w) to images (N, 3, H, W), about [-1, 1]; differentiable.
 
         A call of the VAE makes at most VAE_PIXELS pixels, or a single image.
         """
-        raw = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        pieces = _pieces(raw, self.downsampling)
+        pieces = _pieces(unscale(latents.to(self.vae.dtype), self.vae), self.downsampling)
         return torch.cat([self.vae.decode(piece).sample for piece in pieces])
 
     @torch.no_grad()
@@ -172,9 +172,31 @@ class Teacher:
         }
 
     def _solver(self, name: str, spacing: str) -> DDIMScheduler | DPMSolverMultistepScheduler:
-        # a scheduler without `clip_sample` would get DDIM's default, which clips latents to ±1
-        config = {"clip_sample": False, **self.scheduler.config}
-        return SOLVERS[name].from_config(config, **({} if spacing == "own" else {"timestep_spacing": spacing}))
+        if spacing == "own":
+            check_spacing(self.path, self.scheduler)
+        settings = process(self.scheduler) | ({} if spacing == "own" else {"timestep_spacing": spacing})
+        # DDIM's default clips latents to ±1
+        return SOLVERS[name].from_config({"clip_sample": False, **settings})
+
+
+def scale(raw: torch.Tensor, vae: AutoencoderKL) -> torch.Tensor:
+    """The latents (N, C, h, w) of an autoencoder, scaled by its factor and, if it has them, by its statistics."""
+    mean, deviation = _statistics(raw, vae)
+    return (raw - mean) * vae.config.scaling_factor / deviation
+
+
+def unscale(latents: torch.Tensor, vae: AutoencoderKL) -> torch.Tensor:
+    """The inverse of `scale`, as SDXL's pipeline of diffusers does it."""
+    mean, deviation = _statistics(latents, vae)
+    return latents * deviation / vae.config.scaling_factor + mean
+
+
+def _statistics(latents: torch.Tensor, vae: AutoencoderKL) -> tuple[torch.Tensor | float, torch.Tensor | float]:
+    """The mean and the deviation of each channel (C, 1, 1) of an autoencoder's latents; 0 and 1 if it has none."""
+    if vae.config.latents_mean is None:
+        return 0.0, 1.0
+    mean, deviation = (latents.new_tensor(vae.config[name]) for name in ("latents_mean", "latents_std"))
+    return mean[:, None, None], deviation[:, None, None]
 
 
 def _pieces(batch: torch.Tensor, scale: int = 1) -> tuple[torch.Tensor, ...]:
@@ -183,16 +205,9 @@ def _pieces(batch: torch.Tensor, scale: int = 1) -> tuple[torch.Tensor, ...]:
     return batch.split(max(1, VAE_PIXELS // (height * width * scale**2)))
 
 
-def _load_latent_pipeline(path: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
-    pipeline = load_pipeline(path, dtype, KINDS)
-    predicted = pipeline.scheduler.config.get("prediction_type", "epsilon")
-    channels, latent = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
-    if predicted not in ("epsilon", "v_prediction") or channels != latent:
-        raise UserError(
-            f"'{path}' predicts '{predicted}' from {channels} channels: choose a teacher that predicts 'epsilon' or "
-            f"'v_prediction' from the {latent} channels of the noisy latent"
-        )
-    return pipeline
+def _load_pipeline(path: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
+    fetch_teacher(path)
+    return load_pipeline(path, dtype, KINDS)
 
 
 def load_teacher(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from layouts import SD15, SDXL, SMALL_SD15, SMALL_SDXL
+from layouts import SD15, SDXL, SMALL_BK, SMALL_SD15, SMALL_SDXL
 from torch.nn import functional as F
 
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
@@ -12,6 +12,7 @@ from diffusion2gan.toy import networks as toy
 LAYOUTS = {
     "toy": lambda: toy.unet(),
     "sd15": lambda: UNet2DConditionModel(**SMALL_SD15),
+    "bk-sdm": lambda: UNet2DConditionModel(**SMALL_BK),
     "sdxl": lambda: UNet2DConditionModel(**SMALL_SDXL),
 }
 

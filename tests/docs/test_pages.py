@@ -71,6 +71,14 @@ def test_the_readme_s_snippet_is_printed_by_the_demo_and_samples_an_image(small_
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_snippet_imports_this_package_before_diffusers(page):
+    """Torchvision's operators do not load beside a CPU build of torch, and importing this package repairs that."""
+    for snippet in re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        imported = re.findall(r"^(?:import|from) (\w+)", snippet, re.MULTILINE)
+        assert "diffusers" not in imported or "diffusion2gan" in imported[: imported.index("diffusers")], snippet
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_has_a_target(page):
     text = page.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]

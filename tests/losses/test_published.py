@@ -96,7 +96,7 @@ def test_a_file_that_torch_cannot_read_is_an_error(tmp_path):
         with pytest.raises(UserError, match=r"broken.pth' holds no tensors: \w+$"):
             LPIPS.load(tmp_path / "broken.pth")
     (tmp_path / "folder.pt").mkdir()
-    with pytest.raises(UserError, match="holds no tensors: IsADirectoryError"):
+    with pytest.raises(UserError, match="holds no tensors: .*Is a directory"):
         LPIPS.load(tmp_path / "folder.pt")
 
 

@@ -62,3 +62,9 @@ def test_the_account_is_what_a_real_step_allocates(small_teacher_folder, setting
     teacher.drop_unet()
     counted = Training(settings, fitting, Source(str(small_teacher_folder), SHAPE)).count()
     assert counted == pytest.approx(allocated(training, teacher), rel=0.08)
+
+
+def test_fsdp_is_counted_without_a_middle_block(bk_folder):
+    settings = GANSettings(**COMMON | {"batch_size": 1}, multi_scale=True)
+    counted = Training(settings, Fitting(shard=True), Source(str(bk_folder), SHAPE), parallel=True, sharded_over=8)
+    assert counted.count() > 0

@@ -163,6 +163,12 @@ def test_two_processes_with_sharded_networks_make_the_step_of_one(method, small_
             torch.testing.assert_close(other, weight, rtol=0, atol=1e-6)  # Adam's first step is the learning rate, 1e-4
 
 
+@pytest.mark.parametrize("method", ["dmd2", "gigagan-from-scratch", "lightning", "ufogen"])
+def test_a_method_with_a_discriminator_takes_a_teacher_without_a_middle_block(method, bk_folder):
+    losses = training(method, bk_folder).step(0)
+    assert all(math.isfinite(loss) for loss in losses.values())
+
+
 @pytest.mark.parametrize("method", ["lcm"])
 def test_a_method_that_keeps_whole_networks_is_not_sharded(method, small_teacher_folder):
     with pytest.raises(UserError, match="leave out --shard"):

@@ -107,7 +107,7 @@ def test_a_network_other_than_the_two_unconditional_ones_is_refused(ours, tmp_pa
         load_edm_pickle(write(tmp_path / "edm.pkl", theirs))
     theirs = laid_out(ours)
     del theirs.model.dec["8x8_in1"]
-    with pytest.raises(UserError, match=r"neither a DDPM\+\+ nor an NCSN\+\+ network"):
+    with pytest.raises(UserError, match="lacks model.dec.8x8_in1.affine.bias and 9 more"):
         load_edm_pickle(write(tmp_path / "edm.pkl", theirs))
     with pytest.raises(UserError, match="no network named ema"):
         load_edm_pickle(write(tmp_path / "edm.pkl", 3))
@@ -124,13 +124,8 @@ def test_every_message_names_the_file(ours, tmp_path):
             load_edm_pickle(path)
 
 
-def test_the_reason_is_that_of_torch_or_the_kind_of_error(ours, tmp_path):
+def test_the_reason_is_the_kind_of_an_error_without_words(ours, tmp_path):
     theirs = laid_out(ours)
-    del theirs.model.dec["8x8_in1"]
-    with pytest.raises(
-        UserError, match=r"nor an NCSN\+\+ network \(Error\(s\) in loading state_dict for EDM:\): use https"
-    ):
-        load_edm_pickle(write(tmp_path / "edm.pkl", theirs))
     del theirs.model.enc["16x16_conv"]  # an error without words
     with pytest.raises(UserError, match=r"nor an NCSN\+\+ network \(StopIteration\): use https"):
         load_edm_pickle(write(tmp_path / "edm.pkl", theirs))

@@ -4,7 +4,7 @@ import networkx as nx
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from layouts import SD15, SDXL, SMALL_SD15
+from layouts import SD15, SDXL, SMALL_BK, SMALL_SD15
 
 from diffusion2gan.discriminators.unet import DiffusionDiscriminator
 from diffusion2gan.errors import UserError
@@ -16,6 +16,7 @@ from diffusion2gan.toy import networks as toy
 LAYOUTS = {
     "toy": lambda: toy.unet(),
     "four blocks": lambda: UNet2DConditionModel(**SMALL_SD15),
+    "no middle": lambda: UNet2DConditionModel(**SMALL_BK),
     "three blocks": lambda: UNet2DConditionModel(
         sample_size=16,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),

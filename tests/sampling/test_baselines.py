@@ -1,8 +1,11 @@
 """Every kind of pipeline in the tables, with random weights, samples what the authors' own call samples."""
 
+import json
+import shutil
+
 import pytest
 import torch
-from diffusers import PixArtAlphaPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import EDMEulerScheduler, PixArtAlphaPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
@@ -111,10 +114,26 @@ def test_what_does_not_load_is_one_line(xl_folder, tmp_path, monkeypatch):
 
     said = f"no scheduler 'heun' for {xl_folder}: use one of own, euler, lcm, rectified-flow"
     assert complaint(xl_folder, scheduler="heun") == said
+    said = "the RectifiedFlow of {} has no timestep_spacing"
+    assert said.format(xl_folder) in complaint(xl_folder, scheduler="rectified-flow", spacing="trailing")
     assert "`hf download nobody/nothing`" in complaint("nobody/nothing")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    assert "other.safetensors' do not load" in complaint(xl_folder, unet=str(tmp_path / "other.safetensors"))
+    said = complaint(xl_folder, unet=str(tmp_path / "other.safetensors"))
+    assert "other.safetensors' lacks add_embedding.linear_1.bias and 327 more" in said
     assert "give a file, or REPOSITORY/FILE" in complaint(xl_folder, unet="nowhere.safetensors")
+
+
+def test_a_scheduler_takes_the_place_of_one_with_the_same_noise_levels(xl_folder, tmp_path):
+    folder = shutil.copytree(xl_folder, tmp_path / "edm")
+    EDMEulerScheduler().save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", "EDMEulerScheduler"]}))
+    assert Baseline(str(folder), steps=2, guidance=0).sample(SEEDS, CAPTIONS).shape == (2, 3, 64, 64)
+    for scheduler in ("euler", "lcm"):
+        with pytest.raises(UserError, match="trained for the noise levels of its EDMEulerScheduler, which"):
+            Baseline(str(folder), steps=1, guidance=0, scheduler=scheduler)
+    with pytest.raises(UserError, match="EDMEulerScheduler of .* has no timestep_spacing"):
+        Baseline(str(folder), steps=1, guidance=0, spacing="trailing")
 
 
 def test_a_gated_model_is_said_to_be_gated(monkeypatch):
@@ -146,5 +165,5 @@ def test_other_weights_may_be_a_file_of_a_repository_or_a_pickle_of_tensors_alon
             return print, ("run",)
 
     torch.save({"weight": Code()}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match="evil.pth' do not load .*Weights only load failed"):
+    with pytest.raises(UserError, match="evil.pth' holds no tensors: UnpicklingError$"):
         baselines._load_weights(torch.nn.Linear(2, 1), str(tmp_path / "evil.pth"))

@@ -19,7 +19,8 @@ class DiffusionDiscriminator(nn.Module):
     `multi_scale` adds the resized x to the features between the encoder's blocks, also through
     zero-initialised convolutions, and predicts logits at every scale of the decoder from three features: the
     skip feature, the upsampled feature before the skip is concatenated, and the output of the block. Without
-    it, logits come from the decoder's last features alone. At initialisation the backbone computes exactly
+    it, logits come from the decoder's last features alone. In a U-Net without a middle block, skip feature and feature
+    before it are the same at the coarsest scale. At initialisation the backbone computes exactly
     what the teacher's U-Net computes.
     """
 
@@ -38,7 +39,7 @@ class DiffusionDiscriminator(nn.Module):
         deeper = [block.resnets[-1].out_channels for block in unet.down_blocks[:-1]] if multi_scale else []
         self.x_in = nn.ModuleList(_zero_conv(latent, channels) for channels in deeper)
 
-        before, widths = unet.mid_block.resnets[-1].out_channels, []
+        before, widths = bottleneck_width(unet), []
         for block in unet.up_blocks:
             combined = block.resnets[-1].out_channels
             widths.append((block.resnets[0].in_channels - before, before, combined))
@@ -103,7 +104,7 @@ class EncoderDiscriminator(nn.Module):
         self.unet = unet
         unet.conv_norm_out = unet.conv_out = None
         unet.up_blocks = nn.ModuleList()
-        width = unet.mid_block.resnets[-1].out_channels
+        width = bottleneck_width(unet)
         self.head = nn.Sequential(
             nn.Conv2d(2 * width, width, 4, stride=2, padding=1),
             nn.GroupNorm(unet.config.norm_num_groups, width),
@@ -136,7 +137,7 @@ class EncoderDiscriminator(nn.Module):
     def features(
         self, x: torch.Tensor, timesteps: torch.Tensor, text_embeddings: torch.Tensor, **added: torch.Tensor
     ) -> torch.Tensor:
-        """The output of the teacher's middle block (N, C', h, w) for latents x (N, C, h, w) at timesteps (N,)."""
+        """The teacher's bottleneck (N, C', h, w) for latents x (N, C, h, w) at timesteps (N,)."""
         time = time_embedding(self.unet, x, text_embeddings, timesteps, added)
         return encode(self.unet, x, text_embeddings, time)[0]
 
@@ -162,7 +163,9 @@ def encode(
     first: torch.Tensor | None = None,
     x_in: Sequence[nn.Module] = (),
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The bottleneck of a U-Net, which is the output (N, C', h', w') of its middle block, and the skip features.
+    """The bottleneck (N, C', h', w') of a U-Net and the skip features.
+
+    The bottleneck is the output of the middle block, or of the encoder in a U-Net without one.
 
     `first` is added to the input features of x (N, C, h, w). The layers `x_in` see the resized x; their outputs are
     added after each block of the encoder.
@@ -177,7 +180,20 @@ def encode(
         if enter is not None:
             h = h + enter(F.interpolate(x, h.shape[-2:], mode="area"))
             skips[-1] = h
+    if unet.mid_block is None:
+        return h, skips
     return unet.mid_block(h, temb=time, **_attended(unet.mid_block, text)), skips
+
+
+def bottleneck_width(unet: UNet2DConditionModel) -> int:
+    """The channels of a U-Net's bottleneck; its middle block, where it has one, keeps their number."""
+    return unet.down_blocks[-1].resnets[-1].out_channels
+
+
+def blocks(unet: UNet2DConditionModel) -> list[nn.Module]:
+    """The blocks of a U-Net in order; small ones such as BK-SDM's (Kim et al. 2024) have none in the middle."""
+    middle = [] if unet.mid_block is None else [unet.mid_block]
+    return [*unet.down_blocks, *middle, *unet.up_blocks]
 
 
 def _attended(block: nn.Module, text: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from diffusion2gan.errors import UserError
 from diffusion2gan.losses import published
 from diffusion2gan.losses.ensemble import Ensemble
 from diffusion2gan.networks.vgg import VGG, read, write
+from diffusion2gan.weights import fill
 
 # (shift, factor) of a raw latent: 1.x and 2.x by Rombach et al. 2022, Podell et al. 2024, Esser et al. 2024, FLUX.1
 VAES = {
@@ -86,14 +87,14 @@ class LPIPS(nn.Module):
             trunk, heads = published.read(Path(path))
             return cls(trunk, heads)
         weights, settings = read(path, "a calibrated metric (make it with calibrate_lpips.py)")
-        heads = [weights.pop(name) for name in sorted(weights) if name.startswith("heads.")]
-        if not heads:
+        if not any(name.startswith("heads.") for name in weights):
             raise UserError(
                 f"'{path}' holds a VGG without the weights of its features: calibrate it (calibrate_lpips.py)"
             )
         trunk = VGG(**settings)
-        trunk.load_state_dict({name.removeprefix("trunk."): tensor for name, tensor in weights.items()})
-        return cls(trunk, heads)
+        metric = cls(trunk, [torch.zeros(width) for width in trunk.widths])
+        fill(metric, weights, path)
+        return cls(metric.trunk, list(metric.heads))
 
 
 class PixelLPIPS(nn.Module):

@@ -5,7 +5,6 @@ There are two kinds of `.pth` files: the calibrated latent metrics of the author
 package (Zhang et al. 2018).
 """
 
-import pickle
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.networks.vgg import VGG
+from diffusion2gan.weights import check_keys, fill, read_tensors
 
 SUFFIXES = (".pth", ".pt")
 HUB = ("Mingguksky/elatentlpips", "elatentlpips_ckpt/{vae}_latest_vgg16_tuned.pth")
@@ -39,17 +39,14 @@ def read(path: Path) -> tuple[VGG, list[torch.Tensor]]:
             f"there is no '{path}': torchvision's VGG16 is https://download.pytorch.org/models/vgg16-397923af.pth "
             f"(528 MB), the authors' metrics are in https://huggingface.co/{HUB[0]}"
         )
-    try:
-        weights = _tensors(path)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise UserError(f"'{path}' holds no tensors: {type(error).__name__}") from error
+    weights, _ = read_tensors(path)
     if "net.slice1.0.weight" in weights:
         channels = weights["net.slice1.0.weight"].shape[1]
         trunk, prefix = VGG("latent", channels, 0), "net.slice"
-        heads = _heads(weights)
+        heads = _heads(weights, path)
     elif "features.0.weight" in weights and weights["features.0.weight"].shape[1] == 3:
         trunk, prefix = VGG("pixel", 3, 0, batch_norm=False, standardised=True), "features."
-        heads = _heads(_tensors(_pixel_heads()))
+        heads = _heads(read_tensors(_pixel_heads())[0], _pixel_heads())
     else:
         raise UserError(
             f"'{path}' has another layout: give a calibrated latent metric (*_latest_vgg16_tuned.pth), "
@@ -60,7 +57,7 @@ def read(path: Path) -> tuple[VGG, list[torch.Tensor]]:
     ours = trunk.state_dict()
     if [tensor.shape for tensor in theirs] != [tensor.shape for tensor in ours.values()]:
         raise UserError(f"'{path}' has the names of a VGG16, but tensors of other shapes: use the published file")
-    trunk.load_state_dict(dict(zip(ours, theirs, strict=True)))
+    fill(trunk, dict(zip(ours, theirs, strict=True)), path)
     return trunk, heads
 
 
@@ -72,9 +69,7 @@ def _pixel_heads() -> Path:
     return Path(package.origin).parent / "weights" / "v0.1" / "vgg.pth"
 
 
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _heads(weights: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    return [weights[f"lin{tap}.model.1.weight"].flatten() for tap in range(5)]
+def _heads(weights: dict[str, torch.Tensor], path: Path) -> list[torch.Tensor]:
+    names = [f"lin{tap}.model.1.weight" for tap in range(5)]
+    check_keys(path, [name for name in names if name not in weights])
+    return [weights[name].flatten() for name in names]

@@ -17,6 +17,7 @@ from diffusers import (
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from diffusion2gan.configurations import fetch_teacher
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses.lpips import LPIPS
@@ -141,11 +142,12 @@ class Tokens:
 
 
 def _configs(path: str) -> dict:
-    """The configurations of a pipeline's networks."""
+    """The configurations of a pipeline's networks. Raises UserError if they are not understood."""
     if not known(path):
         raise UserError(f"the networks of '{path}' are not known: fetch it, and give its folder")
     if path in KNOWN:
         return KNOWN[path]
+    fetch_teacher(path)
     names = [name for name in ("text_encoder", "text_encoder_2") if (Path(path) / name).is_dir()]
     read = {
         name: json.loads((Path(path) / name / "config.json").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from diffusion2gan.discriminators.unet import DiffusionDiscriminator, EncoderDiscriminator
+from diffusion2gan.discriminators.unet import DiffusionDiscriminator, EncoderDiscriminator, blocks
 from diffusion2gan.losses import PERCEPTUAL, regression_loss
 from diffusion2gan.memory.count import Count, counting
 from diffusion2gan.memory.networks import Source
@@ -228,7 +228,6 @@ def _size(module: nn.Module) -> int:
 def _gathered(module: nn.Module, width: int) -> int:
     """Bytes that FSDP gathers: two blocks and the outermost weights, and the float32 gradients of a block."""
     unet = getattr(module, "unet", None)
-    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks] if unet else [module]
-    sizes = [_size(block) for block in blocks]
+    sizes = [_size(block) for block in (blocks(unet) if unet else [module])]
     outermost = _size(module) - sum(sizes)
     return (GATHERED * max(sizes) + outermost) * width + max(sizes) * FLOAT32

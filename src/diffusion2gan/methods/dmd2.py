@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from diffusion2gan.discriminators.unet import encode, readout, time_embedding
+from diffusion2gan.discriminators.unet import bottleneck_width, encode, readout, time_embedding
 from diffusion2gan.evaluations import Evaluations
 from diffusion2gan.generator import Generator
 from diffusion2gan.losses.adversarial import accuracy, discriminator_loss, generator_loss
@@ -25,7 +25,7 @@ class ScoredDenoiser(Generator):
 
     def __init__(self, denoiser: Generator):
         super().__init__(denoiser.unet, denoiser.scheduler)
-        width = self.unet.mid_block.resnets[-1].out_channels
+        width = bottleneck_width(self.unet)
         self.head = readout(width, self.unet.config.norm_num_groups)  # ours: a logit at every location
 
     def forward(

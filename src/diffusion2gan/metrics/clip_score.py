@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import open_clip
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch.nn import functional as F
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.finite import check_finite
 from diffusion2gan.progress import track
 from diffusion2gan.sampling.folder import ImageFiles
+from diffusion2gan.weights import check_weights, reason
 
 BATCH = 50
 
@@ -27,11 +29,12 @@ class CLIP:
         try:
             self.model, self.preprocess = open_clip.create_model_from_pretrained(name, pretrained, device=device)
             self.tokenizer = open_clip.get_tokenizer(name)
-        except (RuntimeError, OSError, ValueError) as error:
+        except (RuntimeError, OSError, ValueError, SafetensorError) as error:
             raise UserError(
-                f"the CLIP '{spec}' cannot be loaded ({error}): use local-dir:FOLDER or MODEL/PRETRAINED, "
+                f"the CLIP '{spec}' cannot be loaded ({reason(error)}): use local-dir:FOLDER or MODEL/PRETRAINED, "
                 "for example ViT-g-14/laion2b_s12b_b42k"
             ) from error
+        check_weights(self.model, spec)
         self.model.requires_grad_(False).eval()
         self.device, self.spec, self.prefix = device, spec, prefix
 

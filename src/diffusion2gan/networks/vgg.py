@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import atomic
+from diffusion2gan.weights import fill, read_tensors
 
 SPACES = ("latent", "pixel")
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (channels, convolutions): configuration D of VGG
@@ -114,7 +114,7 @@ class VGG(nn.Module):
         """The network saved at `path`. Raises UserError if there is none."""
         weights, settings = read(path, "a VGG (make it with train_vgg.py)")
         network = cls(**settings)
-        network.load_state_dict(weights)
+        fill(network, weights, path)
         return network
 
 
@@ -128,10 +128,9 @@ def write(path: Path, weights: dict[str, torch.Tensor], settings: dict) -> None:
 def read(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
     """Weights and settings from a file of `write`. Raises UserError for any other file; the message asks for `kind`."""
     try:
-        with safe_open(path, "pt") as file:
-            settings = json.loads((file.metadata() or {})["settings"])
-            return {name: file.get_tensor(name) for name in file.keys()}, settings  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError, KeyError) as error:
+        weights, metadata = read_tensors(path)
+        return weights, json.loads(metadata["settings"])
+    except (UserError, KeyError) as error:
         raise UserError(f"'{path}' is not {kind}: {error}") from error
 
 

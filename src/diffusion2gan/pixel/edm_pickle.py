@@ -15,6 +15,7 @@ from diffusion2gan.data.sources import EDM_CIFAR10
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import load_pickle
 from diffusion2gan.pixel.edm import EDM
+from diffusion2gan.weights import fill, refuse_pointer
 
 SOURCE = EDM_CIFAR10["url"]
 FREQUENCIES = "model.map_noise.freqs"  # a weight that only NCSN++ has
@@ -38,6 +39,7 @@ def load_edm_pickle(path: Path) -> EDM:
     """
     if not path.is_file():
         raise UserError(f"there is no '{path}': fetch {SOURCE} (about 226 MB)")
+    refuse_pointer(path)
     with open(path, "rb") as file:
         content = load_pickle(file, str(path), ALLOWED)
     if not isinstance(content, dict) or not isinstance(content.get("ema"), Record):
@@ -57,10 +59,10 @@ def load_edm_pickle(path: Path) -> EDM:
         raise UserError(f"'{path}' holds a class-conditional network: use the unconditional one, {SOURCE}")
     try:
         network = EDM(**settings(weights))
-        network.load_state_dict(weights)
     except (KeyError, StopIteration, IndexError, RuntimeError, ZeroDivisionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"'{path}' is neither a DDPM++ nor an NCSN++ network ({reason}): use {SOURCE}") from error
+    fill(network, weights, path)
     return network
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import atomic_folder, read_json
+from diffusion2gan.pipelines import load_network
 from diffusion2gan.pixel.edm import EDM, SIGMA_MAX
 from diffusion2gan.pixel.heun import heun
 
@@ -107,11 +108,7 @@ def is_pixel_model(path: str | Path) -> bool:
 
 
 def load_edm(path: str | Path) -> EDM:
-    """Load the network of a folder, in float32. Raises UserError if it is not an EDM network."""
-    try:
-        return EDM.from_pretrained(path, torch_dtype=torch.float32)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"'{path}' is not the folder of an EDM network ({reason}): make one with adopt_edm.py"
-        ) from error
+    """Load the network of a folder, which adopt_edm.py makes, in float32. Raises UserError for any other folder."""
+    if not is_pixel_model(path):
+        raise UserError(f"'{path}' is not the folder of an EDM network: make one with adopt_edm.py")
+    return load_network(EDM, Path(path), torch.float32)

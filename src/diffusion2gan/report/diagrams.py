@@ -77,7 +77,8 @@ def draw_discriminator(graph: nx.DiGraph, source: str) -> Figure:
     boxes = {"x": Box(INPUT, height - 0.35, "data", "x", [size(graph.nodes["x"]["shape"])])}
     boxes["text"] = Box(DECODER, height - 0.35, "text", "text c", [size(graph.nodes["text"]["shape"])])
     boxes["stem"] = box("stem", ENCODER, height - 0.35)
-    boxes["middle"] = box("middle", (ENCODER + DECODER) / 2, rows[levels[-1]] - 0.8 * ROW)
+    if "middle" in graph:
+        boxes["middle"] = box("middle", (ENCODER + DECODER) / 2, rows[levels[-1]] - 0.8 * ROW)
     boxes |= {name: box(name, ENCODER, y) for name, y in rows.items()}
     for name, node in graph.nodes.items():
         if name == "z" or name.startswith("resized"):

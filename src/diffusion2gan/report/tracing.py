@@ -90,14 +90,15 @@ def trace_discriminator(unet: UNet2DConditionModel, tokens: int, z_conditioning:
     encoder, decoder, read = (
         [name for name in calls if name.startswith(part)] for part in ("encoder", "decoder", "readout")
     )
+    middle = [name for name in calls if name == "middle"]  # none in a U-Net without a middle block
     graph = nx.DiGraph(**_described(discriminator, x), timestep=TIMESTEP)
     graph.add_node("x", shape=_shape(x))
     graph.add_node("text", shape=_shape(conditions["text_embeddings"]))
-    for name in ("stem", *encoder, "middle", *decoder):
+    for name in ("stem", *encoder, *middle, *decoder):
         graph.add_node(name, **_described(calls[name].module, _features(calls[name].output)))
         if calls[name].kwargs.get("encoder_hidden_states") is not None:
             graph.add_edge("text", name)
-    nx.add_path(graph, ["x", "stem", *encoder, "middle", *decoder])
+    nx.add_path(graph, ["x", "stem", *encoder, *middle, *decoder])
     for name in calls.keys() - {"stem", "middle", *encoder, *decoder, *read}:
         graph.add_node(name, shape=_shape(calls[name].args[0]))
         graph.add_edge(name, "encoder 0" if name == "z" else f"encoder {name.split()[-1]}")

@@ -4,7 +4,7 @@ A baseline is a StableDiffusion, StableDiffusionXL, PixArtAlpha or LatentConsist
 its authors change (weights of the U-Net, scheduler) is set in the model's config entry.
 """
 
-import pickle
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from diffusers import DiffusionPipeline, EulerDiscreteScheduler, LCMScheduler
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 from huggingface_hub import hf_hub_download
-from safetensors.torch import load_file
 
+from diffusion2gan.configurations import same_levels
 from diffusion2gan.errors import UserError
 from diffusion2gan.pipelines import KINDS, load_pipeline
 from diffusion2gan.seeds import noise
+from diffusion2gan.weights import fill, read_tensors, reason
 
 
 class RectifiedFlow(SchedulerMixin, ConfigMixin):
@@ -77,8 +78,7 @@ class Baseline:
         changed = {"timestep_spacing": spacing, "prediction_type": prediction}
         changed = {name: value for name, value in changed.items() if value != "own"}
         if scheduler != "own" or changed:
-            kind = SCHEDULERS[scheduler] or type(self.pipeline.scheduler)
-            self.pipeline.scheduler = kind.from_config(self.pipeline.scheduler.config, **changed)
+            self.pipeline.scheduler = _changed(self.pipeline.scheduler, SCHEDULERS[scheduler], changed, path)
         self.pipeline.to(device).set_progress_bar_config(disable=True)
         self.pipeline.vae.enable_slicing()  # 16 images of 1024² decoded at once need 48 GiB
         self.resolution = resolution
@@ -107,6 +107,24 @@ class Baseline:
         return self.pipeline(list(captions), latents=z, generator=generators, **self.call).images * 2 - 1
 
 
+def _changed(own: SchedulerMixin, kind: type | None, changed: dict[str, str], path: str) -> SchedulerMixin:
+    """A scheduler of another kind, or with changed settings. Raises UserError if it would ignore one of them, or if
+    its noise levels are not those of the pipeline's own."""
+    kind = kind or type(own)
+    for name in changed:
+        if name not in inspect.signature(kind.__init__).parameters:
+            raise UserError(
+                f"the {kind.__name__} of {path} has no {name}: leave out the setting, or change the scheduler"
+            )
+    made = kind.from_config(own.config, **changed)
+    if kind is not RectifiedFlow and kind is not type(own) and not same_levels(own, made):
+        raise UserError(
+            f"{path} was trained for the noise levels of its {type(own).__name__}, which {kind.__name__} does not "
+            "have: leave its scheduler as it is"
+        )
+    return made
+
+
 def _load_weights(module: torch.nn.Module, source: str) -> None:
     """Load the weights of a module from a file; only tensors are read from it."""
     path = Path(source)
@@ -114,15 +132,9 @@ def _load_weights(module: torch.nn.Module, source: str) -> None:
         if not path.is_file():
             owner, name, file = source.split("/", 2)
             path = Path(hf_hub_download(f"{owner}/{name}", file))
-        read = load_file if path.suffix == ".safetensors" else _tensors
-        module.load_state_dict(read(path))
-    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"the weights '{source}' do not load ({reason}): give a file, or REPOSITORY/FILE on the hub; without a "
-            "network fetch it beforehand with `hf download`"
+            f"the weights '{source}' cannot be found ({reason(error)}): give a file, or REPOSITORY/FILE on the hub; "
+            "without a network fetch it beforehand with `hf download`"
         ) from error
-
-
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    fill(module, read_tensors(path)[0], source)

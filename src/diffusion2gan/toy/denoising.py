@@ -8,6 +8,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel
 from diffusion2gan.images import to_tensor
 from diffusion2gan.progress import track
 from diffusion2gan.seeds import batch_indices
+from diffusion2gan.teacher import scale
 from diffusion2gan.toy import networks as toy
 from diffusion2gan.toy.openmoji import Scenes
 from diffusion2gan.toy.rendering import render
@@ -25,7 +26,7 @@ def encode_scenes(
     batches = (to_tensor(images[first : first + BATCH]).to(vae.device) for first in range(0, count, BATCH))
     latents = [vae.encode(batch).latent_dist.mode() for batch in track(batches, "encoding scenes", -(-count // BATCH))]
     captions = [scenes.prompt(i).caption for i in range(count)]
-    return torch.cat(latents) * vae.config.scaling_factor, toy.tokenize(tokenizer, captions)
+    return scale(torch.cat(latents), vae), toy.tokenize(tokenizer, captions)
 
 
 class DenoisingTraining:

@@ -11,7 +11,6 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
-    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     PixArtAlphaPipeline,
     PixArtTransformer2DModel,
@@ -30,6 +29,7 @@ from transformers import (
     T5EncoderModel,
 )
 
+from diffusion2gan import pipelines
 from diffusion2gan.pixel.edm import EDM
 
 IMAGE_SIZE, LATENT_SIZE = 64, 16  # sides of an image in pixels and of its latent
@@ -53,7 +53,7 @@ def vae() -> AutoencoderKL:
 
 def load_vae(folder: Path) -> AutoencoderKL:
     """Load a VAE from a folder."""
-    return AutoencoderKL.from_pretrained(folder).eval()
+    return pipelines.load_network(AutoencoderKL, folder, torch.float32)
 
 
 def tokenizer(captions: list[str]) -> CLIPTokenizer:
@@ -256,7 +256,7 @@ def pixart_pipeline(
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
     """Load a teacher from a folder, in float32."""
-    return DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    return pipelines.load_pipeline(str(folder), torch.float32, pipelines.KINDS)
 
 
 def clip(folder: Path, tokens: CLIPTokenizer) -> CLIP:

@@ -22,6 +22,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Partial
 from torch.nn.parallel import DistributedDataParallel
 
+from diffusion2gan.discriminators.unet import blocks
 from diffusion2gan.errors import UserError
 
 TIMEOUT = timedelta(minutes=30)  # how long processes wait for each other                              # ours
@@ -83,7 +84,7 @@ def wrap(module: nn.Module, shard: bool = False, half: bool = False) -> nn.Modul
     bfloat16 = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     policy = {"mesh": mesh(), "mp_policy": bfloat16} if half else {"mesh": mesh()}
     unet = getattr(module, "unet", None)
-    for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks] if unet else []:
+    for block in blocks(unet) if unet else []:
         fully_shard(block, **policy)
     # reshard the outermost module too: otherwise its whole weights remain and are out of date after the next update
     return fully_shard(module, reshard_after_forward=True, **policy)

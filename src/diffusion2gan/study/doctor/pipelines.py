@@ -59,7 +59,7 @@ def pipeline(study: Study, path: str, key: str) -> Answer:
     found = {name: weights(folder / name) for name in networks}
     empty = [name for name, each in found.items() if not each]
     if pickled := [name for name in empty if any((folder / name).glob("*.bin"))]:
-        return UNKNOWN, f"the weights of {folder / pickled[0]} are in .bin files, which were not read"
+        return UNKNOWN, f"the weights of {folder / pickled[0]} are in .bin files, which have no header to look at"
     if empty:
         return MISSING, f"{folder / empty[0]} has no .safetensors: fetch it again"
     return SOUND, f"{sum(sum(each.values()) for each in found.values()):,} weights in {folder}"
