@@ -109,6 +109,14 @@ def test_a_teacher_of_another_size_than_stated_looks_wrong(cached):
     assert state == WRONG and said.endswith("scales/paper.yaml states 7")
 
 
+def test_a_teacher_with_another_process_looks_wrong(cached):
+    index = cached / "model_index.json"
+    content = json.loads(index.read_text()) | {"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}
+    index.write_text(json.dumps(content))
+    state, said = found("teacher sd15", teachers=fits(cached))
+    assert state == WRONG and "has the scheduler FlowMatchEulerDiscreteScheduler" in said
+
+
 def test_half_of_a_file_looks_wrong_and_is_named(cached):
     file = next((cached / "vae").glob("*.safetensors"))
     content = file.read_bytes()

@@ -8,6 +8,7 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
 
+from diffusion2gan.configurations import fetch_teacher
 from diffusion2gan.errors import UserError
 from diffusion2gan.io import read_json
 from diffusion2gan.study.doctor.finding import MISSING, SOUND, UNKNOWN, WRONG, Answer, nothing_there, origin
@@ -20,11 +21,12 @@ COPIES = re.compile(r"\.(fp16|non_ema)[.-]")  # the same weights in half precisi
 
 
 def teacher(study: Study, entry: TeacherEntry) -> Answer:
-    """Whether a teacher is whole, and as large as the scale states."""
+    """Whether a teacher is whole, as large as the scale states, and of a kind that is understood."""
     state, said = pipeline(study, entry.path, f"teachers.{entry.name}.path")
     if state != SOUND or entry.space == "pixel":
         return state, said
-    unet = local(entry.path) / "unet"
+    folder = fetch_teacher(local(entry.path))
+    unet = folder / "unet"
     config = read_json(unet / "config.json", FETCH)
     latent = [config.get("in_channels"), *[config.get("sample_size")] * 2]
     count, stated = sum(weights(unet).values()), f"scales/{study.scale}.yaml states"
