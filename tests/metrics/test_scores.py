@@ -245,3 +245,12 @@ def test_the_second_distances_are_those_of_the_second_network(benchmark, colours
     assert result["metrics"] == pytest.approx(expected, rel=1e-4)
     second = {"second_network": "dinov2", "second_input_side": 224, "second_input_filter": "bicubic"}
     assert second.items() <= result["recipe"].items() and "network" not in result["recipe"]
+
+
+def test_an_interval_that_few_images_do_not_define_is_left_out():
+    """A resample of two images may take one of them twice, which has no KID."""
+    scores = Scores.__new__(Scores)
+    scores.values, scores.intervals = {}, {}
+    scores._resampled("kid", torch.tensor([0.5, 0.25, torch.nan]))
+    scores._resampled("fid", torch.tensor([2.0, 1.0, 3.0]))
+    assert scores.values == {"kid": 0.5, "fid": 2.0} and list(scores.intervals) == ["fid"]

@@ -1,5 +1,6 @@
 """All metrics of one folder of samples; every image goes through each network only once."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -166,7 +167,9 @@ class Scores:
             self._mean(name, shares[name])
 
     def _resampled(self, name: str, found: torch.Tensor) -> None:
-        self.values[name], self.intervals[name] = found[0].item(), bootstrap.half_width(found[1:])
+        self.values[name], width = found[0].item(), bootstrap.half_width(found[1:])
+        if math.isfinite(width):  # a resample of few images may take only one of them, whose KID is undefined
+            self.intervals[name] = width
 
     def _mean(self, name: str, values: torch.Tensor) -> None:
         self.values[name] = values.double().mean().item()
