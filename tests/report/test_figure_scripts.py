@@ -12,7 +12,7 @@ from diffusion2gan.images import save_png
 from diffusion2gan.report import diagrams, figures, tracing
 from diffusion2gan.sampling.folder import prepare_folder
 from diffusion2gan.toy.openmoji import ATTRIBUTION
-from scripts.report import make_figure1, make_figure2, make_figure4, make_figure5, make_figure6
+from scripts.report import make_figure1, make_figure2, make_figure4, make_figure5, make_figure6, plot_history
 
 OUT = Path("figures/figure.png")
 
@@ -135,3 +135,26 @@ def test_figure_6_says_who_answered(saved, drawn, tmp_path, raters):
     assert sources[paper]["win_rate"].tolist() == [0.6, 0.6]
     described = "; ".join(name.replace("\n", ", ") for name in sources)
     assert saved == [("preferences", OUT, f"How often one row is preferred to another: {described}.")]
+
+
+def test_histories_are_drawn_in_the_panels_that_they_have_numbers_for(tmp_path):
+    gan = pd.DataFrame({"step": [0, 20, 40], "loss": [3.0, 2.0, 1.0], "variance": [None, 0.5, None]})
+    gan["real_accuracy"], gan["fake_accuracy"] = [0.5, 0.6, 0.7], [0.4, 0.5, 0.6]
+    plain = pd.DataFrame({"step": [0, 20], "loss": [1.0, 0.5]})
+    figure = figures.curves({"gan": gan, "plain": plain})
+    drawn = {axes.get_title(): axes for axes in figure.axes if axes.axison}
+    assert list(drawn) == ["loss", "D's accuracy: real, fake (dashed)", "variance"]
+    assert [line.get_ydata().tolist() for line in drawn["loss"].lines] == [[3, 2, 1], [1, 0.5]]
+    solid, dashed = drawn["D's accuracy: real, fake (dashed)"].lines
+    assert solid.get_ydata().tolist() == [0.5, 0.6, 0.7] and dashed.get_linestyle() == "--"
+    assert drawn["variance"].lines[0].get_xydata().tolist() == [[20, 0.5]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gan", "plain"]
+    for name, history in {"a": gan, "b": plain}.items():
+        (tmp_path / name).mkdir()
+        history.to_csv(tmp_path / name / "history.csv", index=False)
+    out = tmp_path / "new" / "curves.png"
+    plot_history.main(plot_history.Arguments([tmp_path / "a/history.csv", tmp_path / "b/history.csv"], out))
+    assert out.exists() and not out.with_suffix(".pdf").exists()
+    (tmp_path / "b/history.csv").write_text("x\n1\n")
+    with pytest.raises(UserError, match="b/history.csv is no history of a training, it lacks loss, step"):
+        plot_history.main(plot_history.Arguments([tmp_path / "b/history.csv"], out))

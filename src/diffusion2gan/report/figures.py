@@ -179,8 +179,7 @@ def curves(histories: dict[str, pd.DataFrame]) -> Figure:
         for axes in panels[len(found) :]:
             axes.set_axis_off()
         for axes, (title, columns) in zip(panels, found.items(), strict=False):
-            logarithmic = "norm" in title
-            axes.set(title=title, xlabel="step", yscale="log" if logarithmic else "linear")
+            axes.set(title=title, xlabel="step", yscale="log" if title.startswith(("error", "gradient")) else "linear")
             for number, history in enumerate(histories.values()):
                 for line, column in zip(("-", "--"), columns, strict=False):
                     if column in history:
