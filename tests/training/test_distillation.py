@@ -178,7 +178,7 @@ def test_mistakes_are_one_line_errors(stage, files, tmp_path):
         batch_size=6, accumulation=4
     )
     if stage == "gan":
-        assert "no student can start from" in complaint(init=tmp_path / "no-run" / "student")
+        assert "student' is neither a folder nor a pipeline that" in complaint(init=tmp_path / "no-run" / "student")
 
 
 @pytest.mark.parametrize("stage", ["regression", "gan"])

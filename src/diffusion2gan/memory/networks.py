@@ -96,7 +96,8 @@ class Source:
         """A student of the teacher."""
         if not self.path:
             return PixelGenerator(self._edm())
-        return Generator(self.make(lambda: UNet2DConditionModel.from_config(_configs(self.path)["unet"])), scheduler())
+        config = _configs(self.path)["unet"]
+        return Generator(self.make(lambda: UNet2DConditionModel.from_config(config)), scheduler())
 
     def metric(self, space: str) -> LPIPS:
         """A metric of full width for images or for the teacher's latents."""
