@@ -38,6 +38,7 @@ CURVES = {
     "error: held out, trained on (dashed)": ("held_out_error", "train_error"),
     "variance": ("variance",),
 }
+LOGARITHMIC = ("error", "gradient", "variance")
 
 
 def grid(columns: dict[str, Sequence[np.ndarray]], captions: Sequence[str], attribution: str = "") -> Figure:
@@ -179,7 +180,8 @@ def curves(histories: dict[str, pd.DataFrame]) -> Figure:
         for axes in panels[len(found) :]:
             axes.set_axis_off()
         for axes, (title, columns) in zip(panels, found.items(), strict=False):
-            axes.set(title=title, xlabel="step", yscale="log" if title.startswith(("error", "gradient")) else "linear")
+            scale = "log" if title.startswith(LOGARITHMIC) else "linear"
+            axes.set(title=title, xlabel="step", yscale=scale)
             for number, history in enumerate(histories.values()):
                 for line, column in zip(("-", "--"), columns, strict=False):
                     if column in history:

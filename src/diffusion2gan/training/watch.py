@@ -17,6 +17,7 @@ WRITE_SECONDS = 10  # between two versions of the history on the disk           
 RECENT = 10  # rows of the history in which D has to win for a warning                                  # ours
 WON = 0.99  # accuracy of a discriminator that has won                                                  # ours
 FALLEN = 0.5  # of the largest variance so far                                                          # ours
+GROWN = 2.0  # times the teacher's variance                                                             # ours
 AVAILABLE = {"none": lambda: True, "tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
 
 Row = dict[str, float]  # numbers of a step by name, with `step` and `seconds`
@@ -75,6 +76,11 @@ def signs_of_collapse(rows: Sequence[Row]) -> dict[str, str]:
         signs["variance"] = (
             f"the variance of the student's latents has fallen from {max(variances):.2f} to {variances[-1]:.2f} of the "
             "teacher's, so its images become alike: look at the sample grids, and lower the learning rates"
+        )
+    if variances and variances[-1] > GROWN:
+        signs["growth"] = (
+            f"the variance of the student's latents is {variances[-1]:.1f} times the teacher's, so the training "
+            "diverges: lower the learning rates, or give the regression loss more weight"
         )
     return signs
 
