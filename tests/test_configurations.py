@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 
-from diffusion2gan.configurations import noise_schedule
+from diffusion2gan.configurations import fetch_teacher, noise_schedule
 from diffusion2gan.errors import UserError
 from diffusion2gan.generator import Generator
 from diffusion2gan.seeds import noise
@@ -67,7 +67,7 @@ def test_a_scheduler_with_another_ode_is_refused(change, name):
         "DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler",
         "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler",
         "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler",
-        "UniPCMultistepScheduler",
+        "UniPCMultistepScheduler", "DDIMParallelScheduler", "DDPMParallelScheduler", "SASolverScheduler",
     ],
 )  # fmt: skip
 def test_the_noise_levels_are_those_of_the_scheduler_s_class(change, name):
@@ -174,6 +174,23 @@ def test_a_unet_with_other_inputs_or_outputs_is_refused(change, settings, what):
     assert f"the unet of '{folder}' has {what}" in complaint(folder)
 
 
+def test_settings_that_are_off_may_be_null_or_false(change):
+    off = {"dual_cross_attention": None, "center_input_sample": None, "class_embeddings_concat": None}
+    fetch_teacher(change("small_teacher", UNET, **off, num_class_embeds=0))
+
+
+@pytest.mark.parametrize(
+    ("file", "settings"),
+    [
+        (UNET, {"down_block_types": {"a": 1}}), 
+        ("text_encoder/config.json", {"hidden_size": "a"}), (SCHEDULER, {"num_train_timesteps": 0}),
+        ("model_index.json", {"scheduler": 7}), (VAE, {"scaling_factor": True}),
+    ],
+)  # fmt: skip
+def test_settings_of_another_type_are_one_line(change, file, settings):
+    complaint(change("small_teacher", file, **settings))
+
+
 def test_sdxl_s_refiner_and_its_sizes_are_refused(change):
     assert "is SDXL's refiner" in complaint(change("xl", "model_index.json", requires_aesthetics_score=True))
     change("xl", "model_index.json")
@@ -187,6 +204,8 @@ def test_sdxl_s_refiner_and_its_sizes_are_refused(change):
         ("small_teacher", {"shift_factor": 0.1}),
         ("small_teacher", {"latents_mean": MEAN, "latents_std": DEVIATION}),  # which its pipeline does not read
         ("xl", {"latents_mean": MEAN}),
+        ("xl", {"latents_mean": MEAN, "latents_std": [0.0] * 4}),
+        ("xl", {"latents_mean": ["a"] * 4, "latents_std": DEVIATION}),
         ("xl", {"latents_mean": MEAN[:3], "latents_std": DEVIATION[:3]}),
         ("small_teacher", {"scaling_factor": 0}),
         ("small_teacher", {"scaling_factor": None}),

@@ -1,4 +1,4 @@
-"""Imported with the package: gives a user without a name or a home, as in containers, both.
+"""Imported with the package: sets USER and HOME for a user who lacks them, as in containers.
 
 Python, Snakemake and torch look for the name and end with a KeyError. Libraries look for the home, to keep files there,
 and end with an error or keep them in a folder `~`. Where there are a name and a home, this does nothing.

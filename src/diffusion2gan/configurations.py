@@ -5,6 +5,7 @@ Settings that a file lacks have the default of their class, as diffusers reads t
 
 import inspect
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from diffusion2gan.weights import reason
 
 # schedulers with noise levels of their own at discrete timesteps; EDM's are continuous
 SCHEDULERS = {each.name for each in KarrasDiffusionSchedulers} - {"EDMEulerScheduler"}
+SCHEDULERS |= {"DDIMParallelScheduler", "DDPMParallelScheduler", "SASolverScheduler"}
 PREDICTIONS = ("epsilon", "v_prediction")
 SPACINGS = ("leading", "linspace", "trailing")
 # steps that a scheduler places otherwise than its `timestep_spacing` says
@@ -60,6 +62,15 @@ def fetch_teacher(path: str | Path) -> Path:
     Raises UserError that names the first setting of its configuration that is not understood.
     """
     folder, index = fetch(str(path), KINDS)
+    try:
+        _check(path, folder, index)
+    except (TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
+        raise UserError(f"the configuration of '{path}' is damaged ({reason(error)}): fetch it again") from error
+    return folder
+
+
+def _check(path: str | Path, folder: Path, index: dict) -> None:
+    """Raise UserError that names the first setting that is not understood."""
     is_xl = index["_class_name"] == "StableDiffusionXLPipeline"
     if index.get("requires_aesthetics_score"):
         raise UserError(
@@ -69,7 +80,6 @@ def fetch_teacher(path: str | Path) -> Path:
     vae = _settings(AutoencoderKL, folder, "vae")
     _check_vae(path, vae, is_xl)
     _check_unet(path, _settings(UNet2DConditionModel, folder, "unet"), vae, _text_widths(path, folder, index, is_xl))
-    return folder
 
 
 def noise_schedule(folder: Path) -> DDIMScheduler:
@@ -142,11 +152,13 @@ def _check_vae(path: str | Path, vae: dict, is_xl: bool) -> None:
     known = statistics == [None, None] or (
         is_xl and all(isinstance(each, list | tuple) and len(each) == channels == 4 for each in statistics)
     )
+    if known and statistics != [None, None]:
+        known = all(map(_is_number, statistics[0])) and all(_is_number(each) and each > 0 for each in statistics[1])
     for name, value in vae.items():
         if name in ("latents_mean", "latents_std"):
             _demand(known, path, "vae", name, value)
         elif name == "scaling_factor":
-            _demand(isinstance(value, int | float) and value > 0, path, "vae", name, value)
+            _demand(_is_number(value) and value > 0, path, "vae", name, value)
         elif name not in VAE_LAYERS:
             _demand(value == default[name] or not (value or default[name]), path, "vae", name, value)
 
@@ -160,12 +172,16 @@ def _check_unet(path: str | Path, unet: dict, vae: dict, widths: list[int]) -> N
         wanted |= {"addition_embed_type": "text_time", "projection_class_embeddings_input_dim": pooled}
     for name, value in unet.items():
         if name == "sample_size":
-            _demand(isinstance(value, int) and value > 0, path, "unet", name, value, "the side of a square latent")
+            _demand(type(value) is int and value > 0, path, "unet", name, value, "the side of a square latent")
         elif name in BLOCKS:
             blocks = value if isinstance(value, list | tuple) else [value]
             _demand(set(blocks) <= BLOCKS[name], path, "unet", name, value)
         elif name not in UNET_LAYERS:
-            _demand(value == wanted[name], path, "unet", name, value, wanted[name])
+            _demand(value == wanted[name] or not (value or wanted[name]), path, "unet", name, value, wanted[name])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _text_widths(path: str | Path, folder: Path, index: dict, is_xl: bool) -> list[int]:

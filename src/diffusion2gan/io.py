@@ -21,8 +21,9 @@ from diffusion2gan.errors import UserError
 
 # what a file system answers to an operation that it lacks: chmod on CIFS, flock on Lustre and NFS, fsync on FUSE
 LACKING = {errno.EPERM, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY}
-# what a disk answers to a user who can do something about it
+# errors of a disk that the user can mend
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG}
+HIDDEN = {"lost+found", "__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # of disks, archives and network storage
 REMEDY = "delete it and run again to make it anew"
 
 
@@ -105,7 +106,7 @@ def files_below(folder: Path) -> list[Path]:
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is no data: Jupyter's `.ipynb_checkpoints`, macOS's `._name`, a disk's `lost+found`."""
-    return name.startswith(".") or name == "lost+found"
+    return name.startswith(".") or name in HIDDEN
 
 
 def data_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -164,11 +165,12 @@ def read_json(path: Path, hint: str = REMEDY) -> dict:
     """Read a JSON object. Raises UserError that ends in the `hint` for any other file, and for NaN and infinity."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        place = _not_finite(content)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}): {hint}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is no JSON object: {hint}")
-    if place := _not_finite(content):
+    if place:
         raise UserError(f"{path}: {place} is NaN or infinite: {hint}")
     return content
 

@@ -36,11 +36,13 @@ NETWORKS = {
 # packages that read a kind of tokenizer; transformers' own message asks for another one
 NEEDED = {"T5Tokenizer": ("sentencepiece", "protobuf")}
 WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|model)(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")  # with its variant
-PICKLES = ("diffusion_pytorch_model.bin", "pytorch_model.bin")  # of which both libraries read nothing but tensors
-# weights without a layer that do no harm: buffers of older libraries, and what a whole CLIP has beside its text encoder
+PICKLES = ("diffusion_pytorch_model.bin", "pytorch_model.bin")  # both libraries read only tensors from them
+# weights in a file that no layer uses and that may be ignored: buffers of older libraries, and what a whole CLIP has
+# beside its text encoder
 HARMLESS = re.compile(r"position_ids$|y_embedding$|^(vision_model|visual_projection|text_projection|logit_scale)\b")
 ERRORS = (
-    OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError,
+    OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError, SafetensorError,
+    pickle.UnpicklingError,
 )  # fmt: skip
 
 
@@ -169,8 +171,10 @@ def _check_parts(folder: Path, places: dict[str, str], variant: str | None) -> N
 
 
 def _fit_tokenizer(folder: Path, tokenizer: object, encoder: object) -> None:
-    """Limit a tokenizer to as many tokens as its encoder, of this configuration, has positions: its own limit may be
-    missing, which is 10³⁰. Raises UserError if it has another vocabulary; without its files it has two tokens."""
+    """Set a tokenizer's limit to the number of its encoder's positions; one without a limit has 10³⁰.
+
+    Raises UserError if their vocabularies differ; a tokenizer whose files are missing has two tokens.
+    """
     known = encoder.vocab_size
     if not known / 2 < (count := len(tokenizer)) <= known:  # T5 has a few more embeddings than tokens
         raise UserError(f"'{folder}' has {count} tokens and its encoder has {known}: give the tokenizer of the encoder")

@@ -21,7 +21,7 @@ class OnlyIf:
 class SettingsModel(BaseModel):
     """Settings that cannot be changed. A wrong, unknown or missing setting raises a UserError of one line."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def __init__(self, **values):
         try:

@@ -152,7 +152,7 @@ class Executor(RemoteExecutor):
         """Submit; while SLURM is busy, wait and try again.
 
         SLURM may have taken the jobs although sbatch failed. They carry the `mark` and wait a minute for their files.
-        Found again, they get these files; otherwise they end without having done anything, so none runs twice.
+        If we find them, we write these files. If not, they end and have done nothing. So no job runs twice.
         """
         for wait in (*contact.WAITS, None):
             try:

@@ -15,7 +15,7 @@ ROUTINE = ("busy", "drained", "down", "reserved", "held")  # SLURM may run such 
 
 def check_cluster(folder: Path) -> None:
     """Raise ApiError unless SLURM is installed and answers, and the folder is writable."""
-    for program in ("sbatch", "srun", "squeue", "scancel"):
+    for program in ("sbatch", "srun", "squeue", "scancel", "sinfo"):
         if shutil.which(program) is None:
             raise ApiError(
                 f"no {program} on the PATH: start on a login node of the cluster, or with --submitit-cluster local"

@@ -7,21 +7,23 @@ from collections.abc import Sequence
 
 TEMPORARY = re.compile(
     "unable to contact slurm controller|socket timed out|zero bytes were transmitted|resource temporarily unavailable|"
-    "temporarily unable to accept|connection (refused|reset|timed out|failure)|transport endpoint is not connected",
+    "temporarily unable to accept|connection (refused|reset|timed out|failure)|transport endpoint is not connected|"
+    "message (send|receive|send/receive) failure|unexpected message received|in standby mode|"
+    "temporary failure in name resolution",
     re.IGNORECASE,
 )
 WAITS = (10, 20, 40, 80, 160, 160)  # seconds between attempts: eight minutes in all                         # ours
 
 
 def temporary(said: str) -> bool:
-    """Whether the last line that a SLURM program printed says that a later attempt may succeed."""
-    return bool(TEMPORARY.search((said.strip().splitlines() or [""])[-1]))
+    """Whether what a SLURM program printed says that a later attempt may succeed."""
+    return bool(TEMPORARY.search(said))
 
 
 def patiently(command: Sequence[str], waits: Sequence[float] = WAITS) -> subprocess.CompletedProcess:
     """Run a SLURM program that may safely run twice; while SLURM is busy, wait and run it again."""
     for wait in (*waits, None):
-        ran = subprocess.run(command, capture_output=True, text=True)
+        ran = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if wait is None or not ran.returncode or not temporary(ran.stderr):
             return ran
         time.sleep(wait)

@@ -18,7 +18,7 @@ ELSEWHERE = {name: f"write slurm_{name}" for name in NAMED} | {
     each: hint
     for names, hint in {
         "gpu ngpus num_gpus gpus_per_node gres gpu_model": "write gpus, the GPUs of each node",
-        "mem_gb memory mem_mb_per_cpu mem_per_cpu mem_mb_per_gpu": "write mem_mb, of each node",
+        "mem mem_gb memory mem_mb_per_cpu mem_per_cpu mem_mb_per_gpu": "write mem_mb, of each node",
         "time walltime time_min time_limit": "write runtime, in minutes",
         "cpus cores cpus_per_task cpus_per_gpu threads": "write --set-threads RULE=NUMBER",
         "tasks ntasks tasks_per_node ntasks_per_node tasks_per_gpu mpi": "leave it out, launch.py starts the processes",
@@ -28,7 +28,9 @@ ELSEWHERE = {name: f"write slurm_{name}" for name in NAMED} | {
     }.items()
     for each in names.split()
 }
-OURS = {"array", "error", "job-name", "ntasks", "ntasks-per-gpu", "ntasks-per-node", "output", "wrap"}  # of sbatch
+# options of sbatch that this executor sets itself
+OURS = set("array error job-name ntasks ntasks-per-gpu ntasks-per-node output wrap".split())
+OURS |= set("comment cpus-per-task gpus gpus-per-node mem nodes requeue signal time".split())
 
 
 def check_resources(name: str, resources: dict, limited: Container[str] = ()) -> None:
@@ -42,12 +44,15 @@ def check_resources(name: str, resources: dict, limited: Container[str] = ()) ->
         if key in (*KNOWN, *OTHERS) or key in limited:
             continue
         hint = f"use one of {', '.join(KNOWN)}, or limit it with --resources {key}=NUMBER"
+        plain = key.removeprefix("slurm_")
         if key in ELSEWHERE:
             hint = ELSEWHERE[key]
-        elif near := difflib.get_close_matches(key, KNOWN, n=1, cutoff=0.8):
+        elif near := difflib.get_close_matches(key.lower(), KNOWN, n=1, cutoff=0.8):
             hint = f"did you mean '{near[0]}'?"
-        elif key.startswith("slurm_"):
-            hint = f"write slurm_extra='--{key.removeprefix('slurm_').replace('_', '-')}={value}'"
+        elif key != plain and (option := plain.replace("_", "-")) in OURS:
+            hint = ELSEWHERE.get(plain, "leave it out")
+        elif key != plain:
+            hint = f"write slurm_extra='--{option}={value}'"
         raise ApiError(f"{name}: resource {key} is not known: {hint}")
 
 
@@ -116,6 +121,7 @@ def _options(name: str, line: str) -> dict[str, str | bool]:
         if not word.startswith("--") or not option:
             raise ApiError(f"{name}: slurm_extra takes options like --exclusive or --mail-type=END, not '{word}'")
         if option in OURS:
-            raise ApiError(f"{name}: slurm_extra takes no --{option}, which this executor sets: leave it out")
+            hint = ELSEWHERE.get(option.replace("-", "_"), "leave it out")
+            raise ApiError(f"{name}: slurm_extra takes no --{option}, which this executor sets: {hint}")
         options[option] = value if given else True
     return options

@@ -15,6 +15,7 @@ BUSY = [
     "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
     "sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received",
     "sbatch: error: Batch job submission failed: Resource temporarily unavailable",
+    "sbatch: error: Message receive failure, Unexpected message received\nsbatch: error: see the log",
     "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying",
     "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
 ]

@@ -45,6 +45,14 @@ def test_more_than_a_hundred_thousand_images_keep_their_order(tmp_path):
     for name in ("99999.png", "100000.png", "10001.png"):
         (tmp_path / name).touch()
     assert [path.name for path in image_paths(tmp_path)] == ["10001.png", "99999.png", "100000.png"]
+    (tmp_path / "grid.png").touch()  # a stray image does not change the order of the others
+    assert [path.stem for path in image_paths(tmp_path)] == ["10001", "99999", "100000", "grid"]
+
+
+def test_numbers_within_names_are_numbers(tmp_path):
+    for name in ("img_10.png", "img_9.png", "img_1.png", "a2b10.png", "a2b9.png"):
+        (tmp_path / name).touch()
+    assert [path.stem for path in image_paths(tmp_path)] == ["a2b9", "a2b10", "img_1", "img_9", "img_10"]
 
 
 def test_a_folder_of_samples_that_was_cut_short_is_refused_and_can_be_repeated(tmp_path):

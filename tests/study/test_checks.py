@@ -183,3 +183,8 @@ def test_an_unknown_row():
 )
 def test_a_name_that_refers_to_nothing(changes, said):
     assert said in complaint(**changes)
+
+
+@pytest.mark.parametrize("name", ["a b", "a/b", "a'b", "a$b", "a{b}", "../a", "-x", "a@5"])
+def test_names_become_files_and_words_of_commands(name):
+    assert "runs" in complaint(runs={name: {"loss": "mse"}})

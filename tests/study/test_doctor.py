@@ -134,6 +134,13 @@ def test_a_network_without_weights_is_missing_and_pickled_ones_are_not_read(cach
     assert found("teacher sd15", teachers=fits(cached))[0] == UNKNOWN
 
 
+@pytest.mark.parametrize("part", ["vae", "text_encoder", "tokenizer", "scheduler"])
+def test_a_part_that_was_not_fetched_is_missing(cached, part):
+    shutil.rmtree(cached / part)
+    state, said = found("teacher sd15", teachers=fits(cached))
+    assert state == MISSING and said.endswith(f"has no {part}: fetch it again")
+
+
 def test_weights_of_a_u_net_from_elsewhere_are_looked_for(cached):
     assert found("model dmd2-published")[1].startswith("`hf download tianweiy/DMD2 model/sdv1.5/laion6.25")
     model = {"dmd2-published": {"unet": str(cached / "unet/diffusion_pytorch_model.safetensors")}}
@@ -163,6 +170,8 @@ def test_prompts_are_counted_and_some_are_shown(empty):
     state, said = prompts(empty / "laion")
     assert state == SOUND and said.startswith("15 captions before they are filtered, fewer than the 3,001,000 pairs")
     assert said.endswith("some are 'caption 0.0', 'caption 2.0', 'caption 4.0'")
+    (empty / "empty.txt").write_text("\n")
+    assert prompts(empty / "empty.txt")[0] == WRONG
     (empty / "list.txt").write_text("a fox\n\na dog\n")
     assert "2 captions" in prompts(empty / "list.txt")[1]
 
@@ -237,10 +246,13 @@ def test_a_public_file_that_is_there_has_its_checksum(empty):
 
 
 def test_weights_named_after_their_checksum_are_compared_with_it(empty):
-    content = b"weights"
+    torch.save({"weight": torch.zeros(2, 3)}, empty / "weights.pth")
+    content = (empty / "weights.pth").read_bytes()
     for digits, state in {sha256(content).hexdigest()[:8]: SOUND, "01234567": WRONG}.items():
         (empty / f"vgg16-{digits}.pth").write_bytes(content)
         assert found("LPIPS pixel", latentlpips={"metrics": {"pixel": f"vgg16-{digits}.pth"}})[0] == state
+    (empty / "page.pth").write_text("<html>log in</html>")
+    assert found("LPIPS pixel", latentlpips={"metrics": {"pixel": "page.pth"}})[0] == WRONG
     save_file({"weight": torch.zeros(2, 3)}, empty / "vgg.safetensors")
     metrics = {"latentlpips": {"metrics": {"pixel": "vgg.safetensors"}}}
     assert found("LPIPS pixel", **metrics) == (SOUND, "6 weights")

@@ -139,6 +139,15 @@ def scored(step: int) -> float:
     return abs(step - 4.0)
 
 
+@pytest.mark.parametrize("record", ["[]", "null", "3", '{"settings": [1], "step": 4, "history": [1]}'])
+def test_a_record_of_another_shape_is_one_line(tmp_path, clock, record):
+    run(Noisy(), tmp_path, schedule=Schedule(8))
+    (tmp_path / "step-00000008" / checkpoint.RECORD).write_text(record)
+    (tmp_path / "step-best").mkdir()  # somebody's copy
+    with pytest.raises(UserError, match="the checkpoint .*step-00000008 cannot be read"):
+        run(Noisy(), tmp_path, schedule=Schedule(8))
+
+
 def test_the_best_checkpoint_is_kept_beside_the_last_two(tmp_path, clock):
     def show(step):
         return {"held_out_error": scored(step)}

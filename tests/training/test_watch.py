@@ -76,14 +76,19 @@ def test_a_discriminator_that_wins_for_long_is_warned_of_once(tmp_path, capsys):
     assert said.count("\n") == 1
 
 
+def gan_rows(*variances: float) -> list[dict[str, float]]:
+    return [{"step": i, "variance": each, "real_accuracy": 0.6} for i, each in enumerate(variances)]
+
+
 def test_a_student_whose_variance_falls_is_warned_of():
     def fallen(*variances: float) -> bool:
-        return "variance" in signs_of_collapse([{"step": i, "variance": each} for i, each in enumerate(variances)])
+        return "variance" in signs_of_collapse(gan_rows(*variances))
 
     assert signs_of_collapse([{"step": 0, "variance": 2.1}]).keys() == {"growth"}
     assert not signs_of_collapse([{"step": 0, "variance": 1.9}])
     assert fallen(0.9, 0.8, 0.44) and not fallen(0.9, 0.8, 0.46) and not fallen(0.3)
-    words = signs_of_collapse([{"step": 0, "variance": 0.9}, {"step": 1, "loss": 1.0}, {"step": 2, "variance": 0.1}])
+    assert not signs_of_collapse([{"step": i, "variance": each} for i, each in enumerate((0.9, 0.1))])  # a regression
+    words = signs_of_collapse([*gan_rows(0.9), {"step": 1, "loss": 1.0}, *gan_rows(0.1)])
     assert "has fallen from 0.90 to 0.10 of the teacher's" in words["variance"]
 
 

@@ -19,8 +19,8 @@ class DiffusionDiscriminator(nn.Module):
     `multi_scale` adds the resized x to the features between the encoder's blocks, also through
     zero-initialised convolutions, and predicts logits at every scale of the decoder from three features: the
     skip feature, the upsampled feature before the skip is concatenated, and the output of the block. Without
-    it, logits come from the decoder's last features alone. In a U-Net without a middle block, skip feature and feature
-    before it are the same at the coarsest scale. At initialisation the backbone computes exactly
+    it, logits come from the decoder's last features alone. Without a middle block, the skip feature
+    equals the feature before it at the coarsest scale. At initialisation the backbone computes exactly
     what the teacher's U-Net computes.
     """
 

@@ -9,6 +9,7 @@ what they were sampled from.
 """
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -115,14 +116,13 @@ def read_recipe(folder: Path) -> dict | None:
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """The images of a folder, sorted by number if all names are numbers, otherwise by name.
+    """The images of a folder, sorted by name; numbers in names count as numbers, so that 100000 comes after 10001.
 
     Raises UserError if there are none, or fewer than the recipe says, or if one is a link to a file that is gone.
     """
     files = folder.iterdir() if folder.is_dir() else []
-    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES and not is_hidden(path.name))
-    if all(path.stem.isdecimal() for path in found):  # 100000 comes after 10001
-        found.sort(key=lambda path: int(path.stem))
+    found = [path for path in files if path.suffix.lower() in SUFFIXES and not is_hidden(path.name)]
+    found.sort(key=_natural)
     if not found:
         raise UserError(f"there are no images in {folder}: expected 00000.png, 00001.png, …")
     recipe = read_recipe(folder)
@@ -132,6 +132,12 @@ def image_paths(folder: Path) -> list[Path]:
         target = gone.readlink()
         raise UserError(f"{gone} links to {target}, which is gone: fetch that again, or delete and remake {folder}")
     return found
+
+
+def _natural(path: Path) -> tuple:
+    """A key that sorts names with the numbers in them as numbers."""
+    parts = re.split(r"(\d+)", path.name)
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], path.name
 
 
 def model_folders(models: Sequence[str]) -> dict[str, Path]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def check(study: "Study") -> None:
     """Raise UserError for a name that refers to nothing, or to something that does not fit."""
-    for kind in ("runs", "models", "datasets", "benchmarks", "tables", "figures"):
+    for kind in ("teachers", "prompts", "runs", "models", "datasets", "benchmarks", "tables", "figures"):
         _check_case(kind, getattr(study, kind))
     for data in study.datasets.values():
         _check_dataset(study, data)

@@ -424,13 +424,13 @@ class Configuration(Watching, Entry):
     work: Plain = Field(description="root folder of large files")
     seed: Seed = Field(description="seed of data, calibration and evaluation; a run has its own")
     seeds: Count = Field(description="how often every row is trained, sampled and measured, each with another seed")
-    teachers: dict[str, TeacherEntry]
-    prompts: dict[str, Prompts]
-    datasets: dict[str, DatasetEntry]
+    teachers: dict[Name, TeacherEntry]
+    prompts: dict[Name, Prompts]
+    datasets: dict[Name, DatasetEntry]
     solving: SolvingEntry
     latentlpips: LatentLPIPSEntry
     base: RunEntry = Field(description="settings of every run, unless its entry states others")
-    runs: dict[str, RunEntry]
+    runs: dict[Name, RunEntry]
     regression: StageEntry
     gan: StageEntry
     dmd: StageEntry
@@ -443,15 +443,15 @@ class Configuration(Watching, Entry):
     reflow: StageEntry
     instaflow: StageEntry
     consistency: StageEntry
-    models: dict[str, ModelEntry]
+    models: dict[Name, ModelEntry]
     gpu_memory: float = Field(0, ge=0, description="GiB of a GPU, which every job has to fit; 0: not checked")
     plan: list[str] = Field(description="targets whose cost results/plan.md estimates; empty: all that can be made")
     cost: CostEntry
     origins: dict[str, OriginEntry] = Field({}, description="where the files of a path or of a hub id come from")
     stand_ins: dict[str, Name] = Field(description="the benchmark that stands in for another at this scale")
-    benchmarks: dict[str, BenchmarkEntry]
+    benchmarks: dict[Name, BenchmarkEntry]
     evaluation: EvaluationEntry
-    tables: dict[str, TableEntry]
-    figures: dict[str, FigureEntry]
+    tables: dict[Name, TableEntry]
+    figures: dict[Name, FigureEntry]
     human_study: HumanStudyEntry
     assets: AssetsEntry | None = None

@@ -27,6 +27,7 @@ FORMAT = {"checkpoint_format": 3}  # compared like a setting, so that a checkpoi
 KEPT = 2  # newest checkpoints of a training that stay, beside the best one; while one is written, one more  # ours
 SCORE = "held_out_error"  # the best checkpoint has the smallest                                         # ours
 RECORD = "record.json"
+STEPS = "step-" + 8 * "[0-9]"
 STATE = "optimizer."  # prefix of the names of optimizer states
 
 
@@ -76,7 +77,7 @@ def save(
 
 def _remove_others(folder: Path) -> None:
     """Remove all checkpoints but the newest and the one with the best score, if they have scores."""
-    paths = sorted(folder.glob("step-*"))
+    paths = sorted(folder.glob(STEPS))
     scores = {path: score for path in paths if (score := _score(path)) is not None}
     best = [min(scores, key=scores.get)] if scores else []
     for path in paths:
@@ -88,9 +89,9 @@ def _score(path: Path) -> float | None:
     """The last score in the history of a checkpoint; None if there is none, or the checkpoint is damaged."""
     try:
         history = json.loads((path / RECORD).read_text(encoding="utf-8"))["history"]
+        return next((row[SCORE] for row in reversed(history) if SCORE in row), None)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return next((row[SCORE] for row in reversed(history) if SCORE in row), None)
 
 
 def find(folder: Path, settings: dict, step: int | None = None) -> Checkpoint | None:
@@ -101,7 +102,7 @@ def find(folder: Path, settings: dict, step: int | None = None) -> Checkpoint | 
     """
     if (folder / "state.pt").exists():
         raise UserError(f"{folder / 'state.pt'} is the checkpoint of an earlier version: delete {folder} to start anew")
-    kept = sorted(distributed.gather([list(folder.glob("step-*"))])[0])  # all processes take the same
+    kept = sorted(distributed.gather([list(folder.glob(STEPS))])[0])  # all processes take the same
     if step is not None and (wanted := folder / f"step-{step:08d}") not in kept:
         steps = ", ".join(path.name.removeprefix("step-").lstrip("0") for path in kept)
         raise UserError(f"{folder} keeps no checkpoint of step {step}: choose one of {steps or '(there are none)'}")
@@ -110,7 +111,7 @@ def find(folder: Path, settings: dict, step: int | None = None) -> Checkpoint | 
     path = kept[-1] if step is None else wanted
     with _readable(path):
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        before, saved = record["settings"], Checkpoint(path, record["step"], record["history"])
+        before, saved = dict(record["settings"]), Checkpoint(path, int(record["step"]), list(record["history"]))
     now = json.loads(json.dumps(settings | FORMAT))
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
@@ -150,7 +151,7 @@ def _readable(folder: Path):
     """Name a checkpoint that is cut short or damaged."""
     try:
         yield
-    except (CheckpointException, OSError, ValueError, KeyError) as error:
+    except (CheckpointException, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"the checkpoint {folder} cannot be read ({_reason(error)}): delete it to resume from the one before"
         ) from error

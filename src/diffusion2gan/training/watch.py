@@ -72,7 +72,8 @@ def signs_of_collapse(rows: Sequence[Row]) -> dict[str, str]:
             "the student learns nothing from it: lower d_learning_rate, or raise r1_gamma"
         )
     variances = [row["variance"] for row in rows if "variance" in row]
-    if variances and variances[-1] < FALLEN * max(variances):
+    has_discriminator = "real_accuracy" in rows[-1]  # the variance of a regression alone is smaller than the teacher's
+    if has_discriminator and variances and variances[-1] < FALLEN * max(variances):
         signs["variance"] = (
             f"the variance of the student's latents has fallen from {max(variances):.2f} to {variances[-1]:.2f} of the "
             "teacher's, so its images become alike: look at the sample grids, and lower the learning rates"

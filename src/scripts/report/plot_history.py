@@ -16,9 +16,13 @@ class Arguments:
 
 
 def main(args: Arguments):
+    if not args.histories:
+        raise UserError("no histories: give one or more history.csv")
+    names = [path.parent.name for path in args.histories]
     histories = {}
-    for path in args.histories:
-        histories[path.parent.name] = history = read_table(path)
+    for path, name in zip(args.histories, names, strict=True):
+        history = read_table(path)
+        histories[name if names.count(name) == 1 else str(path.parent)] = history
         if lacking := {"step", "loss"} - set(history):
             raise UserError(f"{path} is no history of a training, it lacks {', '.join(sorted(lacking))}: give others")
     description = f"Histories of {', '.join(histories)}"

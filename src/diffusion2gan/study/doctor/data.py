@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
 from diffusion2gan.data import bapps, coco
 from diffusion2gan.data.sources import FETCHED, SOURCES
 from diffusion2gan.errors import UserError
-from diffusion2gan.images import SUFFIXES, load_image
+from diffusion2gan.images import load_image
 from diffusion2gan.io import data_files, data_folders
 from diffusion2gan.pairs import prompts
 from diffusion2gan.pixel import cifar10
@@ -45,6 +47,8 @@ def captions(study: Study, name: str, entry: PromptsEntry | None, pairs: int) ->
     if not Path(entry.path).exists():
         return nothing_there(study, entry.path, f"prompts.{name}")
     count, shown = prompts.look_into(entry.path, entry)
+    if not shown:
+        return WRONG, "no caption was found that passes the filter of scores"
     quoted = ", ".join(f"'{caption[:40]}'" for caption in shown)
     fewer = f", fewer than the {pairs:,} pairs, which share them" if count < pairs else ""
     return SOUND, f"{count:,} captions before they are filtered{fewer}; some are {quoted}"
@@ -99,7 +103,7 @@ def benchmark(study: Study, entry: BenchmarkEntry) -> Answer:
 
 
 def _first_image(folder: Path) -> str:
-    images = data_files(folder, SUFFIXES)
+    images = data_files(folder, set(IMG_EXTENSIONS))
     if not images:
         raise UserError(f"{folder} has no images: unpack it again")
     return _opened(images[0])

@@ -20,6 +20,7 @@ from diffusion2gan.study.doctor.finding import (
 )  # fmt: skip
 from diffusion2gan.study.doctor.pipelines import cached, weights
 from diffusion2gan.study.study import Study
+from diffusion2gan.weights import read_tensors
 
 LOCAL = "local-dir:"
 
@@ -35,7 +36,7 @@ def lpips(study: Study, place: str, key: str) -> Answer:
     digits = re.search(r"-([0-9a-f]{8})\.pth$", place)
     if digits and not file_sha256(path).startswith(digits[1]):
         raise UserError(f"its SHA-256 does not begin with {digits[1]}: fetch it again{origin(study, place)}")
-    return SOUND, size(path.stat().st_size)
+    return SOUND, f"{len(read_tensors(path)[0])} tensors, {size(path.stat().st_size)}"
 
 
 def clip(study: Study, spec: str) -> Answer:

@@ -17,6 +17,7 @@ from diffusion2gan.study.study import Study
 
 FETCH = "fetch it again"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+UNREAD = ("safety_checker", "feature_extractor", "image_encoder")  # parts that are not loaded
 COPIES = re.compile(r"\.(fp16|non_ema)[.-]")  # the same weights in half precision, or not averaged
 
 
@@ -57,7 +58,10 @@ def pipeline(study: Study, path: str, key: str) -> Answer:
         return nothing_there(study, path, key)
     index = folder / "model_index.json"
     parts = read_json(index, FETCH) if index.exists() else {}
-    networks = [name for name in parts if (folder / name / "config.json").is_file()] or ["."]
+    named = [name for name, each in parts.items() if isinstance(each, list) and each and each[0] and name not in UNREAD]
+    if absent := [name for name in named if not (folder / name).is_dir()]:
+        return MISSING, f"{folder} has no {absent[0]}: {FETCH}"
+    networks = [name for name in named if (folder / name / "config.json").is_file()] or ["."]
     found = {name: weights(folder / name) for name in networks}
     empty = [name for name, each in found.items() if not each]
     if pickled := [name for name in empty if any((folder / name).glob("*.bin"))]:
