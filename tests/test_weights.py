@@ -92,6 +92,14 @@ def test_the_weights_of_a_baseline_s_unet_are_complete(tmp_path):
     assert said.startswith(f"'{tmp_path / 'unet.safetensors'}' lacks bias")
 
 
+def test_quantized_weights_are_refused():
+    network = torch.nn.BatchNorm1d(2)
+    whole = network.state_dict()
+    fill(network, whole, "file")  # its count of batches is an integer
+    with pytest.raises(UserError, match="'file' has bias as torch.int8: use weights of 16 or 32 bits"):
+        fill(network, whole | {"bias": torch.zeros(2, dtype=torch.int8)}, "file")
+
+
 def test_a_teacher_in_pixels_is_complete(tmp_path):
     EDM(model_channels=8, channel_mult=(1, 1), num_blocks=1, attn_resolutions=()).save_pretrained(tmp_path)
     PixelTeacher(tmp_path)

@@ -44,8 +44,12 @@ def refuse_pointer(path: Path) -> None:
 def fill(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str | Path) -> None:
     """Load weights into a network, every one and no other. Raises UserError that names the `source` and a key."""
     own = network.state_dict()
-    misshapen = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    both = own.keys() & weights.keys()
+    misshapen = [name for name in both if own[name].shape != weights[name].shape]
     check_keys(source, own.keys() - weights.keys(), weights.keys() - own.keys(), misshapen)
+    for name in sorted(both):  # quantized weights would be read as if they were not
+        if own[name].is_floating_point() != weights[name].is_floating_point():
+            raise UserError(f"'{source}' has {name} as {weights[name].dtype}: use weights of 16 or 32 bits")
     network.load_state_dict(weights)
     check_weights(network, source)
 

@@ -66,7 +66,7 @@ def _asked(parameters: dict) -> dict:
 
 def _most_gpus(parameters: dict) -> str:
     """A hint if the job wants more GPUs than any node has, else an empty string."""
-    said = subprocess.run(["sinfo", "-h", "-N", "-o", "%G"], capture_output=True, text=True).stdout
+    said = subprocess.run(["sinfo", "-h", "-N", "-o", "%G"], capture_output=True, text=True, errors="replace").stdout
     most = max((sum(map(int, re.findall(r"gpu(?::[^:,(]+)?:(\d+)", line))) for line in said.splitlines()), default=0)
     return f" (no node has more than {most} GPUs)" if parameters.get("gpus_per_node", 0) > most else ""
 

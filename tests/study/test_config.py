@@ -117,6 +117,8 @@ def test_a_wrong_value_says_what_would_be_right(changes, said):
         ({"work": "$SCRATCHH/work"}, "work is '$SCRATCHH/work': the environment variable SCRATCHH is not set: set it"),
         ({"work": "my work"}, "work is 'my work': this path may not contain ' ': choose another, or make a link"),
         ({"work": "~nobody-of-this-name/work"}, "this home folder is not known: write the path out"),
+        ({"work": "s3://bucket"}, "work is 's3://bucket': this is no path of a file or folder: choose another"),
+        ({"work": "-x"}, "work is '-x': this is no path of a file or folder"),
         ({"work": "{scale}"}, "a path may not contain '{'"),
         ({"teachers": {"sd15": {"path": "/my models/sd15"}}}, "teachers.sd15.path is '/my models/sd15': this path may"),
         ({"latentlpips": {"weights": {"pixel": "a;b.pth"}}}, "weights.pixel is 'a;b.pth': this path may not contain"),

@@ -134,6 +134,11 @@ def test_a_network_without_weights_is_missing_and_pickled_ones_are_not_read(cach
     assert found("teacher sd15", teachers=fits(cached))[0] == UNKNOWN
 
 
+def test_a_clip_that_open_clip_does_not_know_looks_wrong(empty):
+    state, said = found("CLIP", evaluation={"clip": "ViT-g-14/laion2b_s12b_b42"})
+    assert state == WRONG and said.endswith("did you mean 'ViT-g-14/laion2b_s12b_b42k'?")
+
+
 @pytest.mark.parametrize("part", ["vae", "text_encoder", "tokenizer", "scheduler"])
 def test_a_part_that_was_not_fetched_is_missing(cached, part):
     shutil.rmtree(cached / part)

@@ -83,7 +83,9 @@ STAGES = {
 
 def _plain(path: str) -> str:
     if wrong := re.search(r"[^\w./+@=:,%~-]", path):
-        raise ValueError(f"this path may not contain {wrong[0]!r}: choose another, or make a link to it")
+        raise ValueError(f"this path may not contain {ascii(wrong[0])}: choose another, or make a link to it")
+    if path.startswith("-") or "://" in path:
+        raise ValueError("this is no path of a file or folder: choose another")
     return os.path.normpath(path)
 
 

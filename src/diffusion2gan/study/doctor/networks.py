@@ -4,7 +4,7 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from diffusion2gan.errors import UserError
+from diffusion2gan.errors import UserError, nearest
 from diffusion2gan.io import file_sha256
 from diffusion2gan.metrics import dreamsim as dreamsim_metric
 from diffusion2gan.metrics import features
@@ -13,6 +13,7 @@ from diffusion2gan.study.doctor.finding import (
     MISSING,
     SOUND,
     UNKNOWN,
+    WRONG,
     Answer,
     nothing_there,
     origin,
@@ -43,8 +44,11 @@ def clip(study: Study, spec: str) -> Answer:
     """Whether the CLIP of the CLIP score is on this machine."""
     if spec.startswith(LOCAL):
         return _folder(study, spec)
-    from open_clip import get_pretrained_cfg  # here, because it is slow to import
+    from open_clip import get_pretrained_cfg, list_pretrained  # here, because it is slow to import
 
+    known = [f"{name}/{tag}" for name, tag in list_pretrained()]
+    if spec not in known:
+        return WRONG, f"open_clip has no weights of this name, {nearest(spec, known)}"
     repository = get_pretrained_cfg(*spec.partition("/")[::2]).get("hf_hub", "").rstrip("/")
     if not repository:
         return UNKNOWN, "open_clip does not fetch it from the hub"
