@@ -31,7 +31,7 @@ def empty(tmp_path, monkeypatch):
 
 
 def found(subject: str, scale: str = "paper", **changes) -> tuple[str, str]:
-    """The state of a subject, and what is said of it."""
+    """The state that the doctor finds for a subject, and its message."""
     wanted = study(scale, **changes)
     (check,) = [check for check in doctor.checks(wanted, 0, ROOT) if check[0] == subject]
     (finding,) = findings([check])

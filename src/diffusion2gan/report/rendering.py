@@ -1,6 +1,7 @@
 """Pages from the Jinja templates beside this file: HTML (with one base style) and Markdown."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -11,8 +12,11 @@ from diffusion2gan.io import write_text
 MARK = {"holds": "✓", "fails": "✗", "undecided": "?", "not measured": "–"}
 
 
-def render(template: str, **values) -> str:
-    """The text of a template, such as `report.html`. Values in HTML are escaped. A missing value raises an error."""
+def render(template: str, filters: dict[str, Callable] | None = None, **values) -> str:
+    """The text of a template, such as `report.html`. Values in HTML are escaped. A missing value raises an error.
+
+    `filters` are those that only this template uses.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=template.endswith(".html"),
@@ -22,7 +26,7 @@ def render(template: str, **values) -> str:
         keep_trailing_newline=True,
     )
     environment.globals["mark"] = MARK
-    environment.filters |= {"cell": _cell, "duration": duration, "json": _json, "value": _value}
+    environment.filters |= {"cell": _cell, "duration": duration, "json": _json, "value": _value, **(filters or {})}
     return environment.get_template(f"{template}.jinja").render(values)
 
 

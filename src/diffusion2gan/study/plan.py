@@ -1,24 +1,17 @@
 """The estimated cost of a study as a Markdown page."""
 
 import math
-from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from diffusion2gan.report.rendering import render
 from diffusion2gan.study.cost import FLOAT32, USABLE, pair_bytes
 from diffusion2gan.study.study import Study
-
-TEMPLATE = Path(__file__).with_name("plan.md.jinja")
 
 
 def markdown(study: Study, table: pd.DataFrame, targets: list[str], free: float) -> str:
     """The table of `cost.plan` as a page. `free` is the number of free bytes on the disk of the work folder."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters |= {
+    filters = {
         "size": size,
         "hours": hours,
         "gib": gib,
@@ -26,7 +19,9 @@ def markdown(study: Study, table: pd.DataFrame, targets: list[str], free: float)
         "enumerate": enumerated,
     }
     weights = max((teacher.weights.unet for teacher in study.teachers.values() if teacher.path), default=0)
-    return environment.get_template(TEMPLATE.name).render(
+    return render(
+        "plan.md",
+        filters,
         study=study,
         targets=targets,
         table=table,

@@ -2,18 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from diffusion2gan.errors import UserError
+from diffusion2gan.report.rendering import render
 from diffusion2gan.study.study import Study
 
 MISSING, WRONG, UNKNOWN, FETCHABLE, SOUND = "missing", "looks wrong", "not checked", "fetched by a job", "sound"
 STATES = (MISSING, WRONG, UNKNOWN, FETCHABLE, SOUND)  # in the order of the page
 INSIDE = SOUND, "this project makes it"
-TEMPLATE = Path(__file__).with_name("page.md.jinja")
-
 Answer = tuple[str, str]  # one of STATES, and what was seen or what to do
 Check = tuple[str, str, Callable[[], Answer]]  # the subject, its place, and its check, which may raise UserError
 
@@ -68,13 +64,7 @@ def spread(parts: Sequence) -> list:
 
 def markdown(study: Study, found: Sequence[Finding]) -> str:
     """The findings as a page, the worst first."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters["cell"] = lambda text: " ".join(text.split()).replace("|", r"\|")
     groups = {state: [each for each in found if each.state == state] for state in STATES}
     count = {state: len(groups[state]) for state in (MISSING, WRONG)}
-    return environment.get_template(TEMPLATE.name).render(
-        study=study, groups={state: each for state, each in groups.items() if each}, count=count
-    )
+    found_groups = {state: each for state, each in groups.items() if each}
+    return render("doctor.md", study=study, groups=found_groups, count=count)
